@@ -1,0 +1,3 @@
+"""artifactdb."""
+
+__version__ = "0.1.0"

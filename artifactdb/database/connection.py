@@ -1,0 +1,332 @@
+"""The connections to one workspace file: one for each thread, none carried across a fork or a pickle.
+
+Transactions live here and nowhere else. Everything that changes a workspace runs in ``Database.transaction``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from artifactdb.database.opening import open_connection, workspace_file
+from artifactdb.database.translate import translate, translated
+from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageError
+
+Row = tuple[Any, ...]
+
+_FORK_PATIENCE_S = 10.0
+
+
+class _Session:
+    """What one thread holds: its connection, and a lock that closing and forking wait for."""
+
+    __slots__ = ("__weakref__", "connection", "depth", "lock")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection: apsw.Connection | None = connection
+        self.lock = threading.RLock()
+        self.depth = 0
+
+
+class Database:
+    """A workspace file, opened on first use in each thread.
+
+    Parameters
+    ----------
+    path : str or Path
+        The SQLite file, or the directory that holds ``workspace.sqlite``.
+    mode : {"rw", "ro"}, default "rw"
+        Whether the file may be made and changed.
+    timeout_s : float, default 30.0
+        How long to wait for another writer, in seconds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, mode: str = "rw", timeout_s: float = 30.0) -> None:
+        if mode not in ("rw", "ro"):
+            raise InvalidValueError(f"mode is 'rw' or 'ro', not {mode!r}.")
+        self.path = workspace_file(path)
+        self.mode = mode
+        self.timeout_s = timeout_s
+        self._start()
+        self._session()
+
+    def _start(self) -> None:
+        self._local = threading.local()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._guard = threading.Lock()
+        self._closed = False
+        self._unusable = ""
+        self._abandoned: list[_Session] = []
+        _databases.add(self)
+
+    def __repr__(self) -> str:
+        return f"Database({str(self.path)!r}, mode={self.mode!r}{', closed' if self._closed else ''})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "mode": self.mode, "timeout_s": self.timeout_s}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    # -- statements ---------------------------------------------------------------------------------
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
+        """Run one statement and give all its rows."""
+        session = self._session()
+        with session.lock:
+            try:
+                return list(self._live(session).execute(sql, parameters))
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
+
+    def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
+        """Run one statement and give its first row, or None."""
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def value(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
+        """Run one statement and give the first value of its first row, or None."""
+        found = self.rows(sql, parameters)
+        return found[0][0] if found else None
+
+    def run_many(self, sql: str, sequence: Sequence[Sequence[Any]]) -> None:
+        """Run one statement once for each tuple of parameters."""
+        session = self._session()
+        with session.lock:
+            try:
+                for _ in self._live(session).executemany(sql, sequence):
+                    pass
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
+
+    def insert(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Run an INSERT and give the key of the new row."""
+        session = self._session()
+        with session.lock:
+            try:
+                connection = self._live(session)
+                connection.execute(sql, parameters)
+                return connection.last_insert_rowid()
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
+
+    def version(self) -> tuple[int, int, int]:
+        """Give a value that is another one after any change to the file, by this or another process."""
+        session = self._session()
+        with session.lock, translated(self.path):
+            connection = self._live(session)
+            seen = connection.execute("PRAGMA data_version").fetchone()
+            return (id(connection), seen[0] if seen else 0, connection.total_changes())
+
+    # -- transactions -------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside ``transaction()``."""
+        return self._session().depth > 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes in the block one: durable when it ends, none of them when it raises.
+
+        Inside another transaction it becomes a part of that one: if the inner block raises and the
+        caller goes on, only the inner changes are taken back.
+        """
+        if self.mode == "ro":
+            raise ReadOnlyError(f"{self.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
+        session = self._session()
+        with session.lock:
+            connection = self._live(session)
+            inner = session.depth > 0
+            with translated(self.path):
+                if inner:
+                    connection.execute(f"SAVEPOINT level_{session.depth}")
+                else:
+                    self._begin(connection)
+            session.depth += 1
+            try:
+                yield
+            except BaseException:
+                session.depth -= 1
+                self._roll_back(connection, session.depth)
+                raise
+            session.depth -= 1
+            try:
+                connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
+            except apsw.Error as error:
+                self._roll_back(connection, session.depth)
+                raise translate(error, self.path) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let all reads in the block see one state of the file."""
+        session = self._session()
+        with session.lock:
+            connection = self._live(session)
+            if connection.in_transaction:
+                yield
+                return
+            with translated(self.path):
+                connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                with translated(self.path):
+                    connection.execute("ROLLBACK")
+
+    def _begin(self, connection: apsw.Connection) -> None:
+        # SQLite gives up at once where waiting could deadlock; a fresh BEGIN may still be granted.
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except apsw.BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.005)
+
+    def _roll_back(self, connection: apsw.Connection, depth: int) -> None:
+        # After a full disk, for one, SQLite has rolled everything back already.
+        if not connection.in_transaction:
+            return
+        with suppress(apsw.Error):
+            if depth:
+                connection.execute(f"ROLLBACK TO level_{depth}")
+                connection.execute(f"RELEASE level_{depth}")
+            else:
+                connection.execute("ROLLBACK")
+
+    # -- connections --------------------------------------------------------------------------------
+
+    def connection(self) -> apsw.Connection:
+        """Give this thread's connection, for the modules of this package alone."""
+        return self._live(self._session())
+
+    def open_reader(self) -> apsw.Connection:
+        """Open one more connection, which cannot write; the caller closes it."""
+        return open_connection(self.path, writable=False, timeout_s=self.timeout_s)
+
+    def close(self) -> None:
+        """Close every connection; the last one to close folds the -wal file back into the workspace."""
+        self._closed = True
+        with self._guard:
+            sessions = list(self._sessions)
+            self._sessions.clear()
+        for session in sessions:
+            with session.lock:
+                self._close_session(session)
+
+    def _session(self) -> _Session:
+        session: _Session | None = getattr(self._local, "session", None)
+        if session is None or session.connection is None:
+            session = self._new_session()
+        return session
+
+    def _new_session(self) -> _Session:
+        if self._closed:
+            raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+        if self._unusable:
+            raise StorageError(self._unusable, hint="Open a new Workspace in the child process.")
+        connection = open_connection(self.path, writable=self.mode == "rw", timeout_s=self.timeout_s)
+        session = _Session(connection)
+        self._local.session = session
+        with self._guard:
+            self._sessions.add(session)
+        return session
+
+    def _live(self, session: _Session) -> apsw.Connection:
+        if session.connection is None:
+            raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+        return session.connection
+
+    def _close_session(self, session: _Session) -> None:
+        connection, session.connection = session.connection, None
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close()
+
+    # -- forks --------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> list[_Session]:
+        """Close what is idle, because SQLite's locks do not survive a fork; give the locks held."""
+        held = []
+        self._guard.acquire()
+        for session in list(self._sessions):
+            if not session.lock.acquire(timeout=_FORK_PATIENCE_S):
+                self._unusable = f"{self.path} was in use by another thread when this process was forked."
+                self._abandoned.append(session)
+                continue
+            held.append(session)
+            if session.depth:
+                self._unusable = f"this process was forked inside a transaction on {self.path}."
+                self._abandoned.append(session)
+            else:
+                self._close_session(session)
+        return held
+
+    def _after_fork(self, held: list[_Session], *, in_child: bool) -> None:
+        for session in held:
+            session.lock.release()
+        if in_child:
+            # Abandoned sessions stay referenced: closing them here would drop the parent's work.
+            self._local = threading.local()
+            self._sessions = weakref.WeakSet()
+            self._guard = threading.Lock()
+        else:
+            self._unusable = ""
+            self._abandoned.clear()
+            self._guard.release()
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_fork_state: list[tuple[Database, list[_Session]]] = []
+
+
+def _before_fork() -> None:
+    _fork_state[:] = [(database, database._before_fork()) for database in list(_databases)]
+
+
+def _after_fork_in_parent() -> None:
+    for database, held in _fork_state:
+        database._after_fork(held, in_child=False)
+    _fork_state.clear()
+
+
+def _after_fork_in_child() -> None:
+    for database, held in _fork_state:
+        database._after_fork(held, in_child=True)
+    _fork_state.clear()
+
+
+def close_all() -> None:
+    """Close every open database; runs when the interpreter ends, so that no -wal file stays behind."""
+    for database in list(_databases):
+        with suppress(Exception):
+            database.close()
+
+
+def database_file_size(path: Path) -> int:
+    """Give the bytes that the workspace takes on disk, its write-ahead log included."""
+    files = (path, path.with_name(path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+
+
+
+atexit.register(close_all)

@@ -1,0 +1,106 @@
+"""The numbered files under ``schema/`` make a workspace and bring an older one up to date.
+
+Each file is applied once, in order, all in one transaction; ``user_version`` is the number of the last one.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import apsw
+
+from artifactdb.errors import NewerSchemaError, NotAWorkspaceError
+
+APPLICATION_ID = 0x41444231
+"""Marks a file as a workspace: the bytes "ADB1" at offset 68 of the SQLite header."""
+
+
+@cache
+def schema_folder() -> Path:
+    """Where the schema files are: inside the installed package, or beside it in a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "schema"
+    return installed if installed.is_dir() else package.parent / "schema"
+
+
+@cache
+def schema_files() -> dict[int, Path]:
+    """Give the schema files by number."""
+    return {int(path.name[:4]): path for path in sorted(schema_folder().glob("[0-9]*.sql"))}
+
+
+def latest_version() -> int:
+    """Give the number of the newest schema file."""
+    return max(schema_files())
+
+
+def is_current(connection: apsw.Connection, path: Path) -> bool:
+    """Tell whether the file has the newest schema; refuse a file that is not ours or from a later version.
+
+    Raises
+    ------
+    NotAWorkspaceError
+        When the file belongs to another application.
+    NewerSchemaError
+        When a later version of artifactdb wrote it.
+    """
+    application_id = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    if application_id == APPLICATION_ID:
+        if version > latest_version():
+            raise NewerSchemaError(
+                f"{path} has schema {version}; this artifactdb knows schemas up to {latest_version()}.",
+                hint="Update with: pip install --upgrade artifactdb",
+            )
+        return bool(version == latest_version())
+    if application_id or version or connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        raise NotAWorkspaceError(
+            f"{path} is a database of another program (application id {application_id:#x}).",
+            hint="Name a new file; nothing was changed.",
+        )
+    return False
+
+
+def migrate(connection: apsw.Connection, path: Path) -> None:
+    """Apply the schema files that the file does not have yet, all or none."""
+    if connection.pragma("user_version") == 0:
+        # Only a new file takes these; payloads are read in larger pieces than records.
+        connection.pragma("page_size", 8192)
+        connection.pragma("auto_vacuum", "INCREMENTAL")
+    connection.pragma("journal_mode", "WAL")
+    with connection_transaction(connection):
+        if is_current(connection, path):
+            return
+        applied = connection.pragma("user_version")
+        for number, file in schema_files().items():
+            if number > applied:
+                for _ in connection.execute(file.read_text(encoding="utf-8")):
+                    pass
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", latest_version())
+
+
+class connection_transaction:  # noqa: N801 - reads as a function
+    """``BEGIN IMMEDIATE`` … ``COMMIT``, or ``ROLLBACK`` when the block raises."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            try:
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        # SQLite has already rolled back by itself after some errors, a full disk for one.
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")

@@ -1,0 +1,103 @@
+"""Where a workspace lies, and how one connection to it is opened and made strict."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from artifactdb.database.migrations import is_current, migrate
+from artifactdb.database.translate import translated
+from artifactdb.errors import InvalidValueError, NotAWorkspaceError, ReadOnlyError, WorkspaceNotFoundError
+
+FILE_NAME = "workspace.sqlite"
+_FILE_SUFFIXES = {".sqlite", ".sqlite3", ".db", ".artifactdb"}
+
+
+def workspace_file(path: str | os.PathLike[str]) -> Path:
+    """Give the SQLite file of a workspace that is named by its file or its directory.
+
+    A path that does not exist yet is a file when it ends in .sqlite, .sqlite3, .db or .artifactdb.
+
+    Examples
+    --------
+    >>> workspace_file("wheat.sqlite").name, workspace_file("wheat").name
+    ('wheat.sqlite', 'workspace.sqlite')
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidValueError(f"a workspace is named by a path, not by {type(path).__name__}.")
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidValueError("a workspace needs a path that is not empty and holds no NUL character.")
+    location = Path(text).expanduser().absolute()
+    if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
+        return location / FILE_NAME
+    return location
+
+
+def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Connection:
+    """Open one connection; make or migrate the file first when it may be written.
+
+    Raises
+    ------
+    WorkspaceNotFoundError, NotAWorkspaceError, NewerSchemaError, CorruptWorkspaceError, ReadOnlyError, BusyError
+        Nothing of the file is changed then.
+    """
+    if writable:
+        _make_folder(path.parent)
+    elif not path.exists():
+        raise WorkspaceNotFoundError(f"{path} is not there.", hint="`artifactdb init` makes a workspace.")
+    with translated(path):
+        connection = _connect(path, writable)
+        try:
+            connection.set_busy_timeout(int(timeout_s * 1000))
+            if not is_current(connection, path):
+                _require_writable(connection, path)
+                migrate(connection, path)
+            _make_strict(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _connect(path: Path, writable: bool) -> apsw.Connection:
+    if path.exists() and not path.is_file():
+        raise NotAWorkspaceError(f"{path} is not a file.")
+    if writable:
+        return apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
+    sealed = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    uri = f"file:{quote(str(path))}{'?immutable=1' if sealed else ''}"
+    return apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise ReadOnlyError(f"{folder} cannot be made ({error.strerror}).", hint="Choose another folder.") from None
+    except OSError as error:
+        raise WorkspaceNotFoundError(f"{folder} cannot be made ({error.strerror}).") from None
+
+
+def _require_writable(connection: apsw.Connection, path: Path) -> None:
+    if connection.readonly("main"):
+        raise ReadOnlyError(
+            f"{path} is empty or has an older schema, and cannot be written to bring it up to date.",
+            hint="Open it once where it can be written.",
+        )
+
+
+def _make_strict(connection: apsw.Connection) -> None:
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+    connection.pragma("foreign_keys", True)
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("cell_size_check", True)
+    # 64 MB of page cache is the bound on what SQLite itself keeps, however large a transaction grows.
+    connection.pragma("cache_size", -65536)

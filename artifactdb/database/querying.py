@@ -1,0 +1,114 @@
+"""SQL of the user's, which can read and nothing else: read-only connection, authorizer, time and row limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from artifactdb.database.connection import Database
+from artifactdb.database.translate import translated
+from artifactdb.errors import InvalidValueError, QueryError
+from artifactdb.results import QueryResult
+
+_READING_PRAGMAS = {
+    "application_id", "compile_options", "data_version", "encoding", "foreign_key_list", "freelist_count",
+    "function_list", "index_info", "index_list", "index_xinfo", "page_count", "page_size", "pragma_list",
+    "schema_version", "table_info", "table_list", "table_xinfo", "user_version",
+}  # fmt: skip
+_PRAGMAS_WITH_ARGUMENT = {"foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info", "table_list", "table_xinfo"}
+_READING_ACTIONS = {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
+_STEPS_BETWEEN_CLOCK_READINGS = 5000
+
+
+def query(
+    database: Database,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+    *,
+    timeout_s: float | None = None,
+    max_rows: int | None = None,
+) -> QueryResult:
+    """Run one SQL statement that only reads.
+
+    Inside a transaction of this thread it sees what the transaction has changed so far.
+
+    Raises
+    ------
+    QueryError
+        When the SQL is wrong, would change anything, or takes longer than ``timeout_s`` seconds.
+    """
+    if not isinstance(sql, str):
+        raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
+    if max_rows is not None and max_rows < 0:
+        raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
+    with translated(database.path):
+        if database.in_transaction:
+            return _run(database.connection(), sql, parameters, timeout_s, max_rows)
+        connection = database.open_reader()
+        try:
+            return _run(connection, sql, parameters, timeout_s, max_rows)
+        finally:
+            connection.close()
+
+
+def _run(
+    connection: apsw.Connection,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any],
+    timeout_s: float | None,
+    max_rows: int | None,
+) -> QueryResult:
+    connection.authorizer = _only_reads
+    if timeout_s is not None:
+        deadline = time.monotonic() + timeout_s
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CLOCK_READINGS)
+    try:
+        cursor = connection.execute(sql, parameters)
+        try:
+            columns = [name for name, *_ in cursor.get_description()]
+        except apsw.ExecutionCompleteError:
+            # APSW forgets the columns of a statement that gave no row.
+            columns = _columns_without_rows(connection, sql, parameters)
+        rows: list[tuple[Any, ...]] = []
+        for row in cursor:
+            if max_rows is not None and len(rows) >= max_rows:
+                cursor.close(True)
+                return QueryResult(columns, rows, truncated=True)
+            rows.append(row)
+        return QueryResult(columns, rows)
+    finally:
+        connection.authorizer = None
+        connection.set_progress_handler(None)
+
+
+def _columns_without_rows(
+    connection: apsw.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any]
+) -> list[str]:
+    columns: list[str] = []
+
+    def trace(cursor: apsw.Cursor, *_: object) -> bool:
+        columns.extend(name for name, *_ in cursor.get_description())
+        return True
+
+    cursor = connection.cursor()
+    cursor.exec_trace = trace
+    if sql.strip():
+        cursor.execute(sql, parameters)
+    return columns
+
+
+def _only_reads(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    if action in _READING_ACTIONS:
+        return apsw.SQLITE_OK
+    if action == apsw.SQLITE_FUNCTION and (second or "").lower() != "load_extension":
+        return apsw.SQLITE_OK
+    if action == apsw.SQLITE_PRAGMA and (first or "").lower() in _READING_PRAGMAS:
+        allowed = second is None or (first or "").lower() in _PRAGMAS_WITH_ARGUMENT
+        return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+    return apsw.SQLITE_DENY
+
+
+__all__ = ["QueryError", "query"]

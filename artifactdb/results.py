@@ -1,0 +1,85 @@
+"""Rows that answer a question, and the shapes people want them in. No I/O and no SQL here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+_SHOWN_ROWS = 20
+
+
+class QueryResult(Sequence[tuple[Any, ...]]):
+    """The rows of a query: a sequence of tuples that turns into dicts or data frames.
+
+    Parameters
+    ----------
+    columns : list of str
+        Names in the order of the values.
+    rows : list of tuple
+    truncated : bool, default False
+        Whether more rows were there than ``max_rows`` allowed.
+
+    Examples
+    --------
+    >>> result = QueryResult(["fold", "rmse"], [(0, 1.5), (1, 1.25)])
+    >>> result.to_dicts()
+    [{'fold': 0, 'rmse': 1.5}, {'fold': 1, 'rmse': 1.25}]
+    >>> len(result), result[0]
+    (2, (0, 1.5))
+    """
+
+    def __init__(self, columns: list[str], rows: list[tuple[Any, ...]], *, truncated: bool = False) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.truncated = truncated
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __repr__(self) -> str:
+        more = ", truncated" if self.truncated else ""
+        return f"<QueryResult: {len(self.rows)} rows x {len(self.columns)} columns{more}: {', '.join(self.columns)}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>" for row in self.rows[:_SHOWN_ROWS]
+        )
+        hidden = len(self.rows) - _SHOWN_ROWS
+        tail = f"<p>and {hidden} more rows</p>" if hidden > 0 else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{tail}"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Give one dict for each row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Give a pandas data frame (``pip install artifactdb[frames]``)."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=self.columns)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Give a polars data frame (``pip install artifactdb[frames]``)."""
+        import polars
+
+        return polars.DataFrame(self.rows, schema=self.columns, orient="row", infer_schema_length=None)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Give an Arrow table (``pip install artifactdb[frames]``)."""
+        import pyarrow
+
+        values = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.columns)
+        return pyarrow.table([pyarrow.array(column) for column in values], names=self.columns)
