@@ -1,3 +1,108 @@
-"""artifactdb."""
+"""One SQLite file that keeps every fitted object of your machine-learning pipelines, and gives it back.
+
+Everything public is here. Names are imported on first use, so that ``import artifactdb`` costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "artifactdb.cache": ("LRUCache",),
+    "artifactdb.chain": ("OperatorChain", "OperatorNode", "compute_chain_hash"),
+    "artifactdb.errors": (
+        "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CorruptBlobError", "CorruptWorkspaceError",
+        "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
+        "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "QueryError",
+        "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
+        "UntrustedArtifactError", "WorkspaceNotFoundError",
+    ),
+    "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
+    "artifactdb.graph": ("DependencyGraph",),
+    "artifactdb.ids": (
+        "compute_content_hash", "extract_fold_id_from_artifact_id", "extract_pipeline_id_from_artifact_id",
+        "generate_artifact_id_v3", "generate_filename", "get_short_hash", "is_v3_artifact_id",
+        "parse_artifact_id_v3", "parse_filename", "validate_artifact_id",
+    ),
+    "artifactdb.loader": ("ArtifactLoader",),
+    "artifactdb.records": ("ArtifactRecord", "ArtifactType", "MetaModelConfig", "register_artifact_type"),
+    "artifactdb.registry": ("ArtifactRegistry",),
+    "artifactdb.results": ("QueryResult",),
+    "artifactdb.workspace": ("Workspace",),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from artifactdb.artifacts.environment import ArtifactVersionWarning
+    from artifactdb.cache import LRUCache
+    from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
+    from artifactdb.errors import (
+        ArtifactDBError,
+        ArtifactNotFoundError,
+        BusyError,
+        CorruptBlobError,
+        CorruptWorkspaceError,
+        DependencyCycleError,
+        DeserializationError,
+        DuplicateError,
+        InvalidChainError,
+        InvalidIdError,
+        InvalidValueError,
+        MissingDependencyError,
+        NewerSchemaError,
+        NotAWorkspaceError,
+        QueryError,
+        ReadOnlyError,
+        SerializationError,
+        StillReferencedError,
+        StorageError,
+        StorageFullError,
+        UntrustedArtifactError,
+        WorkspaceNotFoundError,
+    )
+    from artifactdb.graph import DependencyGraph
+    from artifactdb.ids import (
+        compute_content_hash,
+        extract_fold_id_from_artifact_id,
+        extract_pipeline_id_from_artifact_id,
+        generate_artifact_id_v3,
+        generate_filename,
+        get_short_hash,
+        is_v3_artifact_id,
+        parse_artifact_id_v3,
+        parse_filename,
+        validate_artifact_id,
+    )
+    from artifactdb.loader import ArtifactLoader
+    from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, register_artifact_type
+    from artifactdb.registry import ArtifactRegistry
+    from artifactdb.results import QueryResult
+    from artifactdb.workspace import Workspace
+
+__all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
+    "Workspace", "ArtifactRegistry", "ArtifactLoader", "ArtifactRecord", "ArtifactType", "MetaModelConfig",
+    "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
+    "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",
+    "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
+    "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "register_artifact_type", "validate_artifact_id",
+    "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CorruptBlobError", "CorruptWorkspaceError",
+    "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
+    "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "QueryError",
+    "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
+    "UntrustedArtifactError", "WorkspaceNotFoundError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'artifactdb' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

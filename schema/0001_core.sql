@@ -38,8 +38,8 @@ CREATE TABLE parameter_values (
   -- The same parameters one by one, so that a value can be looked up.
   parameter_set_key INTEGER NOT NULL REFERENCES parameter_sets ON DELETE CASCADE,
   name         TEXT NOT NULL,         -- top-level name, e.g. n_components
-  value        ANY,                   -- number or text; booleans are 1 and 0; lists and objects as JSON text
-  PRIMARY KEY (name, value, parameter_set_key)
+  value        ANY,                   -- number, text or NULL; booleans are 1 and 0; lists and objects as JSON text
+  UNIQUE (name, value, parameter_set_key)
 ) STRICT;
 CREATE INDEX parameter_values_by_set ON parameter_values (parameter_set_key);
 

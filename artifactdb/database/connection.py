@@ -328,5 +328,4 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-
 atexit.register(close_all)

@@ -18,7 +18,15 @@ _READING_PRAGMAS = {
     "function_list", "index_info", "index_list", "index_xinfo", "page_count", "page_size", "pragma_list",
     "schema_version", "table_info", "table_list", "table_xinfo", "user_version",
 }  # fmt: skip
-_PRAGMAS_WITH_ARGUMENT = {"foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info", "table_list", "table_xinfo"}
+_PRAGMAS_WITH_ARGUMENT = {
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+}
 _READING_ACTIONS = {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
 _STEPS_BETWEEN_CLOCK_READINGS = 5000
 

@@ -1,0 +1,114 @@
+"""Walk the whole file and say what is wrong with it, without running anything that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from artifactdb.blobs import store
+from artifactdb.database import Database
+from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong: ``where`` names the blob, the artifact or the file."""
+
+    where: str
+    what: str
+    artifact_ids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Verification:
+    """What a walk through the file found.
+
+    Attributes
+    ----------
+    blobs, bytes_read, records : int
+        How much was read and compared.
+    problems : list of Problem
+    """
+
+    blobs: int = 0
+    bytes_read: int = 0
+    records: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain types."""
+        problems = [
+            {"where": p.where, "what": p.what, "artifact_ids": list(p.artifact_ids)} for p in self.problems
+        ]
+        return {
+            "ok": self.ok,
+            "blobs": self.blobs,
+            "bytes_read": self.bytes_read,
+            "records": self.records,
+            "problems": problems,
+        }
+
+
+def verify(database: Database, progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Check pages, foreign keys, every blob against its hash, and every id against its chain.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with (blobs done, blobs in all).
+    """
+    found = Verification()
+    _check_structure(database, found)
+    blobs = database.rows(
+        "SELECT blob_key, lower(hex(content_hash)), size_bytes FROM blobs ORDER BY blob_key"
+    )
+    for done, (blob_key, digest, size_bytes) in enumerate(blobs, start=1):
+        wrong = store.check(database, blob_key)
+        if wrong:
+            found.problems.append(Problem(f"blob sha256:{digest}", wrong, _users(database, blob_key)))
+        found.blobs += 1
+        found.bytes_read += size_bytes
+        if progress:
+            progress(done, len(blobs))
+    _check_ids(database, found)
+    return found
+
+
+def _check_structure(database: Database, found: Verification) -> None:
+    for (message,) in database.rows("PRAGMA integrity_check"):
+        if message != "ok":
+            found.problems.append(Problem(str(database.path), message))
+    for table, rowid, parent, _ in database.rows("PRAGMA foreign_key_check"):
+        found.problems.append(
+            Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there")
+        )
+
+
+def _check_ids(database: Database, found: Verification) -> None:
+    for artifact_id, chain_hash in database.rows(
+        "SELECT r.artifact_id, c.chain_hash FROM records AS r LEFT JOIN chains AS c ON c.chain_key = r.chain_key"
+    ):
+        found.records += 1
+        if (
+            chain_hash
+            and is_v3_artifact_id(artifact_id)
+            and parse_artifact_id_v3(artifact_id)[1] != chain_hash
+        ):
+            found.problems.append(
+                Problem(artifact_id, f"its chain has the hash {chain_hash}", (artifact_id,))
+            )
+
+
+def _users(database: Database, blob_key: int) -> tuple[str, ...]:
+    rows = database.rows(
+        "SELECT artifact_id FROM records WHERE blob_key = ? OR blob_key IN "
+        "(SELECT blob_key FROM blob_parts WHERE part_key = ?) ORDER BY artifact_id",
+        (blob_key, blob_key),
+    )
+    return tuple(artifact_id for (artifact_id,) in rows)

@@ -1,0 +1,130 @@
+"""What depends on what: written with the record, refused when it would dangle or go in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.database import Database
+from artifactdb.errors import DependencyCycleError, MissingDependencyError
+
+_SOURCE = "SELECT record_key FROM records WHERE dataset_key = ? AND artifact_id = ?"
+_EDGES_UP = """
+WITH RECURSIVE up (record_key) AS (
+  VALUES (?)
+  UNION
+  SELECT rs.source_key FROM up JOIN record_sources AS rs ON rs.record_key = up.record_key
+)
+SELECT rs.record_key, rs.source_key FROM up JOIN record_sources AS rs ON rs.record_key = up.record_key
+"""
+DEPENDENTS_OUTSIDE = """
+SELECT DISTINCT r.artifact_id FROM record_sources AS rs
+JOIN records AS r ON r.record_key = rs.record_key
+WHERE rs.source_key = ? AND rs.record_key NOT IN (SELECT value FROM json_each(?))
+ORDER BY r.artifact_id
+"""
+
+
+def source_keys(
+    database: Database, dataset_key: int, artifact_id: str, depends_on: Sequence[str]
+) -> list[int]:
+    """Give the keys of the sources, each once, in order.
+
+    Raises
+    ------
+    MissingDependencyError
+        With the ids that are not in the dataset.
+    DependencyCycleError
+        When an artifact names itself.
+    """
+    keys: dict[int, None] = {}
+    missing = []
+    for source_id in depends_on:
+        if source_id == artifact_id:
+            raise DependencyCycleError(
+                f"{artifact_id} would depend on itself.", cycle=[artifact_id, artifact_id]
+            )
+        key = database.value(_SOURCE, (dataset_key, source_id))
+        if key is None:
+            missing.append(source_id)
+        else:
+            keys[key] = None
+    if missing:
+        raise MissingDependencyError(
+            f"{artifact_id} depends on {len(missing)} artifacts that are not there: {', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''}.",
+            hint="Register the sources first.",
+            missing=missing,
+        )
+    return list(keys)
+
+
+def replace_sources(database: Database, record_key: int, keys: Sequence[int], *, is_new: bool) -> None:
+    """Write the sources of a record; a record that was there before may close a circle, which is refused."""
+    if not is_new:
+        database.rows("DELETE FROM record_sources WHERE record_key = ?", (record_key,))
+    database.run_many(
+        "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
+        [(record_key, position, key) for position, key in enumerate(keys)],
+    )
+    if not is_new and keys:
+        _refuse_cycle(database, record_key)
+
+
+def _refuse_cycle(database: Database, record_key: int) -> None:
+    sources = _sources_by_record(database, record_key)
+    came_from: dict[int, int] = {}
+    waiting = [record_key]
+    while waiting:
+        current = waiting.pop()
+        for source in sources.get(current, []):
+            if source == record_key:
+                raise _cycle_error(database, record_key, current, came_from)
+            if source not in came_from:
+                came_from[source] = current
+                waiting.append(source)
+
+
+def _cycle_error(
+    database: Database, start: int, last: int, came_from: dict[int, int]
+) -> DependencyCycleError:
+    way = [start]
+    while last != start:
+        way.append(last)
+        last = came_from[last]
+    way.append(start)
+    cycle = [
+        database.value("SELECT artifact_id FROM records WHERE record_key = ?", (key,))
+        for key in reversed(way)
+    ]
+    return DependencyCycleError(
+        f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle
+    )
+
+
+def direct(database: Database, record_key: int) -> list[str]:
+    """Give the ids that a record directly depends on, in the order in which they were named."""
+    rows = database.rows(
+        "SELECT s.artifact_id FROM record_sources AS rs JOIN records AS s ON s.record_key = rs.source_key "
+        "WHERE rs.record_key = ? ORDER BY rs.position",
+        (record_key,),
+    )
+    return [artifact_id for (artifact_id,) in rows]
+
+
+def transitive(database: Database, record_key: int) -> list[StoredRecord]:
+    """Give all records that a record depends on, however far, sources before what needs them.
+
+    One recursive query reaches them; their order is a topological one.
+    """
+    order = TopologicalSorter(_sources_by_record(database, record_key)).static_order()
+    keys = [key for key in order if key != record_key]
+    return [from_row(row) for key in keys for row in database.rows(BY_KEY, (key,))]
+
+
+def _sources_by_record(database: Database, record_key: int) -> dict[int, list[int]]:
+    sources: dict[int, list[int]] = {}
+    for record, source in database.rows(_EDGES_UP, (record_key,)):
+        sources.setdefault(record, []).append(source)
+    return sources

@@ -1,0 +1,252 @@
+"""Look records up: by id, chain, step, hash or filter. Each question is one query that an index answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from artifactdb.chain import OperatorChain
+from artifactdb.database import Database
+from artifactdb.errors import InvalidValueError
+from artifactdb.ids import LegacyId, compute_chain_hash, generate_filename, parse_legacy_id
+from artifactdb.records import ArtifactRecord, MetaModelConfig
+
+RECORD = """
+SELECT
+  r.record_key, r.artifact_id, d.name, p.pipeline_id, c.chain_path, r.step_index, r.substep_index, r.source_index,
+  r.branch_path, r.fold_id, r.artifact_type, r.class_name, r.custom_name, s.parameters, r.meta_config,
+  lower(hex(b.content_hash)), r.format, r.format_version, e.versions, r.created_at,
+  b.size_bytes + coalesce((
+    SELECT sum(size_bytes) FROM blobs
+    WHERE blob_key IN (SELECT part_key FROM blob_parts WHERE blob_key = r.blob_key)), 0),
+  (SELECT json_group_array(artifact_id) FROM (
+    SELECT source.artifact_id FROM record_sources AS rs JOIN records AS source ON source.record_key = rs.source_key
+    WHERE rs.record_key = r.record_key ORDER BY rs.position)),
+  r.blob_key
+FROM records AS r
+JOIN datasets AS d ON d.dataset_key = r.dataset_key
+JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
+JOIN parameter_sets AS s ON s.parameter_set_key = r.parameter_set_key
+JOIN environments AS e ON e.environment_key = r.environment_key
+JOIN blobs AS b ON b.blob_key = r.blob_key
+LEFT JOIN chains AS c ON c.chain_key = r.chain_key
+"""
+ORDER = " ORDER BY r.step_index, r.branch_path, r.source_index, r.substep_index, r.fold_id, r.record_key"
+
+BY_ID = RECORD + "WHERE r.artifact_id = ?"
+BY_DATASET_AND_ID = (
+    RECORD + "WHERE r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?) AND r.artifact_id = ?"
+)
+BY_KEY = RECORD + "WHERE r.record_key = ?"
+BY_HASH = RECORD + "WHERE b.content_hash = ? ORDER BY r.record_key"
+BY_CHAIN = RECORD + "WHERE c.chain_path = ? AND r.fold_id IS ? ORDER BY r.record_key DESC"
+
+
+class StoredRecord(ArtifactRecord):
+    """A record together with where its content lies in this file."""
+
+    record_key: int
+    blob_key: int
+
+
+def from_row(row: Sequence[Any]) -> StoredRecord:
+    """Make a record of a row of ``RECORD``."""
+    (record_key, artifact_id, dataset, pipeline_id, chain_path, step_index, substep_index, source_index,
+     branch_path, fold_id, artifact_type, class_name, custom_name, parameters, meta_config,
+     hex_hash, format_, format_version, versions, created_at, size_bytes, depends_on, blob_key) = row  # fmt: skip
+    content_hash = f"sha256:{hex_hash}"
+    environment: dict[str, str] = json.loads(versions)
+    record = StoredRecord(
+        artifact_id=artifact_id,
+        content_hash=content_hash,
+        path=generate_filename(artifact_type, class_name, content_hash, extension_of(format_)),
+        chain_path=chain_path or "",
+        source_index=source_index,
+        pipeline_id=pipeline_id,
+        branch_path=[int(part) for part in branch_path.split(".")] if branch_path else [],
+        step_index=step_index,
+        substep_index=substep_index,
+        fold_id=fold_id,
+        artifact_type=artifact_type,
+        class_name=class_name,
+        custom_name=custom_name,
+        depends_on=json.loads(depends_on),
+        format=format_,
+        format_version=format_version,
+        nirs4all_version=environment.get("nirs4all", ""),
+        size_bytes=size_bytes,
+        created_at=created_at,
+        params=json.loads(parameters),
+        meta_config=MetaModelConfig.from_dict(json.loads(meta_config)) if meta_config else None,
+        dataset=dataset,
+        artifactdb_version=environment.get("artifactdb", ""),
+        environment=environment,
+    )
+    record.record_key = record_key
+    record.blob_key = blob_key
+    return record
+
+
+def extension_of(format_: str) -> str:
+    """Give the file extension of a format, without importing its serializer's library."""
+    return {"pickle5": "adb", "dill": "dill", "joblib": "joblib", "pickle": "pkl", "cloudpickle": "pkl"}.get(
+        format_, format_
+    )
+
+
+def by_id(database: Database, artifact_id: str, dataset: str | None = None) -> StoredRecord | None:
+    """Give the record of an id, an id of an older scheme included, or None.
+
+    Raises
+    ------
+    InvalidValueError
+        When no dataset is given and the id is there in several.
+    """
+    if not isinstance(artifact_id, str):
+        raise InvalidValueError(f"an artifact id is a string, not {type(artifact_id).__name__}.")
+    if dataset is None:
+        rows = database.rows(BY_ID, (artifact_id,))
+    else:
+        rows = database.rows(BY_DATASET_AND_ID, (dataset, artifact_id))
+    if len(rows) > 1:
+        raise InvalidValueError(
+            f"{artifact_id!r} is there in the datasets {', '.join(sorted(row[2] for row in rows))}.",
+            hint="Say which one with dataset=.",
+        )
+    if rows:
+        return from_row(rows[0])
+    legacy = parse_legacy_id(artifact_id)
+    return _by_legacy_id(database, legacy, dataset) if legacy is not None else None
+
+
+def _by_legacy_id(database: Database, legacy: LegacyId, dataset: str | None) -> StoredRecord | None:
+    """Find by position: pipelines were named by their number alone, or in full."""
+    matches = filtered(
+        database, dataset=dataset, pipeline_number=legacy.pipeline_id, step_index=legacy.step_index,
+        fold_id=legacy.fold_id, shared_only=legacy.fold_id is None,
+    )  # fmt: skip
+    for record in matches:
+        branch_fits = not legacy.branch_path or list(legacy.branch_path) == record.branch_path
+        if branch_fits and (legacy.substep_index is None or legacy.substep_index == record.substep_index):
+            return record
+    return None
+
+
+def by_hash(database: Database, content_hash: str) -> StoredRecord | None:
+    """Give the first record with that content ("sha256:" or bare hex), or None."""
+    try:
+        digest = bytes.fromhex(content_hash.removeprefix("sha256:"))
+    except (ValueError, AttributeError):
+        return None
+    row = database.row(BY_HASH, (digest,))
+    return from_row(row) if row else None
+
+
+def chain_text(chain: str | OperatorChain) -> str:
+    """Give the path of a chain, checked."""
+    if isinstance(chain, OperatorChain):
+        chain = chain.to_path()
+    elif not isinstance(chain, str):
+        raise InvalidValueError(f"a chain is a string or an OperatorChain, not {type(chain).__name__}.")
+    return OperatorChain.from_path(chain).to_path()
+
+
+def by_chain(
+    database: Database,
+    chain: str | OperatorChain,
+    fold_id: int | None,
+    dataset: str | None,
+    pipeline_id: str = "",
+) -> StoredRecord | None:
+    """Give the record of a chain and fold: of the pipeline if it has one, else the newest of the dataset."""
+    path = chain.to_path() if isinstance(chain, OperatorChain) else chain
+    rows = database.rows(BY_CHAIN, (path, fold_id))
+    rows = [row for row in rows if dataset is None or row[2] == dataset]
+    rows.sort(key=lambda row: row[3] != pipeline_id)
+    return from_row(rows[0]) if rows else None
+
+
+def filtered(
+    database: Database,
+    *,
+    dataset: str | None = None,
+    pipeline_id: str | None = None,
+    pipeline_number: str | None = None,
+    step_index: int | None = None,
+    branch_path: Sequence[int] | None = None,
+    source_index: int | None = None,
+    fold_id: int | None = None,
+    shared_only: bool = False,
+    folds_only: bool = False,
+    artifact_type: str | None = None,
+    class_name: str | None = None,
+    custom_name: str | None = None,
+    parameter: tuple[str, Any] | None = None,
+    chain_prefix: str | None = None,
+    limit: int | None = None,
+) -> list[StoredRecord]:
+    """Give the records that meet every condition; None matches anything."""
+    sql, values = filter_sql(
+        {name: value for name, value in locals().items() if name not in ("database", "limit")}, limit
+    )
+    return [from_row(row) for row in database.rows(sql, values)]
+
+
+_CONDITIONS = {
+    "dataset": "r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)",
+    "pipeline_id": "r.pipeline_key IN (SELECT pipeline_key FROM pipelines WHERE pipeline_id = ?)",
+    "step_index": "r.step_index = ?",
+    "branch_path": "r.branch_path = ?",
+    "source_index": "r.source_index = ?",
+    "fold_id": "r.fold_id = ?",
+    "artifact_type": "r.artifact_type = ?",
+    "class_name": "r.class_name = ?",
+    "custom_name": "r.custom_name = ?",
+}
+
+
+def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str, list[Any]]:
+    """Build the query for criteria; the one place where SQL is put together from parts."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    for name, condition in _CONDITIONS.items():
+        value = criteria.get(name)
+        if value is not None:
+            conditions.append(condition)
+            values.append(".".join(map(str, value)) if name == "branch_path" else value)
+    number = criteria.get("pipeline_number")
+    if number is not None:
+        conditions.append(
+            "r.pipeline_key IN (SELECT pipeline_key FROM pipelines WHERE pipeline_id = ? OR "
+            "(pipeline_id >= ? AND pipeline_id < ?))"
+        )
+        values += [number, f"{number}_", f"{number}`"]  # the character after _
+    prefix = criteria.get("chain_prefix")
+    if prefix is not None:
+        # A prefix ends where an operator ends: s1.A is none of s1.AB.
+        conditions.append(
+            "r.chain_key IN (SELECT chain_key FROM chains WHERE chain_path = ? OR (chain_path >= ? AND chain_path < ?))"
+        )
+        values += [prefix, f"{prefix}>", f"{prefix}?"]  # the character after >
+    parameter = criteria.get("parameter")
+    if parameter is not None:
+        conditions.append(
+            "r.parameter_set_key IN (SELECT parameter_set_key FROM parameter_values WHERE name = ? AND value IS ?)"
+        )
+        values += [parameter[0], int(parameter[1]) if isinstance(parameter[1], bool) else parameter[1]]
+    if criteria.get("shared_only"):
+        conditions.append("r.fold_id IS NULL")
+    if criteria.get("folds_only"):
+        conditions.append("r.fold_id IS NOT NULL")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    tail = ORDER
+    if limit is not None:
+        tail += " LIMIT ?"
+        values.append(limit)
+    return RECORD + where + tail, values
+
+
+def chain_hash(chain: str | OperatorChain) -> str:
+    """Give the hash of a chain."""
+    return compute_chain_hash(chain_text(chain))

@@ -1,0 +1,193 @@
+"""The way of an object into the file, in one place.
+
+Object, canonical bytes, hash, (already there? stop), encode and check, begin, blob, record, sources, commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from artifactdb.artifacts import environment, parameters
+from artifactdb.artifacts.dependencies import replace_sources, source_keys
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.blobs import store
+from artifactdb.content import Content
+from artifactdb.database import Database
+from artifactdb.formats import dump
+from artifactdb.ids import compute_chain_hash
+from artifactdb.records import MetaModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an artifact belongs and what it is called: all of its record but the content."""
+
+    dataset: str
+    pipeline_id: str
+    artifact_id: str
+    artifact_type: str
+    step_index: int
+    chain_path: str = ""
+    branch_path: Sequence[int] = ()
+    source_index: int | None = None
+    substep_index: int | None = None
+    fold_id: int | None = None
+    custom_name: str = ""
+    class_name: str = ""
+    depends_on: Sequence[str] = ()
+    params: Mapping[str, Any] | None = None
+    meta_config: MetaModelConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The content of an artifact and how to read it."""
+
+    content: Content
+    format: str
+    versions: Mapping[str, str]
+    format_version: str = ""
+    created_at: str = field(default_factory=lambda: now())
+
+
+def now() -> str:
+    """Give the time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def save(
+    database: Database,
+    obj: Any,
+    place: Place,
+    *,
+    format_hint: str | None = None,
+    training_run: int | None = None,
+) -> StoredRecord:
+    """Store a fitted object and its record, durably, in one transaction.
+
+    The same id with the same content changes nothing; with other content it is replaced.
+    """
+    dumped, serializer = dump(obj, format_hint)
+    package = type(obj).__module__.partition(".")[0]
+    versions = environment.versions_now(dumped.packages | {package})
+    version = versions.get(package)
+    payload = Payload(dumped.content, serializer.name, versions, f"{package}=={version}" if version else "")
+    given = place.params if place.params is not None else parameters.parameters_of(obj)
+    return save_content(database, payload, place, given, place.class_name or type(obj).__name__, training_run)
+
+
+def save_content(
+    database: Database,
+    payload: Payload,
+    place: Place,
+    params: Mapping[str, Any],
+    class_name: str,
+    training_run: int | None = None,
+) -> StoredRecord:
+    """Store content that is bytes already, and its record."""
+    parameters_json = parameters.to_json(params)
+    ready = store.encode_ahead(database, payload.content)
+    with database.transaction():
+        dataset_key = key_of_dataset(database, place.dataset)
+        sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
+        blob_key = store.put(database, payload.content, payload.created_at, ready)
+        present = database.row(
+            "SELECT record_key, blob_key FROM records WHERE dataset_key = ? AND artifact_id = ?",
+            (dataset_key, place.artifact_id),
+        )
+        if present is None or present[1] != blob_key:
+            columns = {
+                "dataset_key": dataset_key,
+                "pipeline_key": _key_of_pipeline(database, dataset_key, place.pipeline_id),
+                "artifact_id": place.artifact_id,
+                "chain_key": _key_of_chain(database, place.chain_path),
+                "step_index": place.step_index,
+                "substep_index": place.substep_index,
+                "source_index": place.source_index,
+                "branch_path": ".".join(map(str, place.branch_path)),
+                "fold_id": place.fold_id,
+                "artifact_type": place.artifact_type,
+                "class_name": class_name,
+                "custom_name": place.custom_name,
+                "parameter_set_key": _key_of_parameters(database, parameters_json),
+                "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
+                "blob_key": blob_key,
+                "format": payload.format,
+                "format_version": payload.format_version,
+                "environment_key": _key_of_environment(database, payload.versions),
+                "created_at": payload.created_at,
+            }
+            record_key = _write_record(database, columns, present[0] if present else None)
+            replace_sources(database, record_key, sources, is_new=present is None)
+            if training_run is not None and present is None:
+                database.insert("INSERT INTO training_run_records VALUES (?, ?)", (training_run, record_key))
+        else:
+            record_key = present[0]
+        return from_row(database.rows(BY_KEY, (record_key,))[0])
+
+
+_COLUMNS = (
+    "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
+    "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
+    "format_version, environment_key, created_at"
+)
+_INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+_UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
+
+
+def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
+    if record_key is None:
+        return database.insert(_INSERT, list(columns.values()))
+    database.rows(_UPDATE, [*columns.values(), record_key])
+    return record_key
+
+
+def key_of_dataset(database: Database, name: str) -> int:
+    """Give the key of a dataset, new or not."""
+    found = database.value("SELECT dataset_key FROM datasets WHERE name = ?", (name,))
+    return found or database.insert("INSERT INTO datasets (name, created_at) VALUES (?, ?)", (name, now()))
+
+
+def _key_of_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
+    found = database.value(
+        "SELECT pipeline_key FROM pipelines WHERE dataset_key = ? AND pipeline_id = ?",
+        (dataset_key, pipeline_id),
+    )
+    return found or database.insert(
+        "INSERT INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?)",
+        (dataset_key, pipeline_id, now()),
+    )
+
+
+def _key_of_chain(database: Database, chain_path: str) -> int | None:
+    if not chain_path:
+        return None
+    found = database.value("SELECT chain_key FROM chains WHERE chain_path = ?", (chain_path,))
+    return found or database.insert(
+        "INSERT INTO chains (chain_path, chain_hash) VALUES (?, ?)",
+        (chain_path, compute_chain_hash(chain_path)),
+    )
+
+
+def _key_of_parameters(database: Database, parameters_json: str) -> int:
+    found: int | None = database.value(
+        "SELECT parameter_set_key FROM parameter_sets WHERE parameters = ?", (parameters_json,)
+    )
+    if found is not None:
+        return found
+    key = database.insert("INSERT INTO parameter_sets (parameters) VALUES (?)", (parameters_json,))
+    database.run_many(
+        "INSERT INTO parameter_values (parameter_set_key, name, value) VALUES (?, ?, ?)",
+        [(key, name, value) for name, value in parameters.values(parameters_json)],
+    )
+    return key
+
+
+def _key_of_environment(database: Database, versions: Mapping[str, str]) -> int:
+    text = environment.to_json(versions)
+    found = database.value("SELECT environment_key FROM environments WHERE versions = ?", (text,))
+    return found or database.insert("INSERT INTO environments (versions) VALUES (?)", (text,))

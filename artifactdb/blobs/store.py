@@ -1,0 +1,155 @@
+"""Put content into the blob table and get it back, checked, in chunks of bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from artifactdb.blobs.codec import EncodedChunk, decode, encode
+from artifactdb.content import Buffer, Content, StoredContent
+from artifactdb.database import Database
+from artifactdb.errors import CorruptBlobError, SerializationError
+
+CHUNK_BYTES = 4 * 1024 * 1024
+ENCODE_AHEAD_BYTES = 64 * 1024 * 1024
+"""Content up to this size is encoded before the transaction, so that other writers need not wait for it."""
+
+_FIND = "SELECT blob_key FROM blobs WHERE content_hash = ?"
+_INSERT = "INSERT INTO blobs (content_hash, size_bytes, stored_bytes, created_at) VALUES (?, ?, ?, ?)"
+_INSERT_CHUNK = "INSERT INTO chunks (blob_key, chunk_index, size_bytes, codec, shuffle, payload) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_PART = "INSERT INTO blob_parts (blob_key, position, part_key) VALUES (?, ?, ?)"
+_CHUNK = "SELECT size_bytes, codec, shuffle, payload FROM chunks WHERE blob_key = ? AND chunk_index = ?"
+
+Encoded = dict[bytes, list[EncodedChunk]]
+
+
+def find(database: Database, digest: bytes) -> int | None:
+    """Give the key of the blob with that SHA-256, or None."""
+    key: int | None = database.value(_FIND, (digest,))
+    return key
+
+
+def encode_ahead(database: Database, content: Content) -> Encoded:
+    """Encode what is new and small enough to wait in memory; the rest is encoded while it is written."""
+    ready: Encoded = {}
+    room = ENCODE_AHEAD_BYTES
+    for blob in (*content.parts, content):
+        if blob.size_bytes <= room and blob.digest not in ready and find(database, blob.digest) is None:
+            ready[blob.digest] = list(_encode(blob))
+            room -= blob.size_bytes
+    return ready
+
+
+def put(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
+    """Store content, unless it is there, and give its key. Runs inside the caller's transaction."""
+    present = find(database, content.digest)
+    if present is not None:
+        return present
+    part_keys = [put(database, part, created_at, ready) for part in content.parts]
+    chunks = ready.get(content.digest)
+    stored = sum(len(chunk.payload) for chunk in chunks) if chunks is not None else 0
+    key = database.insert(_INSERT, (content.digest, content.size_bytes, stored, created_at))
+    for index, chunk in enumerate(chunks if chunks is not None else _encode(content)):
+        row = (key, index, chunk.size_bytes, chunk.codec, chunk.shuffle, chunk.payload)
+        database.insert(_INSERT_CHUNK, row)
+        if chunks is None:
+            stored += len(chunk.payload)
+    if chunks is None:
+        database.rows("UPDATE blobs SET stored_bytes = ? WHERE blob_key = ?", (stored, key))
+    if part_keys:
+        database.run_many(_INSERT_PART, [(key, position, part) for position, part in enumerate(part_keys)])
+    return key
+
+
+def _encode(content: Content) -> Iterator[EncodedChunk]:
+    hasher = hashlib.sha256()
+    for group in content.pieces(CHUNK_BYTES):
+        chunk = encode(group)
+        hasher.update(decode(chunk))
+        yield chunk
+    if hasher.digest() != content.digest:
+        raise SerializationError(
+            "the object changed while it was being saved.", hint="Save it when no other thread works on it."
+        )
+
+
+def get(database: Database, blob_key: int) -> StoredContent:
+    """Give the checked bytes of a blob, and the way to its parts.
+
+    Raises
+    ------
+    CorruptBlobError
+        When the stored bytes no longer match their hash.
+    """
+    data = _read(database, *_blob(database, "blob_key", blob_key))
+
+    def part(digest: bytes) -> bytearray:
+        return _read(database, *_blob(database, "content_hash", digest))
+
+    return StoredContent(data, part)
+
+
+def check(database: Database, blob_key: int) -> str:
+    """Read a blob chunk by chunk; give "" when it matches its hash, else what is wrong with it."""
+    key, digest, size = _blob(database, "blob_key", blob_key)
+    hasher = hashlib.sha256()
+    try:
+        for chunk in _chunks(database, key, digest, size):
+            hasher.update(chunk)
+    except CorruptBlobError as error:
+        return str(error)
+    return "" if hasher.digest() == digest else "its bytes do not match its hash."
+
+
+def _blob(database: Database, column: str, value: int | bytes) -> tuple[int, bytes, int]:
+    sql = {
+        "blob_key": "SELECT blob_key, content_hash, size_bytes FROM blobs WHERE blob_key = ?",
+        "content_hash": "SELECT blob_key, content_hash, size_bytes FROM blobs WHERE content_hash = ?",
+    }[column]
+    found = database.row(sql, (value,))
+    if found is None:
+        name = f"sha256:{value.hex()}" if isinstance(value, bytes) else f"with key {value}"
+        raise CorruptBlobError(f"blob {name} is missing from {database.path}.", content_hash=name)
+    return found  # type: ignore[return-value]
+
+
+def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Iterator[Buffer]:
+    """Decode one chunk after the other, so that memory does not grow with the blob."""
+    done = index = 0
+    while done < size_bytes:
+        row = database.row(_CHUNK, (key, index))
+        if row is None:
+            raise _corrupt(digest, f"chunk {index} is missing")
+        try:
+            chunk = decode(EncodedChunk(*row))
+        except CorruptBlobError as error:
+            raise _corrupt(digest, f"chunk {index}: {error.message}") from None
+        done += len(chunk)
+        if done > size_bytes:
+            raise _corrupt(digest, f"its chunks hold more than its {size_bytes} bytes")
+        yield chunk
+        index += 1
+
+
+def _read(database: Database, key: int, digest: bytes, size_bytes: int) -> bytearray:
+    data: bytearray | None = None
+    done = 0
+    for chunk in _chunks(database, key, digest, size_bytes):
+        if data is None:
+            data = bytearray(chunk) if len(chunk) == size_bytes else bytearray(size_bytes)
+        if len(chunk) < size_bytes:
+            data[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    data = data if data is not None else bytearray()
+    if hashlib.sha256(data).digest() != digest:
+        raise _corrupt(digest, "its bytes do not match its hash")
+    return data
+
+
+def _corrupt(digest: bytes, what: str) -> CorruptBlobError:
+    name = f"sha256:{digest.hex()}"
+    return CorruptBlobError(
+        f"blob {name} is damaged: {what}.",
+        hint="`artifactdb verify` lists everything that is; restore it from a backup.",
+        content_hash=name,
+    )

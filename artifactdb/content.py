@@ -1,0 +1,108 @@
+"""Logical bytes on their way between objects and the file: what is hashed, and what an item of it is.
+
+Pure values. How these bytes are encoded is the codec's business, what they mean the format's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of bytes made of items of one size.
+
+    Parameters
+    ----------
+    data : bytes-like
+        One-dimensional, of single bytes.
+    item_size : int, default 1
+        Bytes of one item: 8 for an array of doubles. A hint for shuffling; it does not enter the hash.
+    """
+
+    data: Buffer
+    item_size: int = 1
+
+
+@dataclass
+class Content:
+    """The logical bytes of one blob, and the blobs it refers to.
+
+    Parameters
+    ----------
+    segments : list of Segment
+        Their concatenation is the logical bytes.
+    parts : list of Content
+        Large arrays that are blobs of their own; the logical bytes name them by hash.
+    """
+
+    segments: list[Segment]
+    parts: list[Content] = field(default_factory=list)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the logical bytes, 32 bytes."""
+        hasher = hashlib.sha256()
+        for segment in self.segments:
+            hasher.update(segment.data)
+        return hasher.digest()
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Length of the logical bytes, without parts."""
+        return sum(len(segment.data) for segment in self.segments)
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of the logical bytes and of all distinct parts."""
+        return self.size_bytes + sum({part.digest: part.size_bytes for part in self.parts}.values())
+
+    def pieces(self, limit: int) -> Iterator[list[Segment]]:
+        """Cut the bytes into groups of at most ``limit`` bytes, never through an item.
+
+        Examples
+        --------
+        >>> content = Content([Segment(b"abc"), Segment(bytes(16), 8)])
+        >>> [[len(segment.data) for segment in group] for group in content.pieces(12)]
+        [[3, 8], [8]]
+        """
+        group: list[Segment] = []
+        room = limit
+        for segment in self.segments:
+            view = memoryview(segment.data)
+            while len(view):
+                if len(view) <= room:
+                    taken = len(view)
+                else:
+                    taken = room - room % segment.item_size
+                if taken == 0 and not group:
+                    taken = min(len(view), limit)
+                if taken:
+                    group.append(Segment(view[:taken], segment.item_size))
+                    view = view[taken:]
+                    room -= taken
+                if len(view):
+                    yield group
+                    group, room = [], limit
+        if group:
+            yield group
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """The logical bytes of a blob that came back, checked, and the way to its parts.
+
+    Parameters
+    ----------
+    data : bytearray
+    part : callable
+        Gives the checked bytes of a part from its 32-byte SHA-256, in memory that may be written.
+    """
+
+    data: bytearray
+    part: Callable[[bytes], bytearray]

@@ -1,0 +1,126 @@
+"""Copies of a workspace: a backup file, a snapshot for sqlite-utils, and space given back to the file system."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+
+from artifactdb.database.connection import Database
+from artifactdb.database.translate import translated
+from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, ReadOnlyError, WorkspaceNotFoundError
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+_PAGES_A_STEP = 2000
+_TABLES = """
+SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'chunks'
+"""
+
+
+def backup(database: Database, target: Path, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Copy the file page by page within one read transaction, check the copy, then give it its name."""
+    if target.is_dir():
+        target = target / database.path.name
+    if target.exists():
+        raise InvalidValueError(
+            f"{target} is there already.", hint="Name a new file, or remove that one first."
+        )
+    if not target.parent.is_dir():
+        raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise ReadOnlyError(f"the folder {target.parent} cannot be written.")
+    unfinished = target.with_name(target.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with translated(target):
+            _copy(database, unfinished, progress)
+        # A hard link refuses to take a name that somebody else took meanwhile.
+        unfinished.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        for leftover in (unfinished, unfinished.with_name(unfinished.name + "-journal")):
+            leftover.unlink(missing_ok=True)
+    return target
+
+
+def _copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
+    source = database.open_reader()
+    copy = apsw.Connection(str(target))
+    try:
+        # One read transaction keeps the source as it is now, so that writers cannot make the copy start again.
+        source.execute("BEGIN")
+        source.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        with copy.backup("main", source, "main") as work:
+            while not work.done:
+                work.step(_PAGES_A_STEP)
+                if progress:
+                    progress(work.page_count - work.remaining, work.page_count)
+        copy.pragma("journal_mode", "DELETE")
+        found = copy.execute("PRAGMA quick_check").fetchone()
+        if found != ("ok",):
+            raise CorruptWorkspaceError(f"the copy of {database.path} is damaged ({found}).")
+        # At rest a workspace is one file in WAL mode.
+        copy.pragma("journal_mode", "WAL")
+    finally:
+        copy.close()
+        source.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
+    """Copy records and views into memory, and open the copy with sqlite-utils.
+
+    The copy is handed over as bytes: no other engine ever opens the file itself.
+    """
+    import sqlite_utils
+
+    source = database.open_reader()
+    copy = apsw.Connection(":memory:")
+    try:
+        with translated(database.path):
+            source.execute("BEGIN")
+            copy.pragma("foreign_keys", False)
+            copy.execute("BEGIN")
+            for name, sql in source.execute(_TABLES).fetchall():
+                copy.execute(sql)
+                rows = source.execute(f'SELECT * FROM "{name}"')
+                first = rows.fetchone()
+                if first is not None:
+                    insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(first))})'
+                    copy.execute(insert, first)
+                    copy.executemany(insert, rows)
+            for (sql,) in source.execute(
+                "SELECT sql FROM sqlite_schema WHERE type IN ('index', 'view') AND sql NOT NULL"
+            ):
+                if "ON chunks" not in sql:
+                    copy.execute(sql)
+            copy.execute("COMMIT")
+            content = copy.serialize("main")
+    finally:
+        copy.close()
+        source.close()
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.deserialize(content)
+    return sqlite_utils.Database(connection)
+
+
+def release_space(database: Database) -> None:
+    """Give free pages back to the file system, and fold the write-ahead log into the file."""
+    connection = database.connection()
+    with translated(database.path):
+        for _ in connection.execute("PRAGMA incremental_vacuum"):
+            pass
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

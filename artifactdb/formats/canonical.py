@@ -1,0 +1,237 @@
+"""The canonical form of a pickle stream: the same object gives the same bytes in every process.
+
+Plain pickle streams differ by what does not matter: whether two equal strings were one object when it
+was dumped, in which order a set was walked, how the stream was framed. One pass over the opcodes
+settles these. The result is an ordinary protocol 5 pickle with the same meaning.
+The opcodes are those of PEP 307, PEP 3154 and PEP 574, documented in the standard library's pickletools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+MAX_STREAM_BYTES = 4 * 1024 * 1024
+"""Longer streams are left as they are: the pass would cost more than half of a save."""
+
+_ARGUMENT_BYTES = [-1] * 256
+for _op in b"}])(N\x88\x89suaet\x85\x86\x87bR\x81\x92\x93\x94\x8f\x90\x91\x97\x98.012Q":
+    _ARGUMENT_BYTES[_op] = 0
+for _ops, _size in ((b"K\x82\x80h", 1), (b"M\x83", 2), (b"J\x84j", 4), (b"G\x95", 8)):
+    for _op in _ops:
+        _ARGUMENT_BYTES[_op] = _size
+_LENGTH_BYTES = (
+    dict.fromkeys(b"\x8cC\x8a", 1) | dict.fromkeys(b"XB\x8b", 4) | dict.fromkeys(b"\x8d\x8e\x96", 8)
+)
+
+_MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _GLOBAL = 0x94, 0x68, 0x6A, 0x93, 0x95, 0x63
+_NEXT_BUFFER, _READONLY_BUFFER, _MARK, _ADDITEMS, _FROZENSET = 0x97, 0x98, 0x28, 0x90, 0x91
+_TEXT = frozenset(b"\x8cX\x8d")
+_IMMUTABLE = frozenset(b"\x8cX\x8dCB\x8e")
+_ATOMS = frozenset(b"N\x88\x89KMJG\x8a\x8b") | _IMMUTABLE
+_MARK_ENDS = frozenset(b"teu\x90\x911")
+# What the loop below must look at; every other opcode is copied.
+_NOTABLE = frozenset({_MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _READONLY_BUFFER, _NEXT_BUFFER})
+
+
+class UnknownOpcodeError(Exception):
+    """An opcode that picklers of protocol 5 do not write; the stream is then kept as it is."""
+
+
+def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[bytes, set[tuple[str, str]]]:
+    """Give the canonical stream, and the (module, name) of everything that it imports.
+
+    Parameters
+    ----------
+    stream : bytes
+        Made by a pickler of protocol 5.
+    writable_buffers : container of int
+        Positions of out-of-band buffers that come back writable even if they were not when dumped.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> one, other = "".join(["ri", "dge"]), "".join(["rid", "ge"])
+    >>> canonical(pickle.dumps([one, other], 5))[0] == canonical(pickle.dumps([one, one], 5))[0]
+    True
+    """
+    return _Pass(stream, writable_buffers).run()
+
+
+class _Pass:
+    """One walk over a stream. The state of the output can be wound back, so that sets can be sorted."""
+
+    def __init__(self, stream: bytes, writable_buffers: Container[int]) -> None:
+        self.stream = stream
+        self.writable_buffers = writable_buffers
+        self.out = bytearray(b"\x80\x05")
+        self.memo: list[int] = []  # memo index in the input -> memo index in the output
+        self.values: dict[tuple[int, bytes], int] = {}  # a string or bytes already written -> its index
+        self.texts: dict[int, bytes] = {}  # index in the output -> the text memoised there
+        self.count = 0
+        self.imports: set[tuple[str, str]] = set()
+        self.has_sets = b"\x90" in stream or b"\x91" in stream
+
+    def run(self) -> tuple[bytes, set[tuple[str, str]]]:
+        stream, end = self.stream, len(self.stream)
+        position = copied = 2  # after PROTO
+        recent: list[bytes] = []
+        buffer_index = -1
+        marks: list[tuple[int, int, int, int]] = []
+        last_set = (-1, (0, 0, 0, 0))
+        while position < end:
+            op = stream[position]
+            size = _ARGUMENT_BYTES[op]
+            if size >= 0 and op not in _NOTABLE and not (self.has_sets and (op == _MARK or op in _MARK_ENDS)):
+                position += 1 + size
+                continue
+            if size < 0:
+                start, stop = self._argument(op, position)
+                if op not in _IMMUTABLE or stop >= end or stream[stop] != _MEMOIZE:
+                    if op == _GLOBAL:
+                        module, name = stream[start:stop].split(b"\n")[:2]
+                        self.imports.add((module.decode(), name.decode()))
+                    position = stop
+                    continue
+                self.out += stream[copied:position]
+                value = stream[start:stop]
+                self._put_value(op, value, stream[position:stop])
+                if op in _TEXT:
+                    recent.append(value)
+                position = copied = stop + 1
+                continue
+            if op == _MEMOIZE:
+                self.memo.append(self.count)
+                self.count += 1
+                position += 1
+                continue
+            self.out += stream[copied:position]
+            copied = position = position + 1 + size
+            if op == _BINGET or op == _LONG_BINGET:
+                index = self.memo[int.from_bytes(stream[position - size : position], "little")]
+                self._put_get(index)
+                if index in self.texts:
+                    recent.append(self.texts[index])
+            elif op == _STACK_GLOBAL:
+                self.imports.add((recent[-2].decode(), recent[-1].decode()))
+                self.out.append(op)
+                del recent[:-2]
+            elif op == _NEXT_BUFFER:
+                buffer_index += 1
+                self.out.append(op)
+            elif op == _READONLY_BUFFER:
+                if buffer_index not in self.writable_buffers:
+                    self.out.append(op)
+            elif op == _MARK:
+                marks.append((position - 1, len(self.out), self.count, len(self.memo)))
+                self.out.append(op)
+            elif op in _MARK_ENDS:
+                mark = marks.pop()
+                if op == _ADDITEMS and last_set[0] == mark[0]:
+                    mark = last_set[1]  # one set in several batches
+                if op == _ADDITEMS or op == _FROZENSET:
+                    self._sort_set(mark, position - 1, op)
+                else:
+                    self.out.append(op)
+                if op == _ADDITEMS:
+                    last_set = (position, mark)
+        self.out += stream[copied:]
+        return bytes(self.out), self.imports
+
+    def _argument(self, op: int, position: int) -> tuple[int, int]:
+        if op == _GLOBAL:
+            start = position + 1
+            return start, self.stream.index(b"\n", self.stream.index(b"\n", start) + 1) + 1
+        width = _LENGTH_BYTES.get(op)
+        if width is None:
+            raise UnknownOpcodeError(op)
+        start = position + 1 + width
+        return start, start + int.from_bytes(self.stream[position + 1 : start], "little")
+
+    def _put_value(self, op: int, value: bytes, literal: bytes) -> None:
+        """Write an immutable value the first time, refer to it every other time."""
+        key = (op, value)
+        index = self.values.get(key)
+        if index is None:
+            index = self.values[key] = self.count
+            if op in _TEXT:
+                self.texts[index] = value
+            self.count += 1
+            self.out += literal
+            self.out.append(_MEMOIZE)
+        else:
+            self._put_get(index)
+        self.memo.append(index)
+
+    def _put_get(self, index: int) -> None:
+        if index < 256:
+            self.out += bytes((_BINGET, index))
+        else:
+            self.out.append(_LONG_BINGET)
+            self.out += index.to_bytes(4, "little")
+
+    def _sort_set(self, mark: tuple[int, int, int, int], end: int, op: int) -> None:
+        """Write the items of a set in the order of their values, if all are plain values."""
+        start, out_length, count, memo_length = mark
+        items = self._atoms(start, end, memo_length)
+        if items is None:
+            self.out.append(op)
+            return
+        del self.out[out_length:]
+        self.count = count
+        self.values = {key: index for key, index in self.values.items() if index < count}
+        self.texts = {index: text for index, text in self.texts.items() if index < count}
+        positions: dict[int, int] = {}
+        self.out.append(_MARK)
+        for kind, value, literal, memo_index in sorted(items, key=lambda item: item[:2]):
+            if kind in _IMMUTABLE:
+                before = len(self.memo)
+                self._put_value(kind, value, literal)
+                index = self.memo.pop()
+                assert len(self.memo) == before
+                if memo_index is not None:
+                    positions[memo_index] = index
+            else:
+                self.out += literal
+        for memo_index in sorted(positions):
+            self.memo[memo_index] = positions[memo_index]
+        self.out.append(op)
+
+    def _atoms(
+        self, start: int, end: int, memo_length: int
+    ) -> list[tuple[int, bytes, bytes, int | None]] | None:
+        """Read the items between a mark and its end as (opcode, value, literal, memo index), or None."""
+        by_index = {index: key for key, index in self.values.items()}
+        items: list[tuple[int, bytes, bytes, int | None]] = []
+        position, memo_index = start + 1, memo_length
+        while position < end:
+            op = self.stream[position]
+            if op in (_MARK, _ADDITEMS, _FRAME):
+                position += 9 if op == _FRAME else 1
+                continue
+            if op in (_BINGET, _LONG_BINGET):
+                stop = position + (2 if op == _BINGET else 5)
+                key = by_index.get(self.memo[int.from_bytes(self.stream[position + 1 : stop], "little")])
+                if key is None:
+                    return None
+                # A literal is never written for it: the value stands earlier in the output.
+                items.append((*key, _literal(*key), None))
+                position = stop
+                continue
+            if op not in _ATOMS:
+                return None
+            size = _ARGUMENT_BYTES[op]
+            value_start, stop = (
+                (position + 1, position + 1 + size) if size >= 0 else self._argument(op, position)
+            )
+            memoised = op in _IMMUTABLE and self.stream[stop] == _MEMOIZE
+            if op in _IMMUTABLE and not memoised:
+                return None
+            literal = self.stream[position:stop]
+            items.append((op, self.stream[value_start:stop], literal, memo_index if memoised else None))
+            memo_index += memoised
+            position = stop + memoised
+        return items
+
+
+def _literal(op: int, value: bytes) -> bytes:
+    return bytes((op,)) + len(value).to_bytes(_LENGTH_BYTES[op], "little") + value

@@ -1,0 +1,434 @@
+"""The loader of the seed: objects by id, chain, step or name, kept in a cache that never serves what was replaced."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.artifacts import dependencies, find, load, manifest
+from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.cache import LRUCache
+from artifactdb.chain import OperatorChain
+from artifactdb.errors import DeserializationError, InvalidValueError, MissingDependencyError
+from artifactdb.ids import validate_fold_id
+from artifactdb.records import ArtifactRecord, artifact_type_name
+from artifactdb.registry import database_of, is_model, require
+
+if TYPE_CHECKING:
+    from artifactdb.workspace import Workspace
+
+_ABSENT = object()
+
+
+class ArtifactLoader:
+    """Gives fitted objects back.
+
+    Parameters
+    ----------
+    workspace : str, Path or Workspace
+    dataset : str
+        Name of the dataset whose artifacts are looked up.
+    results_dir : str or Path, optional
+        Taken for the sake of code written for the seed.
+    cache_size : int, default 100
+        Objects to keep in memory.
+    cache_bytes : int, optional, keyword-only
+        Bound on the sum of their stored sizes, in bytes.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from artifactdb import ArtifactRegistry
+    >>> file = getfixture("tmp_path") / "study.sqlite"
+    >>> registry = ArtifactRegistry(file, "wheat", pipeline_id="0001_ridge")
+    >>> model = Ridge().fit([[0.0], [1.0]], [0.0, 2.0])
+    >>> _ = registry.register_with_chain(model, "s1.Ridge", "model", step_index=1, fold_id=0)
+    >>> loader = ArtifactLoader(file, "wheat")
+    >>> loader.load_by_chain("s1.Ridge", fold_id=0).predict([[1.0]]).tolist() == model.predict([[1.0]]).tolist()
+    True
+    """
+
+    def __init__(
+        self,
+        workspace: str | os.PathLike[str] | Workspace,
+        dataset: str,
+        results_dir: str | os.PathLike[str] | None = None,
+        cache_size: int = 100,
+        *,
+        cache_bytes: int | None = None,
+    ) -> None:
+        self._database = database_of(workspace)
+        self.dataset = dataset
+        self.results_dir = Path(results_dir) if results_dir is not None else None
+        self._cache = LRUCache(cache_size, max_bytes=cache_bytes)
+        self._seen: object = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        results_dir: str | os.PathLike[str],
+        cache_size: int = 100,
+    ) -> ArtifactLoader:
+        """Make a loader of a manifest and the folder with its files, in a temporary workspace."""
+        items = manifest.items_of(manifest_)
+        named = manifest_.get("dataset") if isinstance(manifest_, Mapping) else None
+        dataset = str(
+            named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported"
+        )
+        folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
+        loader = cls(Path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
+        loader._folder = folder
+        loader.import_from_manifest([{**item, "dataset": dataset} for item in items], results_dir)
+        return loader
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "_database": self._database,
+            "dataset": self.dataset,
+            "results_dir": self.results_dir,
+            "_cache": self._cache,
+            "_seen": None,
+            "_folder": None,
+        }
+
+    def __repr__(self) -> str:
+        return f"ArtifactLoader({str(self._database.path)!r}, {self.dataset!r}, {len(self._cache)} cached)"
+
+    def close(self) -> None:
+        """Close the file, if this loader opened it by path; otherwise the workspace closes it."""
+        self._cache.clear()
+        self._database.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def import_from_manifest(
+        self, manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]], results_dir: str | os.PathLike[str]
+    ) -> ManifestImport:
+        """Take in the records of a manifest and the files they name; runs none of it."""
+        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset)
+
+    # -- load ---------------------------------------------------------------------------------------
+
+    def load_by_id(self, artifact_id: str) -> Any:
+        """Give the object of an id.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            A KeyError, when no record answers to the id.
+        """
+        self._forget_what_changed()
+        found = self._cache.get(artifact_id, _ABSENT)
+        if found is not _ABSENT:
+            return found
+        return self._load(require(self._database, artifact_id, self.dataset), artifact_id)
+
+    def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
+        """Give the object of a chain and fold (None: what all folds share), or None when it is absent."""
+        record = find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset)
+        return self._get(record) if record else None
+
+    def load_by_chain_prefix(
+        self,
+        prefix: str | OperatorChain,
+        branch_path: Sequence[int] | None = None,
+        source_index: int | None = None,
+    ) -> list[tuple[str, Any]]:
+        """Give (id, object) of all artifacts whose chain begins with these operators."""
+        found = find.filtered(
+            self._database,
+            dataset=self.dataset,
+            chain_prefix=find.chain_text(prefix),
+            source_index=source_index,
+        )
+        return self._pairs(record for record in found if _in_branch(record, branch_path))
+
+    def load_for_step(
+        self,
+        step_index: int,
+        branch_path: Sequence[int] | None = None,
+        source_index: int | None = None,
+        fold_id: int | None = None,
+        pipeline_id: str | None = None,
+    ) -> list[tuple[str, Any]]:
+        """Give (id, object) of a step's artifacts.
+
+        With a branch, source or fold given: those of it and those shared by all; None matches anything.
+        """
+        return self._pairs(
+            record
+            for record in self._step(step_index, pipeline_id)
+            if _in_branch(record, branch_path)
+            and (source_index is None or record.source_index in (None, source_index))
+            and (fold_id is None or record.fold_id in (None, fold_id))
+        )
+
+    def load_with_dependencies(self, artifact_id: str) -> OrderedDict[str, Any]:
+        """Give all that an artifact depends on, sources first, and the artifact last, by id."""
+        record = require(self._database, artifact_id, self.dataset)
+        records = [*dependencies.transitive(self._database, record.record_key), record]
+        return OrderedDict((item.artifact_id, self._get(item)) for item in records)
+
+    def load_fold_models(
+        self, step_index: int, branch_path: Sequence[int] | None = None, pipeline_id: str | None = None
+    ) -> list[tuple[int, Any]]:
+        """Give (fold, model) of a step, sorted by fold."""
+        records = [
+            record
+            for record in self._step(step_index, pipeline_id)
+            if record.fold_id is not None and is_model(record) and _in_branch(record, branch_path)
+        ]
+        records.sort(key=lambda record: (record.fold_id or 0, record.record_key))
+        return [(record.fold_id or 0, self._get(record)) for record in records]
+
+    def load_meta_model_with_sources(
+        self, artifact_id: str, validate_branch: bool = True
+    ) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+        """Give a stack, its source models as (id, model) and its column names, both in feature order.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            A KeyError, when the stack is absent.
+        InvalidValueError
+            A ValueError, for what is no meta-model, and with ``validate_branch`` for a source of a branch that is
+            neither the stack's nor a parent of it.
+        MissingDependencyError
+            A ValueError, when a source model is absent.
+        """
+        record = require(self._database, artifact_id, self.dataset)
+        config = record.meta_config
+        if config is None:
+            raise InvalidValueError(f"{artifact_id} ({record.artifact_type}) is no meta-model with sources.")
+        sources = []
+        for source in sorted(config.source_models, key=lambda item: int(item.get("feature_index", 0))):
+            source_record = find.by_id(self._database, str(source["artifact_id"]), self.dataset)
+            if source_record is None:
+                raise MissingDependencyError(
+                    f"the source model {source['artifact_id']} of {artifact_id} is not there.",
+                    missing=[str(source["artifact_id"])],
+                )
+            if validate_branch and not _is_parent_branch(source_record.branch_path, record.branch_path):
+                raise InvalidValueError(
+                    f"the source model {source_record.artifact_id} is of branch {source_record.branch_path}, "
+                    f"{artifact_id} of branch {record.branch_path}.",
+                    hint="Pass validate_branch=False if it stacks across branches on purpose.",
+                )
+            sources.append((source_record.artifact_id, self._get(source_record)))
+        return self._get(record), sources, list(config.feature_columns)
+
+    def load_meta_model_for_prediction(self, artifact_id: str, X: Any = None) -> Any:  # noqa: N803
+        """Give (stack, sources, columns); with ``X`` also the stack's features, one column for each source.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), optional
+            As the source models take it. The stack is then called on the result's ``"features"``.
+        """
+        model, sources, columns = self.load_meta_model_with_sources(artifact_id, validate_branch=False)
+        if X is None:
+            return model, sources, columns
+        import numpy as np
+
+        predictions = [np.asarray(source.predict(X)).reshape(len(X), -1) for _, source in sources]
+        return model, sources, columns, np.hstack(predictions)
+
+    # -- as nirs4all's controllers ask --------------------------------------------------------------
+
+    def load_by_artifact_id(self, artifact_id: str) -> tuple[str, Any]:
+        """Give (name, object): the user's name, else the class, with the fold behind it if there is one."""
+        record = require(self._database, artifact_id, self.dataset)
+        return _display_name(record), self._get(record)
+
+    def get_step_binaries_by_artifact_ids(self, artifact_ids: Iterable[str]) -> list[tuple[str, Any]]:
+        """Give (name, object) of several ids, in their order."""
+        return [self.load_by_artifact_id(artifact_id) for artifact_id in artifact_ids]
+
+    def find_artifact_by_custom_name(
+        self,
+        name: str,
+        step_index: int | None = None,
+        fold_id: int | None = None,
+        branch_path: Sequence[int] | None = None,
+    ) -> tuple[str, Any] | None:
+        """Give (id, object) of the newest artifact that bears the user's name, or None."""
+        found = find.filtered(
+            self._database, dataset=self.dataset, custom_name=name, step_index=step_index, fold_id=fold_id,
+            branch_path=branch_path,
+        )  # fmt: skip
+        if not found:
+            return None
+        newest = max(found, key=lambda record: record.record_key)
+        return newest.artifact_id, self._get(newest)
+
+    def get_step_binaries(
+        self, step_id: int | str, branch_id: int | None = None, branch_path: Sequence[int] | None = None
+    ) -> list[tuple[str, Any]]:
+        """Give (name, object) of a step, ``3`` or ``"3_1"`` with a substep; a branch includes what is shared."""
+        step, _, substep = str(step_id).partition("_")
+        branch = (
+            list(branch_path) if branch_path is not None else ([branch_id] if branch_id is not None else None)
+        )
+        return [
+            (_display_name(record), self._get(record))
+            for record in self._step(int(step), None)
+            if _in_branch(record, branch) and (not substep or record.substep_index in (None, int(substep)))
+        ]
+
+    def has_binaries_for_step(
+        self, step_number: int, substep_number: int | None = None, branch_id: int | None = None
+    ) -> bool:
+        """Tell whether a step has artifacts."""
+        branch = None if branch_id is None else [branch_id]
+        return any(
+            _in_branch(record, branch) and (substep_number is None or record.substep_index == substep_number)
+            for record in self._step(step_number, None)
+        )
+
+    # -- records ------------------------------------------------------------------------------------
+
+    def get_record(self, artifact_id: str) -> ArtifactRecord | None:
+        """Give the record of an id, or None."""
+        return find.by_id(self._database, artifact_id, self.dataset)
+
+    def get_record_by_chain(self, chain_path: str, fold_id: int | None = None) -> ArtifactRecord | None:
+        """Give the record of a chain: what folds share, else, without a fold named, its first fold."""
+        record = find.by_chain(self._database, chain_path, fold_id, self.dataset)
+        if record is None and fold_id is None:
+            folds = self._database.row(
+                find.RECORD + "WHERE c.chain_path = ? AND d.name = ? ORDER BY r.fold_id LIMIT 1",
+                (chain_path, self.dataset),
+            )
+            return find.from_row(folds) if folds else None
+        return record
+
+    def get_artifacts_by_chain_filter(
+        self,
+        chain_prefix: str | None = None,
+        step_index: int | None = None,
+        branch_path: Sequence[int] | None = None,
+        source_index: int | None = None,
+        fold_id: int | None = None,
+        artifact_type: str | None = None,
+    ) -> list[ArtifactRecord]:
+        """Give the records that meet every condition; None matches anything."""
+        return list(
+            find.filtered(
+                self._database, dataset=self.dataset, chain_prefix=chain_prefix, step_index=step_index,
+                branch_path=branch_path, source_index=source_index, fold_id=fold_id,
+                artifact_type=None if artifact_type is None else artifact_type_name(artifact_type),
+            )
+        )  # fmt: skip
+
+    def get_all_records(self) -> list[ArtifactRecord]:
+        """Give every record of the dataset."""
+        return list(find.filtered(self._database, dataset=self.dataset))
+
+    # -- cache --------------------------------------------------------------------------------------
+
+    def preload_artifacts(
+        self, artifact_ids: Iterable[str] | None = None, artifact_types: Iterable[str] | None = None
+    ) -> int:
+        """Load artifacts into the cache ahead of use; give how many.
+
+        Parameters
+        ----------
+        artifact_ids : iterable of str, optional
+            Ids that are absent, or cannot be loaded here, are left out.
+        artifact_types : iterable of str, optional
+            Only these types. Without either, everything of the dataset.
+        """
+        if artifact_ids is None:
+            records = find.filtered(self._database, dataset=self.dataset)
+        else:
+            found = (find.by_id(self._database, artifact_id, self.dataset) for artifact_id in artifact_ids)
+            records = [record for record in found if record is not None]
+        wanted = None if artifact_types is None else {artifact_type_name(kind) for kind in artifact_types}
+        loaded = 0
+        for record in records:
+            if wanted is not None and record.artifact_type not in wanted:
+                continue
+            try:
+                self._get(record)
+            except DeserializationError:
+                continue
+            loaded += 1
+        return loaded
+
+    def clear_cache(self) -> None:
+        """Forget every loaded object."""
+        self._cache.clear()
+
+    def set_cache_size(self, n: int) -> None:
+        """Keep at most ``n`` objects."""
+        self._cache.resize(n)
+
+    def get_cache_info(self) -> dict[str, Any]:
+        """Give counts of the cache and of the dataset's artifacts."""
+        tries = self._cache.hits + self._cache.misses
+        by_type = dict(self._database.rows(_BY_TYPE, (self.dataset,)))
+        return {
+            "cached_count": len(self._cache),
+            "max_size": self._cache.max_size,
+            "hits": self._cache.hits,
+            "misses": self._cache.misses,
+            "hit_rate": self._cache.hits / tries if tries else 0.0,
+            "total_artifacts": sum(by_type.values()),
+            "artifacts_by_type": by_type,
+        }
+
+    def _forget_what_changed(self) -> None:
+        """Drop cached objects after any change to the file, unless their content is still the record's."""
+        version = self._database.version()
+        if version == self._seen:
+            return
+        for key in self._cache.keys():  # noqa: SIM118 - a method of ours that takes a copy
+            record = find.by_id(self._database, key, self.dataset)
+            if record is None or self._cache.tag(key) != record.content_hash:
+                self._cache.remove(key)
+        self._seen = self._database.version()
+
+    def _get(self, record: StoredRecord) -> Any:
+        self._forget_what_changed()
+        found = self._cache.get(record.artifact_id, _ABSENT)
+        return found if found is not _ABSENT else self._load(record, record.artifact_id)
+
+    def _load(self, record: StoredRecord, key: str) -> Any:
+        obj = load.load(self._database, record)
+        self._cache.put(key, obj, record.size_bytes, record.content_hash)
+        return obj
+
+    def _pairs(self, records: Iterable[StoredRecord]) -> list[tuple[str, Any]]:
+        return [(record.artifact_id, self._get(record)) for record in records]
+
+    def _step(self, step_index: int, pipeline_id: str | None) -> list[StoredRecord]:
+        return find.filtered(
+            self._database, dataset=self.dataset, step_index=step_index, pipeline_number=pipeline_id
+        )
+
+
+_BY_TYPE = (
+    "SELECT artifact_type, count(*) FROM records "
+    "WHERE dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?) GROUP BY artifact_type"
+)
+
+
+def _in_branch(record: ArtifactRecord, branch_path: Sequence[int] | None) -> bool:
+    """Tell whether a record is of a branch or shared; None matches anything."""
+    return branch_path is None or not record.branch_path or record.branch_path == list(branch_path)
+
+
+def _is_parent_branch(source: Sequence[int], branch: Sequence[int]) -> bool:
+    return list(source) == list(branch[: len(source)])
+
+
+def _display_name(record: ArtifactRecord) -> str:
+    name = record.custom_name or record.class_name
+    return name if record.fold_id is None else f"{name}_fold{record.fold_id}"

@@ -1,0 +1,553 @@
+"""The registry of the seed: everything that is written goes through it, and is on disk when a call returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics
+from artifactdb.artifacts.delete import Orphan
+from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.chain import OperatorChain, OperatorNode
+from artifactdb.database import Database
+from artifactdb.errors import ArtifactNotFoundError, InvalidValueError, MissingDependencyError
+from artifactdb.ids import (
+    extract_fold_id_from_artifact_id,
+    extract_pipeline_id_from_artifact_id,
+    generate_artifact_id_v3,
+    parse_legacy_id,
+    require_artifact_id,
+    validate_artifact_id,
+    validate_fold_id,
+    validate_index,
+    validate_pipeline_id,
+)
+from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, artifact_type_name
+
+if TYPE_CHECKING:
+    from artifactdb.workspace import Workspace
+
+_MAX_NAME_CHARACTERS = 512
+
+
+class ArtifactRegistry:
+    """Registers fitted objects of one dataset.
+
+    Parameters
+    ----------
+    workspace : str, Path or Workspace
+        A directory, a file, or an open workspace.
+    dataset : str
+        Name of the data that the pipelines are trained on.
+    manifest_manager : object, optional
+        Taken for the sake of code written for the seed; records live in the file.
+    pipeline_id : str, default ""
+        The pipeline that artifacts belong to unless a call names another.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> folder = getfixture("tmp_path")
+    >>> registry = ArtifactRegistry(folder / "study.sqlite", "wheat", pipeline_id="0001_pls")
+    >>> scaler = StandardScaler().fit([[1.0], [3.0]])
+    >>> record = registry.register_with_chain(scaler, "s1.StandardScaler", ArtifactType.TRANSFORMER, step_index=1)
+    >>> registry.resolve(record.artifact_id).class_name
+    'StandardScaler'
+    """
+
+    def __init__(
+        self,
+        workspace: str | os.PathLike[str] | Workspace,
+        dataset: str,
+        manifest_manager: object = None,
+        pipeline_id: str = "",
+    ) -> None:
+        self._database = database_of(workspace)
+        self.dataset = _name("dataset", dataset)
+        self.pipeline_id = validate_pipeline_id(pipeline_id) if pipeline_id else ""
+        self.manifest_manager = manifest_manager
+        self._training_run: int | None = None
+
+    def __repr__(self) -> str:
+        return f"ArtifactRegistry({str(self._database.path)!r}, {self.dataset!r}, pipeline_id={self.pipeline_id!r})"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of the workspace file."""
+        return self._database.path.parent
+
+    def close(self) -> None:
+        """Close the file, if this registry opened it by path; otherwise the workspace closes it."""
+        self._database.close()
+
+    # -- register -----------------------------------------------------------------------------------
+
+    def generate_id(
+        self, chain: str | OperatorChain, fold_id: int | None = None, pipeline_id: str | None = None
+    ) -> str:
+        """Give the id of a chain and fold: ``{pipeline_id}${chain_hash}:{fold_id|all}``."""
+        return generate_artifact_id_v3(self._pipeline(chain, pipeline_id), chain, fold_id)
+
+    def register_with_chain(
+        self,
+        obj: Any,
+        chain: str | OperatorChain,
+        artifact_type: ArtifactType | str,
+        step_index: int,
+        branch_path: Sequence[int] | None = None,
+        source_index: int | None = None,
+        fold_id: int | None = None,
+        substep_index: int | None = None,
+        depends_on: Sequence[str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        meta_config: MetaModelConfig | None = None,
+        format_hint: str | None = None,
+        custom_name: str | None = None,
+        pipeline_id: str | None = None,
+    ) -> ArtifactRecord:
+        """Store a fitted object under the id of its chain and fold, durably, with record and dependencies.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that pickle or dill takes.
+        chain : str or OperatorChain
+            How data reached the object, itself included.
+        artifact_type : ArtifactType or str
+        step_index : int
+            Position of the step, 0 or more.
+        branch_path : sequence of int, optional
+            Taken from the chain's last operator when not given.
+        source_index, substep_index : int, optional
+            Likewise.
+        fold_id : int, optional
+            None for what all folds share.
+        depends_on : sequence of str, optional
+            Ids that must be there already.
+        params : dict, optional
+            Default: the object's own ``get_params()``.
+        meta_config : MetaModelConfig, optional
+            For a stack; its source models become dependencies.
+        format_hint : str, optional
+            Name of a serializer.
+        custom_name : str, optional
+        pipeline_id : str, optional
+            Default: the registry's.
+
+        Returns
+        -------
+        ArtifactRecord
+
+        Raises
+        ------
+        InvalidChainError, InvalidIdError, InvalidValueError, SerializationError
+        MissingDependencyError, DependencyCycleError
+            Nothing is left behind.
+        """
+        parsed = OperatorChain.from_path(find.chain_text(chain), self.pipeline_id)
+        last = parsed.nodes[-1]
+        fold = _agreeing_fold(chain, fold_id)
+        pipeline = self._pipeline(chain, pipeline_id)
+        place = self._place(
+            pipeline_id=pipeline,
+            artifact_id=generate_artifact_id_v3(pipeline, parsed, fold),
+            artifact_type=artifact_type,
+            step_index=step_index,
+            chain_path=parsed.to_path(),
+            branch_path=last.branch_path if branch_path is None else branch_path,
+            source_index=last.source_index if source_index is None else source_index,
+            substep_index=last.substep_index if substep_index is None else substep_index,
+            fold_id=fold,
+            depends_on=depends_on,
+            params=params,
+            meta_config=meta_config,
+            custom_name=custom_name,
+        )
+        return self._save(obj, place, format_hint)
+
+    def register(
+        self,
+        obj: Any,
+        artifact_id: str,
+        artifact_type: ArtifactType | str,
+        depends_on: Sequence[str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        meta_config: MetaModelConfig | None = None,
+        format_hint: str | None = None,
+        custom_name: str | None = None,
+        chain_path: str = "",
+        source_index: int | None = None,
+    ) -> ArtifactRecord:
+        """Store a fitted object under an id of the caller's; step, branch and substep come from the chain path.
+
+        Parameters
+        ----------
+        artifact_id : str
+            Of this or an older scheme.
+        chain_path : str, default ""
+            Without one, step and branch come from an id of an older scheme, else the step is 0.
+
+        See Also
+        --------
+        register_with_chain : for the other parameters and what is raised.
+        """
+        require_artifact_id(artifact_id)
+        known = validate_artifact_id(artifact_id)
+        legacy = parse_legacy_id(artifact_id)
+        last = OperatorChain.from_path(chain_path).nodes[-1] if chain_path else None
+        if last is None and legacy is not None:
+            last = OperatorNode(
+                legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index
+            )
+        place = self._place(
+            pipeline_id=extract_pipeline_id_from_artifact_id(artifact_id)
+            if known
+            else self.pipeline_id or artifact_id,
+            artifact_id=artifact_id,
+            artifact_type=artifact_type,
+            step_index=last.step_index if last else 0,
+            chain_path=chain_path,
+            branch_path=last.branch_path if last else [],
+            source_index=last.source_index if last and source_index is None else source_index,
+            substep_index=last.substep_index if last else None,
+            fold_id=extract_fold_id_from_artifact_id(artifact_id) if known else None,
+            depends_on=depends_on,
+            params=params,
+            meta_config=meta_config,
+            custom_name=custom_name,
+        )
+        return self._save(obj, place, format_hint)
+
+    def register_meta_model(
+        self,
+        obj: Any,
+        artifact_id: str,
+        source_model_ids: Sequence[str],
+        feature_columns: Sequence[str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        format_hint: str | None = None,
+    ) -> ArtifactRecord:
+        """Store a stacking meta-model with its sources in feature order.
+
+        Parameters
+        ----------
+        source_model_ids : sequence of str
+            Registered before; the position is the feature index.
+        feature_columns : sequence of str, optional
+            Default: ``{ClassName}_pred`` of each source.
+        """
+        sources = [(source_id, self.resolve(source_id)) for source_id in source_model_ids]
+        missing = [source_id for source_id, record in sources if record is None]
+        if missing:
+            raise MissingDependencyError(
+                f"{artifact_id} stacks models that are not there: {', '.join(missing[:5])}.",
+                hint="Register the source models first.",
+                missing=missing,
+            )
+        if feature_columns is None:
+            feature_columns = [f"{record.class_name}_pred" for _, record in sources if record]
+        if len(feature_columns) != len(sources):
+            raise InvalidValueError(
+                f"{len(sources)} source models need as many columns, not {len(feature_columns)}."
+            )
+        config = MetaModelConfig.of_sources(source_model_ids, feature_columns)
+        return self.register(
+            obj,
+            artifact_id,
+            ArtifactType.META_MODEL,
+            params=params,
+            meta_config=config,
+            format_hint=format_hint,
+        )
+
+    def _place(
+        self,
+        *,
+        artifact_type: ArtifactType | str,
+        depends_on: Sequence[str] | None,
+        meta_config: MetaModelConfig | None,
+        custom_name: str | None,
+        branch_path: Sequence[int],
+        step_index: int,
+        source_index: int | None,
+        substep_index: int | None,
+        **fields: Any,
+    ) -> save.Place:
+        sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
+        stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
+        if meta_config is None and str(artifact_type) == ArtifactType.META_MODEL.value and not sources:
+            raise MissingDependencyError(
+                "a meta-model needs its source models.",
+                hint="Give meta_config or depends_on, or use register_meta_model.",
+            )
+        return save.Place(
+            dataset=self.dataset,
+            artifact_type=artifact_type_name(artifact_type),
+            depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
+            meta_config=meta_config,
+            custom_name=_name("custom_name", custom_name) if custom_name else "",
+            branch_path=[validate_index("branch_path", index) for index in branch_path],
+            step_index=validate_index("step_index", step_index),
+            source_index=None if source_index is None else validate_index("source_index", source_index),
+            substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
+            **fields,
+        )
+
+    def _save(self, obj: Any, place: save.Place, format_hint: str | None) -> StoredRecord:
+        return save.save(self._database, obj, place, format_hint=format_hint, training_run=self._training_run)
+
+    def _pipeline(self, chain: str | OperatorChain, pipeline_id: str | None) -> str:
+        of_chain = chain.pipeline_id if isinstance(chain, OperatorChain) else ""
+        return validate_pipeline_id(pipeline_id or self.pipeline_id or of_chain)
+
+    # -- find ---------------------------------------------------------------------------------------
+
+    def resolve(self, artifact_id: str) -> ArtifactRecord | None:
+        """Give the record of an id, ids of older schemes included, or None."""
+        return find.by_id(self._database, artifact_id, self.dataset)
+
+    def resolve_by_hash(self, content_hash: str) -> ArtifactRecord | None:
+        """Give the first record with that content, or None."""
+        return find.by_hash(self._database, content_hash)
+
+    def get_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> ArtifactRecord | None:
+        """Give the record of a chain and fold (None: what all folds share), or None.
+
+        The registry's own pipeline comes first, then the newest of the dataset.
+        """
+        return find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset, self.pipeline_id)
+
+    def get_chain_prefix(
+        self,
+        prefix: str | OperatorChain,
+        branch_path: Sequence[int] | None = None,
+        source_index: int | None = None,
+    ) -> list[ArtifactRecord]:
+        """Give the records whose chain begins with these operators; None matches anything."""
+        return list(
+            find.filtered(
+                self._database, dataset=self.dataset, chain_prefix=find.chain_text(prefix), branch_path=branch_path,
+                source_index=source_index,
+            )
+        )  # fmt: skip
+
+    def get_dependencies(self, artifact_id: str) -> list[str]:
+        """Give the ids that an artifact directly depends on."""
+        return dependencies.direct(self._database, self._stored(artifact_id).record_key)
+
+    def resolve_dependencies(self, artifact_id: str) -> list[ArtifactRecord]:
+        """Give the records of all that an artifact depends on, sources before what needs them."""
+        return list(dependencies.transitive(self._database, self._stored(artifact_id).record_key))
+
+    def get_artifacts_for_step(
+        self,
+        pipeline_id: str,
+        step_index: int,
+        branch_path: Sequence[int] | None = None,
+        fold_id: int | None = None,
+    ) -> list[ArtifactRecord]:
+        """Give the records of a step; None matches anything. A pipeline is named in full or by its number."""
+        return list(
+            find.filtered(
+                self._database, dataset=self.dataset, pipeline_number=pipeline_id, step_index=step_index,
+                branch_path=branch_path, fold_id=fold_id,
+            )
+        )  # fmt: skip
+
+    def get_fold_models(
+        self, pipeline_id: str, step_index: int, branch_path: Sequence[int] | None = None
+    ) -> list[ArtifactRecord]:
+        """Give the records of a step's fold models, sorted by fold."""
+        found = find.filtered(
+            self._database, dataset=self.dataset, pipeline_number=pipeline_id, step_index=step_index,
+            branch_path=branch_path, folds_only=True,
+        )  # fmt: skip
+        return sorted(
+            (record for record in found if is_model(record)), key=lambda record: record.fold_id or 0
+        )
+
+    def get_all_records(self) -> list[ArtifactRecord]:
+        """Give every record of the dataset."""
+        return list(find.filtered(self._database, dataset=self.dataset))
+
+    def load_artifact(self, record: ArtifactRecord | str) -> Any:
+        """Give the object of a record or id."""
+        artifact_id = record if isinstance(record, str) else record.artifact_id
+        return load.load(self._database, self._stored(artifact_id))
+
+    def _stored(self, artifact_id: str) -> StoredRecord:
+        return require(self._database, artifact_id, self.dataset)
+
+    # -- exchange -----------------------------------------------------------------------------------
+
+    def import_from_manifest(
+        self, manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]], results_dir: str | os.PathLike[str]
+    ) -> ManifestImport:
+        """Take in the records of a manifest and the files they name under ``results_dir``; runs none of it."""
+        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset)
+
+    def export_to_manifest(self) -> dict[str, Any]:
+        """Give the dataset's records (of the registry's pipeline, if it has one) as a manifest."""
+        records = find.filtered(self._database, dataset=self.dataset, pipeline_id=self.pipeline_id or None)
+        return manifest.export_manifest(records)
+
+    # -- clean up -----------------------------------------------------------------------------------
+
+    def find_orphaned_artifacts(self, scan_all_manifests: bool = True) -> list[str]:
+        """Give the content hashes that no record of the whole file reaches.
+
+        ``scan_all_manifests`` is the seed's; the file is always looked at as a whole.
+        """
+        return [orphan.content_hash for orphan in delete.find_orphans(self._database)]
+
+    def delete_orphaned_artifacts(
+        self, dry_run: bool = True, scan_all_manifests: bool = True
+    ) -> tuple[list[str], int]:
+        """Delete content that nothing reaches; give (content hashes, bytes freed within the file)."""
+        orphans: list[Orphan] = delete.delete_orphans(self._database, dry_run=dry_run)
+        return [orphan.content_hash for orphan in orphans], sum(orphan.stored_bytes for orphan in orphans)
+
+    def delete_pipeline_artifacts(
+        self, pipeline_id: str, delete_files: bool = False, *, cascade: bool = False
+    ) -> int:
+        """Delete a pipeline's records; give how many.
+
+        Parameters
+        ----------
+        pipeline_id : str
+        delete_files : bool, default False
+            Delete the content too, where nothing else has it.
+        cascade : bool, default False
+            Delete what other pipelines made of it too.
+
+        Raises
+        ------
+        StillReferencedError
+            When artifacts of other pipelines depend on these.
+        """
+        with self._database.transaction():
+            keys = delete.records_of_pipeline(self._database, self.dataset, pipeline_id)
+            count = delete.delete_records(self._database, keys, cascade=cascade)
+            if delete_files:
+                delete.delete_orphans(self._database, dry_run=False)
+        return count
+
+    def purge_dataset_artifacts(self, confirm: bool = False) -> tuple[int, int]:
+        """Delete everything of the dataset; give (artifacts deleted, bytes freed within the file).
+
+        Raises
+        ------
+        InvalidValueError
+            Without ``confirm=True``.
+        """
+        if confirm is not True:
+            raise InvalidValueError(
+                f"purging {self.dataset!r} deletes all its artifacts.", hint="Pass confirm=True."
+            )
+        with self._database.transaction():
+            count = delete.delete_records(
+                self._database, delete.records_of_dataset(self._database, self.dataset)
+            )
+            orphans = delete.delete_orphans(self._database, dry_run=False)
+        return count, sum(orphan.stored_bytes for orphan in orphans)
+
+    def start_run(self) -> None:
+        """Begin to keep track of what is registered, so that a failed training can be taken back."""
+        with self._database.transaction():
+            self._training_run = self._database.insert(
+                "INSERT INTO training_runs (dataset_key, pipeline_id, started_at) VALUES (?, ?, ?)",
+                (save.key_of_dataset(self._database, self.dataset), self.pipeline_id, save.now()),
+            )
+
+    def end_run(self) -> None:
+        """Say that training ended well: what it registered stays."""
+        with self._database.transaction():
+            self._database.rows(_END_RUN, (save.now(), self._training_run))
+        self._training_run = None
+
+    def cleanup_failed_run(self) -> int:
+        """Delete what was first registered since ``start_run``; give how many.
+
+        Called by a new process for the same dataset and pipeline, it takes back what a process that died left.
+        """
+        with self._database.transaction():
+            runs = [self._training_run] if self._training_run else self._unfinished_runs()
+            keys = [key for run in runs for (key,) in self._database.rows(_RECORDS_OF_RUN, (run,))]
+            count = delete.delete_records(self._database, keys)
+            self._database.run_many(_END_RUN, [(save.now(), run) for run in runs])
+            delete.delete_orphans(self._database, dry_run=False)
+        self._training_run = None
+        return count
+
+    def _unfinished_runs(self) -> list[int]:
+        rows = self._database.rows(
+            "SELECT training_run_key FROM training_runs JOIN datasets USING (dataset_key) "
+            "WHERE ended_at IS NULL AND name = ? AND pipeline_id = ?",
+            (self.dataset, self.pipeline_id),
+        )
+        return [key for (key,) in rows]
+
+    def get_stats(self, scan_all_manifests: bool = True) -> dict[str, Any]:
+        """Count the dataset's artifacts and bytes; see ``artifactdb.artifacts.statistics``."""
+        return statistics.statistics(self._database, self.dataset)
+
+
+_END_RUN = "UPDATE training_runs SET ended_at = ? WHERE training_run_key = ?"
+_RECORDS_OF_RUN = "SELECT record_key FROM training_run_records WHERE training_run_key = ?"
+
+
+def database_of(workspace: str | os.PathLike[str] | Workspace) -> Database:
+    """Give the database of an open workspace, or open the one at a path."""
+    database = getattr(workspace, "database", None)
+    return database if isinstance(database, Database) else Database(workspace)  # type: ignore[arg-type]
+
+
+def require(database: Database, artifact_id: str, dataset: str | None) -> StoredRecord:
+    """Give the record of an id.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        A KeyError, which says what the chain of the id does have.
+    """
+    record = find.by_id(database, artifact_id, dataset)
+    if record is not None:
+        return record
+    shown = artifact_id if len(artifact_id) <= 100 else artifact_id[:97] + "..."
+    stem = artifact_id.rpartition(":")[0]
+    siblings = database.rows(
+        "SELECT artifact_id FROM records WHERE artifact_id >= ? AND artifact_id < ? ORDER BY artifact_id LIMIT 20",
+        (f"{stem}:", f"{stem};"),
+    )
+    folds = ", ".join(sibling.rpartition(":")[2] for (sibling,) in siblings) if stem else ""
+    where = f"{database.path.name}" + (f", dataset {dataset!r}" if dataset is not None else "")
+    hint = f"That chain has the folds {folds}." if folds else "`artifactdb ls` lists what is there."
+    raise ArtifactNotFoundError(f"{shown!r} is not in {where}.", hint=hint)
+
+
+def is_model(record: ArtifactRecord) -> bool:
+    """Tell whether a record is a model or a meta-model."""
+    return str(record.artifact_type) in (ArtifactType.MODEL.value, ArtifactType.META_MODEL.value)
+
+
+def _agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:
+    last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
+    of_chain = last.fold_id if last else None
+    if of_chain is not None and fold_id is not None and of_chain != fold_id:
+        raise InvalidValueError(
+            f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one."
+        )
+    return validate_fold_id(of_chain if fold_id is None else fold_id)
+
+
+def _name(what: str, value: object) -> str:
+    fits = isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARACTERS and value.isprintable()
+    if not fits:
+        shown = repr(value if not isinstance(value, str) else value[:40])
+        raise InvalidValueError(
+            f"{what} is printable text of 1 to {_MAX_NAME_CHARACTERS} characters, not {shown[:80]}."
+        )
+    return str(value)

@@ -1,0 +1,216 @@
+"""The workspace: one file and everything that can be asked of it, tied together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.artifacts import check, delete, find, load, statistics
+from artifactdb.artifacts.check import Verification
+from artifactdb.artifacts.delete import Orphan
+from artifactdb.chain import OperatorChain
+from artifactdb.database import Database, querying, snapshot
+from artifactdb.ids import validate_fold_id
+from artifactdb.loader import ArtifactLoader
+from artifactdb.records import ArtifactRecord
+from artifactdb.registry import ArtifactRegistry, require
+from artifactdb.results import QueryResult
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+
+class Workspace:
+    """One SQLite file that keeps fitted objects, made on first use.
+
+    Parameters
+    ----------
+    path : str or Path
+        A directory, which then holds ``workspace.sqlite``, or a file such as ``wheat.sqlite``.
+    mode : {"rw", "ro"}, default "rw"
+        ``"ro"`` neither makes nor changes anything.
+    timeout_s : float, default 30.0
+        How long to wait for another writer, in seconds.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> with Workspace(getfixture("tmp_path") / "wheat.sqlite") as workspace:
+    ...     registry = workspace.registry("wheat", pipeline_id="0001_pls")
+    ...     scaler = MinMaxScaler().fit([[0.0], [2.0]])
+    ...     record = registry.register_with_chain(scaler, "s1.MinMaxScaler", "transformer", step_index=1)
+    ...     rows = workspace.query("SELECT class_name, step_index FROM artifacts").to_dicts()
+    >>> rows
+    [{'class_name': 'MinMaxScaler', 'step_index': 1}]
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, mode: str = "rw", timeout_s: float = 30.0) -> None:
+        self.database = Database(path, mode=mode, timeout_s=timeout_s)
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        shown = self.stats()
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items()
+        )
+        return f"<p><b>Workspace</b> {escape(str(self.path))}</p><table>{rows}</table>"
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self.database.path
+
+    def close(self) -> None:
+        """Close the file; after the last close nothing lies beside it."""
+        self.database.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group changes: all of them durable when the block ends, none when it raises. Blocks may be nested."""
+        return self.database.transaction()
+
+    def registry(self, dataset: str, pipeline_id: str = "") -> ArtifactRegistry:
+        """Give the registry of a dataset, which shares this workspace's transactions."""
+        return ArtifactRegistry(self, dataset, pipeline_id=pipeline_id)
+
+    def loader(self, dataset: str, cache_size: int = 100) -> ArtifactLoader:
+        """Give a loader for a dataset."""
+        return ArtifactLoader(self, dataset, cache_size=cache_size)
+
+    # -- questions ----------------------------------------------------------------------------------
+
+    def datasets(self) -> list[str]:
+        """Give the names of the datasets."""
+        return [name for (name,) in self.database.rows("SELECT name FROM datasets ORDER BY name")]
+
+    def record(self, artifact_id: str, dataset: str | None = None) -> ArtifactRecord:
+        """Give the record of an id.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            A KeyError.
+        """
+        return require(self.database, artifact_id, dataset)
+
+    def records(
+        self,
+        *,
+        dataset: str | None = None,
+        pipeline_id: str | None = None,
+        step_index: int | None = None,
+        branch_path: Sequence[int] | None = None,
+        fold_id: int | None = None,
+        artifact_type: str | None = None,
+        class_name: str | None = None,
+        parameter: tuple[str, Any] | None = None,
+        chain_prefix: str | OperatorChain | None = None,
+        limit: int | None = None,
+    ) -> list[ArtifactRecord]:
+        """Give the records that meet every condition; None matches anything.
+
+        Parameters
+        ----------
+        parameter : (str, value), optional
+            Name and value of a parameter, e.g. ``("n_components", 10)``.
+        chain_prefix : str or OperatorChain, optional
+            The operators that the chain begins with.
+        limit : int, optional
+            At most so many.
+        """
+        prefix = None if chain_prefix is None else find.chain_text(chain_prefix)
+        return list(
+            find.filtered(
+                self.database, dataset=dataset, pipeline_number=pipeline_id, step_index=step_index,
+                branch_path=branch_path, fold_id=validate_fold_id(fold_id), artifact_type=artifact_type,
+                class_name=class_name, parameter=parameter, chain_prefix=prefix, limit=limit,
+            )
+        )  # fmt: skip
+
+    def load(self, artifact_id: str, dataset: str | None = None) -> Any:
+        """Give the object of an id."""
+        return load.load(self.database, require(self.database, artifact_id, dataset))
+
+    def query(
+        self,
+        sql: str,
+        params: Sequence[Any] | dict[str, Any] = (),
+        *,
+        timeout_s: float | None = None,
+        max_rows: int | None = None,
+    ) -> QueryResult:
+        """Run SQL that reads; whatever else it tries is refused.
+
+        Parameters
+        ----------
+        sql : str
+            The views ``artifacts, folds, dependencies, lineage_up, lineage_down, shared_blobs, orphan_blobs`` answer
+            the common questions.
+        params : sequence or dict
+            Values for ``?`` or ``:name``.
+        timeout_s : float, optional
+            Seconds after which the query is stopped.
+        max_rows : int, optional
+            Stop after so many rows; the result is then marked as truncated.
+
+        Raises
+        ------
+        QueryError
+        """
+        return querying.query(self.database, sql, params, timeout_s=timeout_s, max_rows=max_rows)
+
+    def stats(self) -> dict[str, Any]:
+        """Count artifacts, distinct contents and bytes of the whole file."""
+        return statistics.statistics(self.database)
+
+    # -- care ---------------------------------------------------------------------------------------
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check every page, reference, blob and id; runs nothing of what the file holds."""
+        return check.verify(self.database, progress)
+
+    def orphans(self) -> list[Orphan]:
+        """Give the content that no record reaches."""
+        return delete.find_orphans(self.database)
+
+    def gc(self, *, dry_run: bool = False, release_space: bool = True) -> list[Orphan]:
+        """Delete the content that no record reaches.
+
+        Parameters
+        ----------
+        dry_run : bool, default False
+            Only say what would be deleted.
+        release_space : bool, default True
+            Give the free pages back to the file system too.
+        """
+        orphans = delete.delete_orphans(self.database, dry_run=dry_run)
+        if release_space and not dry_run:
+            snapshot.release_space(self.database)
+        return orphans
+
+    def backup(
+        self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+    ) -> Path:
+        """Copy the workspace to a new file, consistent even while others write.
+
+        Raises
+        ------
+        InvalidValueError
+            When the target exists.
+        """
+        return snapshot.backup(self.database, Path(path), progress)
+
+    def sqlite_utils(self) -> sqlite_utils.Database:
+        """Give a ``sqlite_utils.Database`` in memory with every record and no payload, as of now."""
+        return snapshot.sqlite_utils_database(self.database)
