@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
 from typing import Any
 
 from artifactdb.errors import InvalidValueError
@@ -30,7 +29,7 @@ class LRUCache:
     """
 
     def __init__(self, max_size: int = 100, *, max_bytes: int | None = None) -> None:
-        self._items: OrderedDict[Hashable, tuple[Any, int, object]] = OrderedDict()
+        self._items: OrderedDict[str, tuple[Any, int, object]] = OrderedDict()
         self._lock = threading.Lock()
         self._bytes = 0
         self.hits = 0
@@ -55,7 +54,7 @@ class LRUCache:
         """How many objects are kept."""
         return len(self._items)
 
-    def get(self, key: Hashable, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         """Give an object, or ``default`` when it is absent; counts a hit or a miss."""
         with self._lock:
             found = self._items.get(key)
@@ -66,7 +65,7 @@ class LRUCache:
             self._items.move_to_end(key)
             return found[0]
 
-    def put(self, key: Hashable, value: Any, size_bytes: int = 0, tag: object = None) -> None:
+    def put(self, key: str, value: Any, size_bytes: int = 0, tag: object = None) -> None:
         """Keep an object, and drop what was used longest ago if there is no room; ``tag`` says which state it is of."""
         with self._lock:
             replaced = self._items.pop(key, None)
@@ -75,21 +74,21 @@ class LRUCache:
             self._bytes += size_bytes
             self._shrink()
 
-    def contains(self, key: Hashable) -> bool:
+    def contains(self, key: str) -> bool:
         """Tell whether an object is kept; counts nothing."""
         return key in self._items
 
-    def keys(self) -> list[Hashable]:
+    def keys(self) -> list[str]:
         """Give the keys, least recently used first."""
         with self._lock:
             return list(self._items)
 
-    def tag(self, key: Hashable) -> object:
+    def tag(self, key: str) -> object:
         """Give the tag that an object was kept with, None when it is absent."""
         found = self._items.get(key)
         return found[2] if found else None
 
-    def remove(self, key: Hashable) -> bool:
+    def remove(self, key: str) -> bool:
         """Drop an object; tell whether it was there."""
         with self._lock:
             found = self._items.pop(key, None)

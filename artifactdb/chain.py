@@ -223,9 +223,7 @@ class OperatorChain:
     def merge_with_prefix(self, prefix_chain: OperatorChain, step_offset: int = 0) -> OperatorChain:
         """Give the prefix followed by this chain, whose steps are moved by ``step_offset``."""
         moved = [_with_steps(node, lambda step: step + step_offset) for node in self.copy().nodes]
-        return OperatorChain(
-            [*prefix_chain.copy().nodes, *moved], self.pipeline_id or prefix_chain.pipeline_id
-        )
+        return OperatorChain([*prefix_chain.copy().nodes, *moved], self.pipeline_id or prefix_chain.pipeline_id)
 
     def remap_steps(self, mapping: Mapping[int, int]) -> OperatorChain:
         """Give the chain with other step numbers; steps that are not in the mapping stay."""

@@ -76,10 +76,7 @@ class Content:
         for segment in self.segments:
             view = memoryview(segment.data)
             while len(view):
-                if len(view) <= room:
-                    taken = len(view)
-                else:
-                    taken = room - room % segment.item_size
+                taken = len(view) if len(view) <= room else room - room % segment.item_size
                 if taken == 0 and not group:
                     taken = min(len(view), limit)
                 if taken:

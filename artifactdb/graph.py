@@ -68,9 +68,7 @@ class DependencyGraph:
                     ordered[current] = None
             elif source in way:
                 cycle = [*list(way)[list(way).index(source) :], source]
-                raise DependencyCycleError(
-                    f"the dependencies go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle
-                )
+                raise DependencyCycleError(f"the dependencies go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle)
             elif source not in ordered:
                 if len(stack) > max_depth:
                     raise InvalidValueError(

@@ -200,9 +200,7 @@ def get_short_hash(content_hash: str, length: int = 12) -> str:
     return content_hash.removeprefix("sha256:")[:length]
 
 
-def generate_filename(
-    artifact_type: str, class_name: str, content_hash: str, extension: str = "joblib"
-) -> str:
+def generate_filename(artifact_type: str, class_name: str, content_hash: str, extension: str = "joblib") -> str:
     """Give the name that an artifact bears as a file.
 
     Examples

@@ -79,9 +79,7 @@ class ArtifactLoader:
         """Make a loader of a manifest and the folder with its files, in a temporary workspace."""
         items = manifest.items_of(manifest_)
         named = manifest_.get("dataset") if isinstance(manifest_, Mapping) else None
-        dataset = str(
-            named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported"
-        )
+        dataset = str(named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported")
         folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
         loader = cls(Path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
         loader._folder = folder
@@ -273,9 +271,7 @@ class ArtifactLoader:
     ) -> list[tuple[str, Any]]:
         """Give (name, object) of a step, ``3`` or ``"3_1"`` with a substep; a branch includes what is shared."""
         step, _, substep = str(step_id).partition("_")
-        branch = (
-            list(branch_path) if branch_path is not None else ([branch_id] if branch_id is not None else None)
-        )
+        branch = list(branch_path) if branch_path is not None else ([branch_id] if branch_id is not None else None)
         return [
             (_display_name(record), self._get(record))
             for record in self._step(int(step), None)
@@ -373,7 +369,7 @@ class ArtifactLoader:
     def get_cache_info(self) -> dict[str, Any]:
         """Give counts of the cache and of the dataset's artifacts."""
         tries = self._cache.hits + self._cache.misses
-        by_type = dict(self._database.rows(_BY_TYPE, (self.dataset,)))
+        by_type: dict[str, int] = dict(self._database.rows(_BY_TYPE, (self.dataset,)))
         return {
             "cached_count": len(self._cache),
             "max_size": self._cache.max_size,
@@ -409,9 +405,7 @@ class ArtifactLoader:
         return [(record.artifact_id, self._get(record)) for record in records]
 
     def _step(self, step_index: int, pipeline_id: str | None) -> list[StoredRecord]:
-        return find.filtered(
-            self._database, dataset=self.dataset, step_index=step_index, pipeline_number=pipeline_id
-        )
+        return find.filtered(self._database, dataset=self.dataset, step_index=step_index, pipeline_number=pipeline_id)
 
 
 _BY_TYPE = (

@@ -45,12 +45,7 @@ def register_artifact_type(name: str) -> str:
     >>> artifact_type_name(register_artifact_type("feature_selector"))
     'feature_selector'
     """
-    if (
-        not isinstance(name, str)
-        or len(name) > _MAX_TYPE_CHARACTERS
-        or not name.isidentifier()
-        or not name.islower()
-    ):
+    if not isinstance(name, str) or len(name) > _MAX_TYPE_CHARACTERS or not name.isidentifier() or not name.islower():
         raise InvalidValueError(f"an artifact type is a lower-case identifier, not {str(name)[:80]!r}.")
     _types.add(name)
     return name
@@ -104,9 +99,7 @@ class MetaModelConfig:
     @classmethod
     def of_sources(cls, artifact_ids: Iterable[str], feature_columns: Sequence[str]) -> MetaModelConfig:
         """Make a configuration of source ids in feature order."""
-        sources = [
-            {"artifact_id": source, "feature_index": index} for index, source in enumerate(artifact_ids)
-        ]
+        sources = [{"artifact_id": source, "feature_index": index} for index, source in enumerate(artifact_ids)]
         return cls(sources, list(feature_columns))
 
 

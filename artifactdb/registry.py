@@ -199,13 +199,9 @@ class ArtifactRegistry:
         legacy = parse_legacy_id(artifact_id)
         last = OperatorChain.from_path(chain_path).nodes[-1] if chain_path else None
         if last is None and legacy is not None:
-            last = OperatorNode(
-                legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index
-            )
+            last = OperatorNode(legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index)
         place = self._place(
-            pipeline_id=extract_pipeline_id_from_artifact_id(artifact_id)
-            if known
-            else self.pipeline_id or artifact_id,
+            pipeline_id=extract_pipeline_id_from_artifact_id(artifact_id) if known else self.pipeline_id or artifact_id,
             artifact_id=artifact_id,
             artifact_type=artifact_type,
             step_index=last.step_index if last else 0,
@@ -250,9 +246,7 @@ class ArtifactRegistry:
         if feature_columns is None:
             feature_columns = [f"{record.class_name}_pred" for _, record in sources if record]
         if len(feature_columns) != len(sources):
-            raise InvalidValueError(
-                f"{len(sources)} source models need as many columns, not {len(feature_columns)}."
-            )
+            raise InvalidValueError(f"{len(sources)} source models need as many columns, not {len(feature_columns)}.")
         config = MetaModelConfig.of_sources(source_model_ids, feature_columns)
         return self.register(
             obj,
@@ -365,9 +359,7 @@ class ArtifactRegistry:
             self._database, dataset=self.dataset, pipeline_number=pipeline_id, step_index=step_index,
             branch_path=branch_path, folds_only=True,
         )  # fmt: skip
-        return sorted(
-            (record for record in found if is_model(record)), key=lambda record: record.fold_id or 0
-        )
+        return sorted((record for record in found if is_model(record)), key=lambda record: record.fold_id or 0)
 
     def get_all_records(self) -> list[ArtifactRecord]:
         """Give every record of the dataset."""
@@ -403,16 +395,12 @@ class ArtifactRegistry:
         """
         return [orphan.content_hash for orphan in delete.find_orphans(self._database)]
 
-    def delete_orphaned_artifacts(
-        self, dry_run: bool = True, scan_all_manifests: bool = True
-    ) -> tuple[list[str], int]:
+    def delete_orphaned_artifacts(self, dry_run: bool = True, scan_all_manifests: bool = True) -> tuple[list[str], int]:
         """Delete content that nothing reaches; give (content hashes, bytes freed within the file)."""
         orphans: list[Orphan] = delete.delete_orphans(self._database, dry_run=dry_run)
         return [orphan.content_hash for orphan in orphans], sum(orphan.stored_bytes for orphan in orphans)
 
-    def delete_pipeline_artifacts(
-        self, pipeline_id: str, delete_files: bool = False, *, cascade: bool = False
-    ) -> int:
+    def delete_pipeline_artifacts(self, pipeline_id: str, delete_files: bool = False, *, cascade: bool = False) -> int:
         """Delete a pipeline's records; give how many.
 
         Parameters
@@ -444,13 +432,9 @@ class ArtifactRegistry:
             Without ``confirm=True``.
         """
         if confirm is not True:
-            raise InvalidValueError(
-                f"purging {self.dataset!r} deletes all its artifacts.", hint="Pass confirm=True."
-            )
+            raise InvalidValueError(f"purging {self.dataset!r} deletes all its artifacts.", hint="Pass confirm=True.")
         with self._database.transaction():
-            count = delete.delete_records(
-                self._database, delete.records_of_dataset(self._database, self.dataset)
-            )
+            count = delete.delete_records(self._database, delete.records_of_dataset(self._database, self.dataset))
             orphans = delete.delete_orphans(self._database, dry_run=False)
         return count, sum(orphan.stored_bytes for orphan in orphans)
 
@@ -537,9 +521,7 @@ def _agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | Non
     last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
     of_chain = last.fold_id if last else None
     if of_chain is not None and fold_id is not None and of_chain != fold_id:
-        raise InvalidValueError(
-            f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one."
-        )
+        raise InvalidValueError(f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one.")
     return validate_fold_id(of_chain if fold_id is None else fold_id)
 
 

@@ -55,8 +55,7 @@ class QueryResult(Sequence[tuple[Any, ...]]):
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         body = "".join(
-            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>"
-            for row in self.rows[:_SHOWN_ROWS]
+            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>" for row in self.rows[:_SHOWN_ROWS]
         )
         hidden = len(self.rows) - _SHOWN_ROWS
         tail = f"<p>and {hidden} more rows</p>" if hidden > 0 else ""

@@ -199,9 +199,7 @@ class Workspace:
             snapshot.release_space(self.database)
         return orphans
 
-    def backup(
-        self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
-    ) -> Path:
+    def backup(self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Path:
         """Copy the workspace to a new file, consistent even while others write.
 
         Raises

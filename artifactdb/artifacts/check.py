@@ -43,9 +43,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
-        problems = [
-            {"where": p.where, "what": p.what, "artifact_ids": list(p.artifact_ids)} for p in self.problems
-        ]
+        problems = [{"where": p.where, "what": p.what, "artifact_ids": list(p.artifact_ids)} for p in self.problems]
         return {
             "ok": self.ok,
             "blobs": self.blobs,
@@ -65,9 +63,7 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     """
     found = Verification()
     _check_structure(database, found)
-    blobs = database.rows(
-        "SELECT blob_key, lower(hex(content_hash)), size_bytes FROM blobs ORDER BY blob_key"
-    )
+    blobs = database.rows("SELECT blob_key, lower(hex(content_hash)), size_bytes FROM blobs ORDER BY blob_key")
     for done, (blob_key, digest, size_bytes) in enumerate(blobs, start=1):
         wrong = store.check(database, blob_key)
         if wrong:
@@ -85,9 +81,7 @@ def _check_structure(database: Database, found: Verification) -> None:
         if message != "ok":
             found.problems.append(Problem(str(database.path), message))
     for table, rowid, parent, _ in database.rows("PRAGMA foreign_key_check"):
-        found.problems.append(
-            Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there")
-        )
+        found.problems.append(Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there"))
 
 
 def _check_ids(database: Database, found: Verification) -> None:
@@ -95,14 +89,8 @@ def _check_ids(database: Database, found: Verification) -> None:
         "SELECT r.artifact_id, c.chain_hash FROM records AS r LEFT JOIN chains AS c ON c.chain_key = r.chain_key"
     ):
         found.records += 1
-        if (
-            chain_hash
-            and is_v3_artifact_id(artifact_id)
-            and parse_artifact_id_v3(artifact_id)[1] != chain_hash
-        ):
-            found.problems.append(
-                Problem(artifact_id, f"its chain has the hash {chain_hash}", (artifact_id,))
-            )
+        if chain_hash and is_v3_artifact_id(artifact_id) and parse_artifact_id_v3(artifact_id)[1] != chain_hash:
+            found.problems.append(Problem(artifact_id, f"its chain has the hash {chain_hash}", (artifact_id,)))
 
 
 def _users(database: Database, blob_key: int) -> tuple[str, ...]:

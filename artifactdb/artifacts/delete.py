@@ -79,9 +79,7 @@ def delete_records(database: Database, record_keys: Sequence[int], *, cascade: b
 
 def _refuse_if_needed(database: Database, keys: Sequence[int]) -> None:
     selection = json.dumps(list(keys))
-    dependents = sorted(
-        {row[0] for key in keys for row in database.rows(DEPENDENTS_OUTSIDE, (key, selection))}
-    )
+    dependents = sorted({row[0] for key in keys for row in database.rows(DEPENDENTS_OUTSIDE, (key, selection))})
     if dependents:
         raise StillReferencedError(
             f"{len(dependents)} artifacts depend on what would be deleted: {', '.join(dependents[:5])}"

@@ -26,9 +26,7 @@ ORDER BY r.artifact_id
 """
 
 
-def source_keys(
-    database: Database, dataset_key: int, artifact_id: str, depends_on: Sequence[str]
-) -> list[int]:
+def source_keys(database: Database, dataset_key: int, artifact_id: str, depends_on: Sequence[str]) -> list[int]:
     """Give the keys of the sources, each once, in order.
 
     Raises
@@ -42,9 +40,7 @@ def source_keys(
     missing = []
     for source_id in depends_on:
         if source_id == artifact_id:
-            raise DependencyCycleError(
-                f"{artifact_id} would depend on itself.", cycle=[artifact_id, artifact_id]
-            )
+            raise DependencyCycleError(f"{artifact_id} would depend on itself.", cycle=[artifact_id, artifact_id])
         key = database.value(_SOURCE, (dataset_key, source_id))
         if key is None:
             missing.append(source_id)
@@ -86,21 +82,14 @@ def _refuse_cycle(database: Database, record_key: int) -> None:
                 waiting.append(source)
 
 
-def _cycle_error(
-    database: Database, start: int, last: int, came_from: dict[int, int]
-) -> DependencyCycleError:
+def _cycle_error(database: Database, start: int, last: int, came_from: dict[int, int]) -> DependencyCycleError:
     way = [start]
     while last != start:
         way.append(last)
         last = came_from[last]
     way.append(start)
-    cycle = [
-        database.value("SELECT artifact_id FROM records WHERE record_key = ?", (key,))
-        for key in reversed(way)
-    ]
-    return DependencyCycleError(
-        f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle
-    )
+    cycle = [database.value("SELECT artifact_id FROM records WHERE record_key = ?", (key,)) for key in reversed(way)]
+    return DependencyCycleError(f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle)
 
 
 def direct(database: Database, record_key: int) -> list[str]:

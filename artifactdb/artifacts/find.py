@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from artifactdb.chain import OperatorChain
+from artifactdb.chain import OperatorChain, compute_chain_hash
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError
-from artifactdb.ids import LegacyId, compute_chain_hash, generate_filename, parse_legacy_id
+from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
 from artifactdb.records import ArtifactRecord, MetaModelConfig
 
 RECORD = """

@@ -43,11 +43,7 @@ def items_of(manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[
         items = inner.get("items", []) if isinstance(inner, Mapping) else inner
     else:
         items = manifest
-    if (
-        not isinstance(items, Sequence)
-        or isinstance(items, str)
-        or not all(isinstance(i, Mapping) for i in items)
-    ):
+    if not isinstance(items, Sequence) or isinstance(items, str) or not all(isinstance(i, Mapping) for i in items):
         raise InvalidValueError(
             "a manifest is a dict with 'items', a dict with 'artifacts', or a list of records.",
             hint="Each record is a dict with at least artifact_id and path.",
@@ -90,9 +86,7 @@ def _import_one(database: Database, record: ArtifactRecord, folder: Path, datase
     data = file.read_bytes()
     content_hash = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if record.content_hash and record.content_hash != content_hash:
-        raise InvalidValueError(
-            f"{file.name} has the hash {content_hash}, its record says {record.content_hash}."
-        )
+        raise InvalidValueError(f"{file.name} has the hash {content_hash}, its record says {record.content_hash}.")
     name, _, version = record.format_version.partition("==")
     versions = dict(record.environment) or ({name: version} if version else {})
     if record.nirs4all_version:
@@ -133,9 +127,7 @@ def find_file(record: ArtifactRecord, folder: Path, dataset: str) -> Path:
         if resolved.is_file():
             return resolved
         tried.append(os.fspath(candidate))
-    raise FileNotFoundError(
-        f"the file of {record.artifact_id} is not there; looked for {' and '.join(tried)}."
-    )
+    raise FileNotFoundError(f"the file of {record.artifact_id} is not there; looked for {' and '.join(tried)}.")
 
 
 __all__ = ["ManifestImport", "export_manifest", "find_file", "import_manifest", "items_of"]

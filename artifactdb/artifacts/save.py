@@ -15,10 +15,10 @@ from artifactdb.artifacts import environment, parameters
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
 from artifactdb.blobs import store
+from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.formats import dump
-from artifactdb.ids import compute_chain_hash
 from artifactdb.records import MetaModelConfig
 
 

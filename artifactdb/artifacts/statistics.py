@@ -23,10 +23,8 @@ def statistics(database: Database, dataset: str | None = None) -> dict[str, Any]
     with database.reading():
         total, unique, size = database.rows(_TOTALS, (dataset, dataset))[0]
         unique_size, stored = database.rows(_BLOBS, (dataset, dataset))[0]
-        by_type = dict(database.rows(_BY_TYPE, (dataset, dataset)))
-        orphans, orphaned = database.rows(
-            "SELECT count(*), coalesce(sum(stored_bytes), 0) FROM orphan_blobs"
-        )[0]
+        by_type: dict[str, int] = dict(database.rows(_BY_TYPE, (dataset, dataset)))
+        orphans, orphaned = database.rows("SELECT count(*), coalesce(sum(stored_bytes), 0) FROM orphan_blobs")[0]
     return {
         "total_artifacts": total,
         "unique_files": unique,

@@ -103,9 +103,7 @@ def _read_layout(chunk: EncodedChunk) -> list[tuple[int, int]]:
         layout = [(int(size), int(length)) for size, length in json.loads(chunk.shuffle or "[]")]
     except (ValueError, TypeError):
         layout = []
-    sane = all(
-        1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout
-    )
+    sane = all(1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout)
     if not sane or sum(length for _, length in layout) != chunk.size_bytes:
         raise CorruptBlobError("the shuffle of a chunk does not fit its size.")
     return layout

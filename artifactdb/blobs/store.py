@@ -16,7 +16,9 @@ ENCODE_AHEAD_BYTES = 64 * 1024 * 1024
 
 _FIND = "SELECT blob_key FROM blobs WHERE content_hash = ?"
 _INSERT = "INSERT INTO blobs (content_hash, size_bytes, stored_bytes, created_at) VALUES (?, ?, ?, ?)"
-_INSERT_CHUNK = "INSERT INTO chunks (blob_key, chunk_index, size_bytes, codec, shuffle, payload) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_CHUNK = (
+    "INSERT INTO chunks (blob_key, chunk_index, size_bytes, codec, shuffle, payload) VALUES (?, ?, ?, ?, ?, ?)"
+)
 _INSERT_PART = "INSERT INTO blob_parts (blob_key, position, part_key) VALUES (?, ?, ?)"
 _CHUNK = "SELECT size_bytes, codec, shuffle, payload FROM chunks WHERE blob_key = ? AND chunk_index = ?"
 
@@ -110,7 +112,7 @@ def _blob(database: Database, column: str, value: int | bytes) -> tuple[int, byt
     if found is None:
         name = f"sha256:{value.hex()}" if isinstance(value, bytes) else f"with key {value}"
         raise CorruptBlobError(f"blob {name} is missing from {database.path}.", content_hash=name)
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Iterator[Buffer]:

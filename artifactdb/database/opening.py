@@ -78,9 +78,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
-        raise ReadOnlyError(
-            f"{folder} cannot be made ({error.strerror}).", hint="Choose another folder."
-        ) from None
+        raise ReadOnlyError(f"{folder} cannot be made ({error.strerror}).", hint="Choose another folder.") from None
     except OSError as error:
         raise WorkspaceNotFoundError(f"{folder} cannot be made ({error.strerror}).") from None
 

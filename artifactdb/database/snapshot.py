@@ -28,9 +28,7 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
     if target.is_dir():
         target = target / database.path.name
     if target.exists():
-        raise InvalidValueError(
-            f"{target} is there already.", hint="Name a new file, or remove that one first."
-        )
+        raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
     if not target.parent.is_dir():
         raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
     if not os.access(target.parent, os.W_OK):
@@ -95,7 +93,7 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
             copy.pragma("foreign_keys", False)
             copy.execute("BEGIN")
             for name, sql in source.execute(_TABLES).fetchall():
-                copy.execute(sql)
+                copy.execute(str(sql))
                 rows = source.execute(f'SELECT * FROM "{name}"')
                 first = rows.fetchone()
                 if first is not None:
@@ -105,8 +103,7 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
             for (sql,) in source.execute(
                 "SELECT sql FROM sqlite_schema WHERE type IN ('index', 'view') AND sql NOT NULL"
             ):
-                if "ON chunks" not in sql:
-                    copy.execute(sql)
+                copy.execute(str(sql))
             copy.execute("COMMIT")
             content = copy.serialize("main")
     finally:

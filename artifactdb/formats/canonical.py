@@ -19,9 +19,7 @@ for _op in b"}])(N\x88\x89suaet\x85\x86\x87bR\x81\x92\x93\x94\x8f\x90\x91\x97\x9
 for _ops, _size in ((b"K\x82\x80h", 1), (b"M\x83", 2), (b"J\x84j", 4), (b"G\x95", 8)):
     for _op in _ops:
         _ARGUMENT_BYTES[_op] = _size
-_LENGTH_BYTES = (
-    dict.fromkeys(b"\x8cC\x8a", 1) | dict.fromkeys(b"XB\x8b", 4) | dict.fromkeys(b"\x8d\x8e\x96", 8)
-)
+_LENGTH_BYTES = dict.fromkeys(b"\x8cC\x8a", 1) | dict.fromkeys(b"XB\x8b", 4) | dict.fromkeys(b"\x8d\x8e\x96", 8)
 
 _MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _GLOBAL = 0x94, 0x68, 0x6A, 0x93, 0x95, 0x63
 _NEXT_BUFFER, _READONLY_BUFFER, _MARK, _ADDITEMS, _FROZENSET = 0x97, 0x98, 0x28, 0x90, 0x91
@@ -106,7 +104,7 @@ class _Pass:
                 continue
             self.out += stream[copied:position]
             copied = position = position + 1 + size
-            if op == _BINGET or op == _LONG_BINGET:
+            if op in (_BINGET, _LONG_BINGET):
                 index = self.memo[int.from_bytes(stream[position - size : position], "little")]
                 self._put_get(index)
                 if index in self.texts:
@@ -128,7 +126,7 @@ class _Pass:
                 mark = marks.pop()
                 if op == _ADDITEMS and last_set[0] == mark[0]:
                     mark = last_set[1]  # one set in several batches
-                if op == _ADDITEMS or op == _FROZENSET:
+                if op in (_ADDITEMS, _FROZENSET):
                     self._sort_set(mark, position - 1, op)
                 else:
                     self.out.append(op)
@@ -196,9 +194,7 @@ class _Pass:
             self.memo[memo_index] = positions[memo_index]
         self.out.append(op)
 
-    def _atoms(
-        self, start: int, end: int, memo_length: int
-    ) -> list[tuple[int, bytes, bytes, int | None]] | None:
+    def _atoms(self, start: int, end: int, memo_length: int) -> list[tuple[int, bytes, bytes, int | None]] | None:
         """Read the items between a mark and its end as (opcode, value, literal, memo index), or None."""
         by_index = {index: key for key, index in self.values.items()}
         items: list[tuple[int, bytes, bytes, int | None]] = []
@@ -220,9 +216,7 @@ class _Pass:
             if op not in _ATOMS:
                 return None
             size = _ARGUMENT_BYTES[op]
-            value_start, stop = (
-                (position + 1, position + 1 + size) if size >= 0 else self._argument(op, position)
-            )
+            value_start, stop = (position + 1, position + 1 + size) if size >= 0 else self._argument(op, position)
             memoised = op in _IMMUTABLE and self.stream[stop] == _MEMOIZE
             if op in _IMMUTABLE and not memoised:
                 return None

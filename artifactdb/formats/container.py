@@ -75,9 +75,7 @@ def unpack(content: StoredContent) -> tuple[memoryview, list[bytearray]]:
             if place == _PART:
                 buffers[index] = content.part(bytes(view[position : position + 32]))
                 if len(buffers[index]) != size:
-                    raise DeserializationError(
-                        f"array {index} of the object has another size than announced."
-                    )
+                    raise DeserializationError(f"array {index} of the object has another size than announced.")
                 position += 32
         stream = view[position : position + stream_bytes]
         position += stream_bytes
@@ -89,7 +87,5 @@ def unpack(content: StoredContent) -> tuple[memoryview, list[bytearray]]:
     except struct.error as error:
         raise DeserializationError(f"the object container is cut short ({error}).") from None
     if position != len(view):
-        raise DeserializationError(
-            f"the object container has {len(view)} bytes where {position} were announced."
-        )
+        raise DeserializationError(f"the object container has {len(view)} bytes where {position} were announced.")
     return stream, buffers

@@ -16,8 +16,8 @@ from artifactdb.formats.reduction import Reducer, importable_elsewhere
 from artifactdb.formats.serializer import Dumped
 
 
-class _CPickler(Reducer, pickle.Pickler):
-    pass
+class _CPickler(pickle.Pickler):
+    """A subclass only so that it can be given a ``reducer_override``."""
 
 
 class PickleSerializer:
@@ -29,11 +29,11 @@ class PickleSerializer:
 
     def dump(self, obj: Any) -> Dumped:
         """Take an object apart; raises whatever pickle raises, and ByValueNeededError."""
-        file = io.BytesIO()
-        pickler = _CPickler(file, protocol=5, buffer_callback=lambda buffer: pickler.take_buffer(buffer))
-        pickler.start(by_value=False)
+        file, reducer = io.BytesIO(), Reducer(by_value=False)
+        pickler = _CPickler(file, protocol=5, buffer_callback=reducer.take_buffer)
+        pickler.reducer_override = reducer.reducer_override  # type: ignore[method-assign,assignment]
         pickler.dump(obj)
-        return _finish(file.getvalue(), pickler, obj)
+        return _finish(file.getvalue(), reducer, obj)
 
     def load(self, content: StoredContent) -> Any:
         """Put an object together again."""
@@ -52,22 +52,12 @@ class DillSerializer:
         """Take an object apart with all code that cannot be imported elsewhere."""
         import dill
 
-        class Pickler(Reducer, dill.Pickler):  # type: ignore[misc]
-            # dill asks for its own name in the module of a pickler.
-            __module__ = "dill.artifactdb"
-
-        file = io.BytesIO()
-        pickler = Pickler(
-            file,
-            protocol=5,
-            recurse=True,
-            byref=False,
-            buffer_callback=lambda buffer: pickler.take_buffer(buffer),
-        )
-        pickler.start(by_value=True)
+        file, reducer = io.BytesIO(), Reducer(by_value=True)
+        pickler = dill.Pickler(file, protocol=5, recurse=True, byref=False, buffer_callback=reducer.take_buffer)
+        pickler.reducer_override = reducer.reducer_override
         with _by_value():
             pickler.dump(obj)
-        return _finish(file.getvalue(), pickler, obj)
+        return _finish(file.getvalue(), reducer, obj)
 
     def load(self, content: StoredContent) -> Any:
         """Put an object together again, its code included."""
@@ -77,15 +67,15 @@ class DillSerializer:
         return dill.Unpickler(io.BytesIO(stream), buffers=buffers, ignore=True).load()
 
 
-def _finish(stream: bytes, pickler: Reducer, obj: Any) -> Dumped:
+def _finish(stream: bytes, reducer: Reducer, obj: Any) -> Dumped:
     modules = {type(obj).__module__}
     if len(stream) <= MAX_STREAM_BYTES:
         try:
-            stream, imports = canonical(stream, pickler.writable)
+            stream, imports = canonical(stream, reducer.writable)
             modules = {module for module, _ in imports}
         except UnknownOpcodeError:
             pass  # kept as the pickler wrote it: right, but not always the same bytes
-    return Dumped(pack(stream, pickler.buffers), frozenset(module.partition(".")[0] for module in modules))
+    return Dumped(pack(stream, reducer.buffers), frozenset(module.partition(".")[0] for module in modules))
 
 
 _dill_lock = threading.Lock()

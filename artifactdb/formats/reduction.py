@@ -42,10 +42,15 @@ def importable_elsewhere(obj: Any) -> bool:
 
 
 class Reducer:
-    """Mixed into a pickler: its ``reducer_override``, and the buffers that it has taken out."""
+    """What a pickler asks during one dump, and the buffers that were taken out of it.
 
-    def start(self, *, by_value: bool) -> None:
-        """Begin a dump; with ``by_value``, the pickler itself writes out what cannot be imported."""
+    Parameters
+    ----------
+    by_value : bool
+        Whether the pickler itself writes out what cannot be imported elsewhere.
+    """
+
+    def __init__(self, *, by_value: bool) -> None:
         self.buffers: list[ArrayBuffer] = []
         self.writable: set[int] = set()
         self._by_value = by_value
@@ -64,11 +69,7 @@ class Reducer:
                 return _scalar(obj, numpy)
             if isinstance(obj, numpy.dtype):
                 return self._dtype(obj)
-        if (
-            isinstance(obj, type | types.FunctionType)
-            and not self._by_value
-            and not importable_elsewhere(obj)
-        ):
+        if isinstance(obj, type | types.FunctionType) and not self._by_value and not importable_elsewhere(obj):
             raise ByValueNeededError(f"{obj.__module__}.{obj.__qualname__}")
         return NotImplemented
 
