@@ -31,7 +31,7 @@ class PickleSerializer:
         """Take an object apart; raises whatever pickle raises, and ByValueNeededError."""
         file, reducer = io.BytesIO(), Reducer(by_value=False)
         pickler = _CPickler(file, protocol=5, buffer_callback=reducer.take_buffer)
-        pickler.reducer_override = reducer.reducer_override  # type: ignore[method-assign,assignment]
+        pickler.reducer_override = reducer.reducer_override  # type: ignore[method-assign]
         pickler.dump(obj)
         return _finish(file.getvalue(), reducer, obj)
 

@@ -14,9 +14,9 @@ def unpicklable_attribute(obj: Any) -> str:
 
     Examples
     --------
-    >>> import threading, types
-    >>> unpicklable_attribute(types.SimpleNamespace(coef=[1.0], lock=threading.Lock()))
-    'lock'
+    >>> import types
+    >>> unpicklable_attribute(types.SimpleNamespace(coef=[1.0], rows=[1, (row for row in [])]))
+    'rows[1]'
     """
     path = ""
     for _ in range(_MAX_DEPTH):

@@ -1,0 +1,31 @@
+PYTHON ?= .venv/bin/python
+
+.venv/bin/artifactdb: pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --editable ".[dev]"
+	touch $@
+
+.PHONY: install demo test test-slow lint types benchmarks clean
+
+install: .venv/bin/artifactdb
+
+demo: install
+	rm -rf demo && .venv/bin/artifactdb demo demo
+
+test: install
+	$(PYTHON) -m pytest -n 2 -m "not slow"
+
+test-slow: install
+	$(PYTHON) -m pytest -m slow
+
+lint: install
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+types: install
+	.venv/bin/mypy
+
+benchmarks: install
+	for name in register growth load size large_array; do $(PYTHON) -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf .venv demo build dist .mypy_cache .ruff_cache .hypothesis

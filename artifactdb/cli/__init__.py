@@ -1,0 +1,22 @@
+"""The command line: the words of the Python API, with tables for people and ``--json`` for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one sentence and an exit code."""
+    from artifactdb.cli.app import app
+    from artifactdb.errors import ArtifactDBError
+
+    try:
+        app()
+    except ArtifactDBError as error:
+        if "--json" in sys.argv:
+            failure = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+            print(json.dumps(failure), file=sys.stderr)
+        else:
+            print(f"artifactdb: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

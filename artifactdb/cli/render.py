@@ -1,0 +1,90 @@
+"""How answers look: a table or plain lines for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def as_json(answer: Any) -> None:
+    """Print one JSON document; bytes as hex, everything else unknown as text."""
+    print(json.dumps(answer, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows as a table; piped, as lines with tabs, which no column width cuts."""
+    if not console.is_terminal:
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(_cell(value) for value in row))
+        return
+    drawn = Table(*columns, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(escape(_cell(value)) for value in row))
+    console.print(drawn)
+
+
+def fields(values: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        print(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    # A file from a stranger must not steer the terminal.
+    return "".join(char if char.isprintable() else "�" for char in str(value))
+
+
+def size(count: float) -> str:
+    """Give bytes as people read them.
+
+    Examples
+    --------
+    >>> size(512), size(2_500_000)
+    ('512 B', '2.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Any]:
+    """Give a callable for (done, total) that draws a bar on a terminal, and nothing elsewhere."""
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+        disable=not messages.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
