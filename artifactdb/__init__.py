@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from artifactdb.version import __version__
 
 _HOMES = {
     "artifactdb.cache": ("LRUCache",),
@@ -92,7 +92,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the f
     "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
     "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "QueryError",
     "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
-    "UntrustedArtifactError", "WorkspaceNotFoundError",
+    "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 
-from artifactdb import __version__
+from artifactdb.version import __version__
 
 _OWN = ("artifactdb", "python")
 _STANDARD_LIBRARY = frozenset(sys.stdlib_module_names) | {"__main__"}

@@ -14,8 +14,11 @@ import zstandard
 from artifactdb.content import Buffer, Segment
 from artifactdb.errors import CorruptBlobError
 
-LEVEL = 3
-MAX_SHUFFLED_ITEM = 256
+LEVEL, LEVEL_OF_LARGE = 9, 3
+_LARGE_BYTES = 1024 * 1024
+SHUFFLED_ITEMS = range(2, 17)
+"""Numbers gain by shuffling; the records of a tree's nodes, 64 bytes each, are smaller without."""
+MAX_SHUFFLED_ITEM = 256  # of what is read
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
 _local = threading.local()
@@ -43,7 +46,7 @@ def encode(group: list[Segment]) -> EncodedChunk:
     plain = b"".join(segment.data for segment in group)
     layout = _layout(group)
     shuffled = _shuffle(plain, layout) if layout else plain
-    compressed = _compressor().compress(shuffled)
+    compressed = _compressor(LEVEL if len(plain) <= _LARGE_BYTES else LEVEL_OF_LARGE).compress(shuffled)
     if len(compressed) < _WORTH_COMPRESSING * len(plain):
         chunk = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
     else:
@@ -89,7 +92,7 @@ def _layout(group: list[Segment]) -> list[tuple[int, int]]:
     layout: list[tuple[int, int]] = []
     for segment in group:
         size, length = segment.item_size, len(segment.data)
-        if not 1 < size <= MAX_SHUFFLED_ITEM or length % size or length < _SHUFFLE_FROM:
+        if size not in SHUFFLED_ITEMS or length % size or length < _SHUFFLE_FROM:
             size = 1
         if layout and layout[-1][0] == size:
             layout[-1] = (size, layout[-1][1] + length)
@@ -134,11 +137,11 @@ def _transpose(source: Buffer, layout: list[tuple[int, int]], *, inverse: bool) 
     return b"".join(pieces)
 
 
-def _compressor() -> zstandard.ZstdCompressor:
-    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
-    if compressor is None:
-        compressor = _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
-    return compressor
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    compressors: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    if level not in compressors:
+        compressors[level] = zstandard.ZstdCompressor(level=level)
+    return compressors[level]
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

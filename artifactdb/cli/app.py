@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb import __version__
+from artifactdb.version import __version__
 from artifactdb.cli import render
 from artifactdb.errors import InvalidValueError
 from artifactdb.workspace import Workspace

@@ -65,8 +65,7 @@ def is_current(connection: apsw.Connection, path: Path) -> bool:
 def migrate(connection: apsw.Connection, path: Path) -> None:
     """Apply the schema files that the file does not have yet, all or none."""
     if connection.pragma("user_version") == 0:
-        # Only a new file takes these; payloads are read in larger pieces than records.
-        connection.pragma("page_size", 8192)
+        # Only a new file takes this; deleted content can then be given back without writing the file anew.
         connection.pragma("auto_vacuum", "INCREMENTAL")
     connection.pragma("journal_mode", "WAL")
     with connection_transaction(connection):

@@ -68,8 +68,13 @@ def _connect(path: Path, writable: bool) -> apsw.Connection:
         raise NotAWorkspaceError(f"{path} is not a file.")
     if writable:
         return apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        # A reader that may write can clean up: opened read-only, it would leave the -wal and -shm files behind.
+        connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE)
+        connection.pragma("query_only", True)
+        return connection
     # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
-    sealed = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    sealed = not path.with_name(path.name + "-wal").exists()
     uri = f"file:{quote(str(path))}{'?immutable=1' if sealed else ''}"
     return apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
@@ -84,7 +89,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _require_writable(connection: apsw.Connection, path: Path) -> None:
-    if connection.readonly("main"):
+    if connection.readonly("main") or connection.pragma("query_only"):
         raise ReadOnlyError(
             f"{path} is empty or has an older schema, and cannot be written to bring it up to date.",
             hint="Open it once where it can be written.",

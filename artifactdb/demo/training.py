@@ -25,6 +25,8 @@ from artifactdb.workspace import Workspace
 
 SECONDS_A_SPECTRUM = 75
 """How often the fermentation was measured; its references carry the time in hours."""
+LOWEST_NM, HIGHEST_NM = 950, 1500
+"""The wavelengths, in nm, in which sugar absorbs and the detector is not saturated."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,15 @@ STACKED = ("0001_pls", "0002_ridge", "0004_svr")
 
 
 def spectra() -> tuple[Any, Any]:
-    """Give the near-infrared spectra (n_samples, n_wavelengths) that have a reference, and their glucose in g/l."""
+    """Give the near-infrared spectra (n_samples, n_wavelengths) with a reference, and their glucose in g/l."""
     spectra_1, glucose_1 = chemotools.datasets.load_fermentation_train()
     spectra_2, references = chemotools.datasets.load_fermentation_test()
     measured = np.rint(references["time"].to_numpy() * 3600 / SECONDS_A_SPECTRUM).astype(int)
     kept = np.minimum(measured, len(spectra_2) - 1)
     x = np.vstack([spectra_1.to_numpy(), spectra_2.to_numpy()[kept]])
     y = np.concatenate([glucose_1["glucose"].to_numpy(), references["glucose"].to_numpy()])
+    wavelengths = spectra_1.columns.to_numpy(dtype=float)
+    x = x[:, (wavelengths > LOWEST_NM) & (wavelengths < HIGHEST_NM)]
     live = np.ptp(x, axis=1) > 0  # the sensor was off once
     return x[live], y[live]
 

@@ -1,0 +1,85 @@
+"""What tests share: real spectra, real fitted objects, and a workspace that is checked after each test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import SVR
+
+from artifactdb import ArtifactRegistry, Workspace
+
+
+@pytest.fixture(scope="session")
+def xy() -> tuple[Any, Any]:
+    return load_diabetes(return_X_y=True)
+
+
+@pytest.fixture(scope="session")
+def fitted(xy: tuple[Any, Any]) -> dict[str, Any]:
+    """Real fitted objects by name."""
+    x, y = xy
+    return {
+        "scaler": StandardScaler().fit(x),
+        "minmax": MinMaxScaler().fit(x),
+        "pls": PLSRegression(4).fit(x, y),
+        "ridge": Ridge(alpha=0.5).fit(x, y),
+        "forest": RandomForestRegressor(10, random_state=0).fit(x, y),
+        "svr": SVR(C=2.0).fit(x, y),
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "study.sqlite"
+
+
+@pytest.fixture
+def workspace(file: Path) -> Iterator[Workspace]:
+    """A workspace that must be sound, and one file, when the test is over."""
+    with Workspace(file) as opened:
+        yield opened
+        found = opened.verify()
+        assert found.ok, found.problems
+    assert not file.with_name(file.name + "-wal").exists()
+    assert not file.with_name(file.name + "-shm").exists()
+
+
+@pytest.fixture
+def registry(workspace: Workspace) -> ArtifactRegistry:
+    return workspace.registry("wheat", pipeline_id="0001_pls_abc123")
+
+
+@pytest.fixture
+def fold_models(xy: tuple[Any, Any]) -> list[Any]:
+    x, y = xy
+    return [PLSRegression(3).fit(np.delete(x, slice(i, None, 5), 0), np.delete(y, slice(i, None, 5))) for i in range(5)]
+
+
+def python(code: str, *arguments: object, **environment: str) -> str:
+    """Run code in a fresh process and give what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def in_new_process() -> Any:
+    return python

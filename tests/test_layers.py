@@ -1,0 +1,91 @@
+"""The architecture as a table: who may import whom, and who may import what from outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "artifactdb"
+
+# From the ground up: a module may import from its own row or from a lower one. The longest prefix counts.
+LAYERS = [
+    ["errors", "version"],
+    ["chain", "content", "results"],
+    ["ids", "cache", "graph", "records"],
+    ["database"],
+    ["formats", "blobs"],
+    ["artifacts"],
+    ["registry"],
+    ["loader"],
+    ["workspace"],
+    ["cli.render"],
+    ["demo"],
+    ["cli", "sqlite_utils_plugin", ""],
+]
+RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
+
+OWNERS = {
+    "apsw": {"database"},
+    "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
+    "zstandard": {"blobs.codec"},
+    "dill": {"formats"},
+    "pickle": {"formats"},
+    "joblib": {"formats", "demo"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "sklearn": {"demo"},
+    "chemotools": {"demo"},
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        yield name, ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    # What only the type checker sees does not count.
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rank(module: str) -> int:
+    parts = module.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((RANK[prefix] for prefix in prefixes if prefix in RANK), RANK[""])
+
+
+def test_imports_go_downwards_only() -> None:
+    for name, tree in modules():
+        for target in imports(tree):
+            if target.startswith("artifactdb."):
+                imported = target.removeprefix("artifactdb.")
+                assert rank(imported) <= rank(name), f"artifactdb.{name} imports {target} from above"
+
+
+def test_each_outside_library_has_its_owners() -> None:
+    for name, tree in modules():
+        for target in imports(tree):
+            library = target.partition(".")[0]
+            if library in OWNERS:
+                allowed = any(name == owner or name.startswith(owner + ".") for owner in OWNERS[library])
+                assert allowed, f"artifactdb.{name} imports {library}"
+
+
+def test_no_file_grows_beyond_what_one_reads_at_once() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path.name
