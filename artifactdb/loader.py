@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import dependencies, find, load, manifest
+from artifactdb.artifacts import dependencies, find, load, manifest, stacking
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
-from artifactdb.errors import DeserializationError, InvalidValueError, MissingDependencyError
+from artifactdb.database.connection import database_of
+from artifactdb.errors import DeserializationError
 from artifactdb.ids import validate_fold_id
 from artifactdb.records import ArtifactRecord, artifact_type_name
-from artifactdb.registry import database_of, is_model, require
 
 if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
@@ -126,7 +126,7 @@ class ArtifactLoader:
         found = self._cache.get(artifact_id, _ABSENT)
         if found is not _ABSENT:
             return found
-        return self._load(require(self._database, artifact_id, self.dataset), artifact_id)
+        return self._load(find.require(self._database, artifact_id, self.dataset), artifact_id)
 
     def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
         """Give the object of a chain and fold (None: what all folds share), or None when it is absent."""
@@ -170,7 +170,7 @@ class ArtifactLoader:
 
     def load_with_dependencies(self, artifact_id: str) -> OrderedDict[str, Any]:
         """Give all that an artifact depends on, sources first, and the artifact last, by id."""
-        record = require(self._database, artifact_id, self.dataset)
+        record = find.require(self._database, artifact_id, self.dataset)
         records = [*dependencies.transitive(self._database, record.record_key), record]
         return OrderedDict((item.artifact_id, self._get(item)) for item in records)
 
@@ -181,7 +181,7 @@ class ArtifactLoader:
         records = [
             record
             for record in self._step(step_index, pipeline_id)
-            if record.fold_id is not None and is_model(record) and _in_branch(record, branch_path)
+            if record.fold_id is not None and find.is_model(record) and _in_branch(record, branch_path)
         ]
         records.sort(key=lambda record: (record.fold_id or 0, record.record_key))
         return [(record.fold_id or 0, self._get(record)) for record in records]
@@ -201,26 +201,10 @@ class ArtifactLoader:
         MissingDependencyError
             A ValueError, when a source model is absent.
         """
-        record = require(self._database, artifact_id, self.dataset)
-        config = record.meta_config
-        if config is None:
-            raise InvalidValueError(f"{artifact_id} ({record.artifact_type}) is no meta-model with sources.")
-        sources = []
-        for source in sorted(config.source_models, key=lambda item: int(item.get("feature_index", 0))):
-            source_record = find.by_id(self._database, str(source["artifact_id"]), self.dataset)
-            if source_record is None:
-                raise MissingDependencyError(
-                    f"the source model {source['artifact_id']} of {artifact_id} is not there.",
-                    missing=[str(source["artifact_id"])],
-                )
-            if validate_branch and not _is_parent_branch(source_record.branch_path, record.branch_path):
-                raise InvalidValueError(
-                    f"the source model {source_record.artifact_id} is of branch {source_record.branch_path}, "
-                    f"{artifact_id} of branch {record.branch_path}.",
-                    hint="Pass validate_branch=False if it stacks across branches on purpose.",
-                )
-            sources.append((source_record.artifact_id, self._get(source_record)))
-        return self._get(record), sources, list(config.feature_columns)
+        record = find.require(self._database, artifact_id, self.dataset)
+        sources = stacking.source_records(self._database, record, validate_branch=validate_branch)
+        columns = list(record.meta_config.feature_columns) if record.meta_config else []
+        return self._get(record), self._pairs(sources), columns
 
     def load_meta_model_for_prediction(self, artifact_id: str, X: Any = None) -> Any:  # noqa: N803
         """Give (stack, sources, columns); with ``X`` also the stack's features, one column for each source.
@@ -242,7 +226,7 @@ class ArtifactLoader:
 
     def load_by_artifact_id(self, artifact_id: str) -> tuple[str, Any]:
         """Give (name, object): the user's name, else the class, with the fold behind it if there is one."""
-        record = require(self._database, artifact_id, self.dataset)
+        record = find.require(self._database, artifact_id, self.dataset)
         return _display_name(record), self._get(record)
 
     def get_step_binaries_by_artifact_ids(self, artifact_ids: Iterable[str]) -> list[tuple[str, Any]]:
@@ -417,10 +401,6 @@ _BY_TYPE = (
 def _in_branch(record: ArtifactRecord, branch_path: Sequence[int] | None) -> bool:
     """Tell whether a record is of a branch or shared; None matches anything."""
     return branch_path is None or not record.branch_path or record.branch_path == list(branch_path)
-
-
-def _is_parent_branch(source: Sequence[int], branch: Sequence[int]) -> bool:
-    return list(source) == list(branch[: len(source)])
 
 
 def _display_name(record: ArtifactRecord) -> str:

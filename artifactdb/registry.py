@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics
+from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics, training_runs
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.artifacts.place import Place, agreeing_fold, checked_place, require_name
 from artifactdb.chain import OperatorChain, OperatorNode
-from artifactdb.database import Database
-from artifactdb.errors import ArtifactNotFoundError, InvalidValueError, MissingDependencyError
+from artifactdb.database.connection import database_of
+from artifactdb.errors import InvalidValueError, MissingDependencyError
 from artifactdb.ids import (
     extract_fold_id_from_artifact_id,
     extract_pipeline_id_from_artifact_id,
@@ -22,15 +23,12 @@ from artifactdb.ids import (
     require_artifact_id,
     validate_artifact_id,
     validate_fold_id,
-    validate_index,
     validate_pipeline_id,
 )
-from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, artifact_type_name
+from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
 
 if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
-
-_MAX_NAME_CHARACTERS = 512
 
 
 class ArtifactRegistry:
@@ -66,7 +64,7 @@ class ArtifactRegistry:
         pipeline_id: str = "",
     ) -> None:
         self._database = database_of(workspace)
-        self.dataset = _name("dataset", dataset)
+        self.dataset = require_name("dataset", dataset)
         self.pipeline_id = validate_pipeline_id(pipeline_id) if pipeline_id else ""
         self.manifest_manager = manifest_manager
         self._training_run: int | None = None
@@ -149,9 +147,10 @@ class ArtifactRegistry:
         """
         parsed = OperatorChain.from_path(find.chain_text(chain), self.pipeline_id)
         last = parsed.nodes[-1]
-        fold = _agreeing_fold(chain, fold_id)
+        fold = agreeing_fold(chain, fold_id)
         pipeline = self._pipeline(chain, pipeline_id)
-        place = self._place(
+        place = checked_place(
+            dataset=self.dataset,
             pipeline_id=pipeline,
             artifact_id=generate_artifact_id_v3(pipeline, parsed, fold),
             artifact_type=artifact_type,
@@ -200,7 +199,8 @@ class ArtifactRegistry:
         last = OperatorChain.from_path(chain_path).nodes[-1] if chain_path else None
         if last is None and legacy is not None:
             last = OperatorNode(legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index)
-        place = self._place(
+        place = checked_place(
+            dataset=self.dataset,
             pipeline_id=extract_pipeline_id_from_artifact_id(artifact_id) if known else self.pipeline_id or artifact_id,
             artifact_id=artifact_id,
             artifact_type=artifact_type,
@@ -257,40 +257,7 @@ class ArtifactRegistry:
             format_hint=format_hint,
         )
 
-    def _place(
-        self,
-        *,
-        artifact_type: ArtifactType | str,
-        depends_on: Sequence[str] | None,
-        meta_config: MetaModelConfig | None,
-        custom_name: str | None,
-        branch_path: Sequence[int],
-        step_index: int,
-        source_index: int | None,
-        substep_index: int | None,
-        **fields: Any,
-    ) -> save.Place:
-        sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
-        stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
-        if meta_config is None and str(artifact_type) == ArtifactType.META_MODEL.value and not sources:
-            raise MissingDependencyError(
-                "a meta-model needs its source models.",
-                hint="Give meta_config or depends_on, or use register_meta_model.",
-            )
-        return save.Place(
-            dataset=self.dataset,
-            artifact_type=artifact_type_name(artifact_type),
-            depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
-            meta_config=meta_config,
-            custom_name=_name("custom_name", custom_name) if custom_name else "",
-            branch_path=[validate_index("branch_path", index) for index in branch_path],
-            step_index=validate_index("step_index", step_index),
-            source_index=None if source_index is None else validate_index("source_index", source_index),
-            substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
-            **fields,
-        )
-
-    def _save(self, obj: Any, place: save.Place, format_hint: str | None) -> StoredRecord:
+    def _save(self, obj: Any, place: Place, format_hint: str | None) -> StoredRecord:
         return save.save(self._database, obj, place, format_hint=format_hint, training_run=self._training_run)
 
     def _pipeline(self, chain: str | OperatorChain, pipeline_id: str | None) -> str:
@@ -359,7 +326,7 @@ class ArtifactRegistry:
             self._database, dataset=self.dataset, pipeline_number=pipeline_id, step_index=step_index,
             branch_path=branch_path, folds_only=True,
         )  # fmt: skip
-        return sorted((record for record in found if is_model(record)), key=lambda record: record.fold_id or 0)
+        return sorted((record for record in found if find.is_model(record)), key=lambda record: record.fold_id or 0)
 
     def get_all_records(self) -> list[ArtifactRecord]:
         """Give every record of the dataset."""
@@ -371,7 +338,7 @@ class ArtifactRegistry:
         return load.load(self._database, self._stored(artifact_id))
 
     def _stored(self, artifact_id: str) -> StoredRecord:
-        return require(self._database, artifact_id, self.dataset)
+        return find.require(self._database, artifact_id, self.dataset)
 
     # -- exchange -----------------------------------------------------------------------------------
 
@@ -440,16 +407,12 @@ class ArtifactRegistry:
 
     def start_run(self) -> None:
         """Begin to keep track of what is registered, so that a failed training can be taken back."""
-        with self._database.transaction():
-            self._training_run = self._database.insert(
-                "INSERT INTO training_runs (dataset_key, pipeline_id, started_at) VALUES (?, ?, ?)",
-                (save.key_of_dataset(self._database, self.dataset), self.pipeline_id, save.now()),
-            )
+        self._training_run = training_runs.start(self._database, self.dataset, self.pipeline_id)
 
     def end_run(self) -> None:
         """Say that training ended well: what it registered stays."""
-        with self._database.transaction():
-            self._database.rows(_END_RUN, (save.now(), self._training_run))
+        if self._training_run is not None:
+            training_runs.end(self._database, self._training_run)
         self._training_run = None
 
     def cleanup_failed_run(self) -> int:
@@ -457,79 +420,11 @@ class ArtifactRegistry:
 
         Called by a new process for the same dataset and pipeline, it takes back what a process that died left.
         """
-        with self._database.transaction():
-            runs = [self._training_run] if self._training_run else self._unfinished_runs()
-            keys = [key for run in runs for (key,) in self._database.rows(_RECORDS_OF_RUN, (run,))]
-            count = delete.delete_records(self._database, keys)
-            self._database.run_many(_END_RUN, [(save.now(), run) for run in runs])
-            delete.delete_orphans(self._database, dry_run=False)
+        unfinished = training_runs.unfinished(self._database, self.dataset, self.pipeline_id)
+        count = training_runs.take_back(self._database, [self._training_run] if self._training_run else unfinished)
         self._training_run = None
         return count
-
-    def _unfinished_runs(self) -> list[int]:
-        rows = self._database.rows(
-            "SELECT training_run_key FROM training_runs JOIN datasets USING (dataset_key) "
-            "WHERE ended_at IS NULL AND name = ? AND pipeline_id = ?",
-            (self.dataset, self.pipeline_id),
-        )
-        return [key for (key,) in rows]
 
     def get_stats(self, scan_all_manifests: bool = True) -> dict[str, Any]:
         """Count the dataset's artifacts and bytes; see ``artifactdb.artifacts.statistics``."""
         return statistics.statistics(self._database, self.dataset)
-
-
-_END_RUN = "UPDATE training_runs SET ended_at = ? WHERE training_run_key = ?"
-_RECORDS_OF_RUN = "SELECT record_key FROM training_run_records WHERE training_run_key = ?"
-
-
-def database_of(workspace: str | os.PathLike[str] | Workspace) -> Database:
-    """Give the database of an open workspace, or open the one at a path."""
-    database = getattr(workspace, "database", None)
-    return database if isinstance(database, Database) else Database(workspace)  # type: ignore[arg-type]
-
-
-def require(database: Database, artifact_id: str, dataset: str | None) -> StoredRecord:
-    """Give the record of an id.
-
-    Raises
-    ------
-    ArtifactNotFoundError
-        A KeyError, which says what the chain of the id does have.
-    """
-    record = find.by_id(database, artifact_id, dataset)
-    if record is not None:
-        return record
-    shown = artifact_id if len(artifact_id) <= 100 else artifact_id[:97] + "..."
-    stem = artifact_id.rpartition(":")[0]
-    siblings = database.rows(
-        "SELECT artifact_id FROM records WHERE artifact_id >= ? AND artifact_id < ? ORDER BY artifact_id LIMIT 20",
-        (f"{stem}:", f"{stem};"),
-    )
-    folds = ", ".join(sibling.rpartition(":")[2] for (sibling,) in siblings) if stem else ""
-    where = f"{database.path.name}" + (f", dataset {dataset!r}" if dataset is not None else "")
-    hint = f"That chain has the folds {folds}." if folds else "`artifactdb ls` lists what is there."
-    raise ArtifactNotFoundError(f"{shown!r} is not in {where}.", hint=hint)
-
-
-def is_model(record: ArtifactRecord) -> bool:
-    """Tell whether a record is a model or a meta-model."""
-    return str(record.artifact_type) in (ArtifactType.MODEL.value, ArtifactType.META_MODEL.value)
-
-
-def _agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:
-    last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
-    of_chain = last.fold_id if last else None
-    if of_chain is not None and fold_id is not None and of_chain != fold_id:
-        raise InvalidValueError(f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one.")
-    return validate_fold_id(of_chain if fold_id is None else fold_id)
-
-
-def _name(what: str, value: object) -> str:
-    fits = isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARACTERS and value.isprintable()
-    if not fits:
-        shown = repr(value if not isinstance(value, str) else value[:40])
-        raise InvalidValueError(
-            f"{what} is printable text of 1 to {_MAX_NAME_CHARACTERS} characters, not {shown[:80]}."
-        )
-    return str(value)

@@ -17,7 +17,7 @@ from artifactdb.database import Database, querying, snapshot
 from artifactdb.ids import validate_fold_id
 from artifactdb.loader import ArtifactLoader
 from artifactdb.records import ArtifactRecord
-from artifactdb.registry import ArtifactRegistry, require
+from artifactdb.registry import ArtifactRegistry
 from artifactdb.results import QueryResult
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Workspace:
         ArtifactNotFoundError
             A KeyError.
         """
-        return require(self.database, artifact_id, dataset)
+        return find.require(self.database, artifact_id, dataset)
 
     def records(
         self,
@@ -140,7 +140,7 @@ class Workspace:
 
     def load(self, artifact_id: str, dataset: str | None = None) -> Any:
         """Give the object of an id."""
-        return load.load(self.database, require(self.database, artifact_id, dataset))
+        return load.load(self.database, find.require(self.database, artifact_id, dataset))
 
     def query(
         self,

@@ -88,4 +88,4 @@ def test_each_outside_library_has_its_owners() -> None:
 
 def test_no_file_grows_beyond_what_one_reads_at_once() -> None:
     for path in PACKAGE.rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 400, path.name
+        assert len(path.read_text().splitlines()) <= 450, path.name

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from artifactdb.chain import OperatorChain, compute_chain_hash
+from artifactdb.chain import OperatorChain
 from artifactdb.database import Database
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
 from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
-from artifactdb.records import ArtifactRecord, MetaModelConfig
+from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
 
 RECORD = """
 SELECT
@@ -118,6 +118,29 @@ def by_id(database: Database, artifact_id: str, dataset: str | None = None) -> S
         return from_row(rows[0])
     legacy = parse_legacy_id(artifact_id)
     return _by_legacy_id(database, legacy, dataset) if legacy is not None else None
+
+
+def require(database: Database, artifact_id: str, dataset: str | None) -> StoredRecord:
+    """Give the record of an id.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        A KeyError, which says what the chain of the id does have.
+    """
+    record = by_id(database, artifact_id, dataset)
+    if record is not None:
+        return record
+    shown = artifact_id if len(artifact_id) <= 100 else artifact_id[:97] + "..."
+    stem = artifact_id.rpartition(":")[0]
+    siblings = database.rows(
+        "SELECT artifact_id FROM records WHERE artifact_id >= ? AND artifact_id < ? ORDER BY artifact_id LIMIT 20",
+        (f"{stem}:", f"{stem};"),
+    )
+    folds = ", ".join(sibling.rpartition(":")[2] for (sibling,) in siblings) if stem else ""
+    where = f"{database.path.name}" + (f", dataset {dataset!r}" if dataset is not None else "")
+    hint = f"That chain has the folds {folds}." if folds else "`artifactdb ls` lists what is there."
+    raise ArtifactNotFoundError(f"{shown!r} is not in {where}.", hint=hint)
 
 
 def _by_legacy_id(database: Database, legacy: LegacyId, dataset: str | None) -> StoredRecord | None:
@@ -247,6 +270,6 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
     return RECORD + where + tail, values
 
 
-def chain_hash(chain: str | OperatorChain) -> str:
-    """Give the hash of a chain."""
-    return compute_chain_hash(chain_text(chain))
+def is_model(record: ArtifactRecord) -> bool:
+    """Tell whether a record is a model or a meta-model."""
+    return str(record.artifact_type) in (ArtifactType.MODEL.value, ArtifactType.META_MODEL.value)

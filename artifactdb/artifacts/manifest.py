@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.artifacts.save import Payload, Place, now, save_content
+from artifactdb.artifacts.place import Place
+from artifactdb.artifacts.save import Payload, now, save_content
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError

@@ -6,7 +6,7 @@ Object, canonical bytes, hash, (already there? stop), encode and check, begin, b
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,33 +14,12 @@ from typing import Any
 from artifactdb.artifacts import environment, parameters
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.formats import dump
-from artifactdb.records import MetaModelConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where an artifact belongs and what it is called: all of its record but the content."""
-
-    dataset: str
-    pipeline_id: str
-    artifact_id: str
-    artifact_type: str
-    step_index: int
-    chain_path: str = ""
-    branch_path: Sequence[int] = ()
-    source_index: int | None = None
-    substep_index: int | None = None
-    fold_id: int | None = None
-    custom_name: str = ""
-    class_name: str = ""
-    depends_on: Sequence[str] = ()
-    params: Mapping[str, Any] | None = None
-    meta_config: MetaModelConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +56,7 @@ def save(
     version = versions.get(package)
     payload = Payload(dumped.content, serializer.name, versions, f"{package}=={version}" if version else "")
     given = place.params if place.params is not None else parameters.parameters_of(obj)
-    return save_content(database, payload, place, given, place.class_name or type(obj).__name__, training_run)
+    return save_content(database, payload, place, given, type(obj).__name__, training_run)
 
 
 def save_content(

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.version import __version__
 from artifactdb.cli import render
 from artifactdb.errors import InvalidValueError
+from artifactdb.version import __version__
 from artifactdb.workspace import Workspace
 
 app = typer.Typer(

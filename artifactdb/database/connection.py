@@ -309,6 +309,12 @@ def _after_fork_in_child() -> None:
     _fork_state.clear()
 
 
+def database_of(workspace: object) -> Database:
+    """Give the database of an open workspace, or open the one at a path."""
+    database = getattr(workspace, "database", None)
+    return database if isinstance(database, Database) else Database(workspace)  # type: ignore[arg-type]
+
+
 def close_all() -> None:
     """Close every open database; runs when the interpreter ends, so that no -wal file stays behind."""
     for database in list(_databases):

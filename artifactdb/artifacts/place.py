@@ -1,0 +1,90 @@
+"""Where an artifact belongs and what it is called, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from artifactdb.chain import OperatorChain
+from artifactdb.errors import InvalidValueError, MissingDependencyError
+from artifactdb.ids import require_artifact_id, validate_fold_id, validate_index
+from artifactdb.records import ArtifactType, MetaModelConfig, artifact_type_name
+
+_MAX_NAME_CHARACTERS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """All of an artifact's record but its content."""
+
+    dataset: str
+    pipeline_id: str
+    artifact_id: str
+    artifact_type: str
+    step_index: int
+    chain_path: str = ""
+    branch_path: Sequence[int] = ()
+    source_index: int | None = None
+    substep_index: int | None = None
+    fold_id: int | None = None
+    custom_name: str = ""
+    depends_on: Sequence[str] = ()
+    params: Mapping[str, Any] | None = None
+    meta_config: MetaModelConfig | None = None
+
+
+def checked_place(
+    *,
+    artifact_type: ArtifactType | str,
+    depends_on: Sequence[str] | None,
+    meta_config: MetaModelConfig | None,
+    custom_name: str | None,
+    branch_path: Sequence[int],
+    step_index: int,
+    source_index: int | None,
+    substep_index: int | None,
+    **fields: Any,
+) -> Place:
+    """Make a place of what a caller gave; a stack's source models become dependencies.
+
+    Raises
+    ------
+    InvalidValueError, InvalidIdError
+    MissingDependencyError
+        For a meta-model without sources.
+    """
+    sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
+    stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
+    if str(artifact_type) == ArtifactType.META_MODEL.value and not stacked and not sources:
+        raise MissingDependencyError(
+            "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
+        )
+    return Place(
+        artifact_type=artifact_type_name(artifact_type),
+        depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
+        meta_config=meta_config,
+        custom_name=require_name("custom_name", custom_name) if custom_name else "",
+        branch_path=[validate_index("branch_path", index) for index in branch_path],
+        step_index=validate_index("step_index", step_index),
+        source_index=None if source_index is None else validate_index("source_index", source_index),
+        substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
+        **fields,
+    )
+
+
+def agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:
+    """Give the fold that chain and argument name, or raise InvalidValueError when they name two."""
+    last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
+    of_chain = last.fold_id if last else None
+    if of_chain is not None and fold_id is not None and of_chain != fold_id:
+        raise InvalidValueError(f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one.")
+    return validate_fold_id(of_chain if fold_id is None else fold_id)
+
+
+def require_name(what: str, value: object) -> str:
+    """Give a name back when it is printable text of sane length, or raise InvalidValueError."""
+    if isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARACTERS and value.isprintable():
+        return value
+    shown = repr(value[:40] if isinstance(value, str) else value)[:80]
+    raise InvalidValueError(f"{what} is printable text of 1 to {_MAX_NAME_CHARACTERS} characters, not {shown}.")

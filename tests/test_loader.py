@@ -1,0 +1,251 @@
+"""The loader: the same numbers as in training, from a cache that never serves what was replaced."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifactdb import (
+    ArtifactLoader,
+    ArtifactNotFoundError,
+    ArtifactRegistry,
+    MetaModelConfig,
+    MissingDependencyError,
+    Workspace,
+)
+
+CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
+
+
+@pytest.fixture
+def loader(workspace: Workspace) -> ArtifactLoader:
+    return workspace.loader("wheat")
+
+
+@pytest.fixture
+def ids(registry: ArtifactRegistry, fold_models: list[Any], fitted: dict[str, Any]) -> list[str]:
+    """A scaler that all folds share, and five fold models that depend on it."""
+    scaler = registry.register_with_chain(fitted["minmax"], "s1.MinMaxScaler", "transformer", 1).artifact_id
+    return [
+        registry.register_with_chain(model, CHAIN, "model", 3, fold_id=fold, depends_on=[scaler]).artifact_id
+        for fold, model in enumerate(fold_models)
+    ]
+
+
+def test_fold_models_predict_the_same_in_a_second_process(
+    workspace: Workspace,
+    ids: list[str],
+    fold_models: list[Any],
+    xy: tuple[Any, Any],
+    in_new_process: Any,
+    tmp_path: Any,
+) -> None:
+    np.save(tmp_path / "x.npy", xy[0])
+    code = """
+import sys, numpy as np
+from artifactdb import ArtifactLoader
+loader = ArtifactLoader(sys.argv[1], "wheat")
+x = np.load(sys.argv[2])
+np.save(sys.argv[3], np.stack([model.predict(x).ravel() for fold, model in loader.load_fold_models(step_index=3)]))
+"""
+    in_new_process(code, workspace.path, tmp_path / "x.npy", tmp_path / "y.npy", PYTHONHASHSEED="7")
+    expected = np.stack([model.predict(xy[0]).ravel() for model in fold_models])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+
+
+def test_each_way_to_ask_gives_the_object(loader: ArtifactLoader, ids: list[str]) -> None:
+    model = loader.load_by_id(ids[2])
+    assert loader.load_by_chain(CHAIN, fold_id=2) is model
+    assert loader.load_by_chain(CHAIN) is None
+    assert [artifact_id for artifact_id, _ in loader.load_for_step(3)] == ids
+    assert [artifact_id for artifact_id, _ in loader.load_for_step(3, fold_id=1)] == [ids[1]]
+    assert [fold for fold, _ in loader.load_fold_models(3)] == [0, 1, 2, 3, 4]
+    assert loader.load_fold_models(3, pipeline_id="0009") == []
+    assert len(loader.load_by_chain_prefix("s1.MinMaxScaler")) == 6
+    assert loader.load_by_artifact_id(ids[0])[0] == "PLSRegression_fold0"
+    assert len(loader.get_step_binaries(3)) == len(loader.get_step_binaries_by_artifact_ids(ids)) == 5
+    assert loader.has_binaries_for_step(3) and not loader.has_binaries_for_step(4)
+    assert loader.get_record_by_chain(CHAIN, 4) == loader.get_record(ids[4])
+    assert len(loader.get_artifacts_by_chain_filter(step_index=3, artifact_type="model")) == 5
+    assert len(loader.get_all_records()) == 6
+
+
+def test_an_absent_id_is_a_key_error_that_says_what_is_there(loader: ArtifactLoader, ids: list[str]) -> None:
+    absent = ids[0].replace(":0", ":7")
+    with pytest.raises(KeyError, match=r"folds 0, 1, 2, 3, 4") as caught:
+        loader.load_by_id(absent)
+    assert isinstance(caught.value, ArtifactNotFoundError)
+
+
+def test_dependencies_come_first_and_the_artifact_last(loader: ArtifactLoader, ids: list[str]) -> None:
+    loaded = loader.load_with_dependencies(ids[3])
+    assert [type(obj).__name__ for obj in loaded.values()] == ["MinMaxScaler", "PLSRegression"]
+    assert list(loaded)[-1] == ids[3]
+
+
+def test_a_branch_gets_its_own_artifacts_and_the_shared_ones(
+    registry: ArtifactRegistry, loader: ArtifactLoader, fitted: dict[str, Any]
+) -> None:
+    for branch in (0, 1):
+        registry.register_with_chain(fitted["pls" if branch else "svr"], f"s2.M[br={branch}]", "model", 2)
+    registry.register_with_chain(fitted["scaler"], "s2.Scaler", "transformer", 2)
+    classes = {type(obj).__name__ for _, obj in loader.load_for_step(2, branch_path=[1])}
+    assert classes == {"PLSRegression", "StandardScaler"}
+
+
+def test_a_custom_name_finds_the_newest(
+    registry: ArtifactRegistry, loader: ArtifactLoader, fitted: dict[str, Any]
+) -> None:
+    registry.register_with_chain(fitted["pls"], "s1.A", "model", 1, custom_name="best")
+    second = registry.register_with_chain(fitted["ridge"], "s2.B", "model", 2, custom_name="best")
+    found = loader.find_artifact_by_custom_name("best")
+    assert found is not None and found[0] == second.artifact_id
+    assert loader.find_artifact_by_custom_name("best", step_index=1) is not None
+    assert loader.find_artifact_by_custom_name("worst") is None
+
+
+class TestStacks:
+    @pytest.fixture
+    def stack_id(self, registry: ArtifactRegistry, fitted: dict[str, Any]) -> str:
+        sources = [
+            registry.register_with_chain(fitted[name], f"s3.{name}", "model", 3).artifact_id
+            for name in ("svr", "ridge")
+        ]
+        # Registered in another order than that of the features.
+        config = MetaModelConfig(
+            [{"artifact_id": sources[1], "feature_index": 1}, {"artifact_id": sources[0], "feature_index": 0}],
+            ["SVR_pred", "Ridge_pred"],
+        )
+        return registry.register_with_chain(
+            fitted["pls"], "s3.svr+s3.ridge>s4.PLS[br=1]", "meta_model", 4, meta_config=config
+        ).artifact_id
+
+    def test_sources_come_in_feature_order(self, loader: ArtifactLoader, stack_id: str) -> None:
+        stack, sources, columns = loader.load_meta_model_with_sources(stack_id)
+        assert type(stack).__name__ == "PLSRegression"
+        assert [type(source).__name__ for _, source in sources] == ["SVR", "Ridge"]
+        assert columns == ["SVR_pred", "Ridge_pred"]
+
+    def test_features_are_made_for_prediction(
+        self, loader: ArtifactLoader, stack_id: str, fitted: dict[str, Any], xy: tuple[Any, Any]
+    ) -> None:
+        *_, features = loader.load_meta_model_for_prediction(stack_id, xy[0])
+        expected = np.column_stack([fitted["svr"].predict(xy[0]), fitted["ridge"].predict(xy[0])])
+        np.testing.assert_array_equal(features, expected)
+
+    def test_what_is_no_stack_is_a_value_error(
+        self, loader: ArtifactLoader, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        record = registry.register_with_chain(fitted["svr"], "s1.SVR", "model", 1)
+        with pytest.raises(ValueError, match="no meta-model"):
+            loader.load_meta_model_with_sources(record.artifact_id)
+        with pytest.raises(KeyError):
+            loader.load_meta_model_with_sources("0001$abcdefabcdef:all")
+
+    def test_a_source_of_a_foreign_branch_is_a_value_error_unless_allowed(
+        self, loader: ArtifactLoader, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        source = registry.register_with_chain(fitted["svr"], "s3.SVR[br=0]", "model", 3).artifact_id
+        stack_id = registry.generate_id("s3.SVR[br=0]>s4.Ridge[br=1]")
+        config = MetaModelConfig.of_sources([source], ["SVR_pred"])
+        registry.register_with_chain(
+            fitted["ridge"], "s3.SVR[br=0]>s4.Ridge[br=1]", "meta_model", 4, meta_config=config
+        )
+        with pytest.raises(ValueError, match="branch"):
+            loader.load_meta_model_with_sources(stack_id)
+        assert loader.load_meta_model_with_sources(stack_id, validate_branch=False)[2] == ["SVR_pred"]
+
+    def test_a_missing_source_cannot_be_made_by_deletion(
+        self, registry: ArtifactRegistry, loader: ArtifactLoader, stack_id: str
+    ) -> None:
+        with pytest.raises(MissingDependencyError):
+            registry.register_meta_model(object, "0001$abcdefabcdef:all", ["0001$000000000000:0"])
+
+
+class TestCache:
+    def test_what_was_replaced_is_not_served(
+        self, loader: ArtifactLoader, registry: ArtifactRegistry, ids: list[str], fitted: dict[str, Any]
+    ) -> None:
+        assert type(loader.load_by_id(ids[0])).__name__ == "PLSRegression"
+        kept = loader.load_by_id(ids[1])
+        registry.register_with_chain(fitted["ridge"], CHAIN, "model", 3, fold_id=0)
+        assert type(loader.load_by_id(ids[0])).__name__ == "Ridge"
+        assert loader.load_by_id(ids[1]) is kept
+
+    def test_what_another_process_replaced_is_not_served(
+        self, workspace: Workspace, loader: ArtifactLoader, ids: list[str], in_new_process: Any
+    ) -> None:
+        loader.load_by_id(ids[0])
+        code = """
+import sys
+from sklearn.linear_model import Ridge
+from artifactdb import ArtifactRegistry
+registry = ArtifactRegistry(sys.argv[1], "wheat", pipeline_id="0001_pls_abc123")
+registry.register_with_chain(Ridge().fit([[1.0]], [1.0]), sys.argv[2], "model", 3, fold_id=0)
+"""
+        in_new_process(code, workspace.path, CHAIN)
+        assert type(loader.load_by_id(ids[0])).__name__ == "Ridge"
+
+    def test_what_was_deleted_is_not_served(
+        self, loader: ArtifactLoader, registry: ArtifactRegistry, ids: list[str]
+    ) -> None:
+        loader.load_by_id(ids[0])
+        registry.delete_pipeline_artifacts("0001_pls_abc123")
+        with pytest.raises(KeyError):
+            loader.load_by_id(ids[0])
+
+    def test_none_is_a_value_like_any_other(self, registry: ArtifactRegistry, loader: ArtifactLoader) -> None:
+        artifact_id = registry.register_with_chain(None, "s1.Nothing", "transformer", 1).artifact_id
+        assert loader.load_by_id(artifact_id) is None
+        assert loader.load_by_id(artifact_id) is None
+        assert loader.get_cache_info()["hits"] == 1
+
+    def test_counts_and_bounds(self, loader: ArtifactLoader, ids: list[str]) -> None:
+        assert loader.preload_artifacts([*ids, "0001$abcdefabcdef:all"]) == 5
+        assert loader.preload_artifacts(artifact_types=["transformer"]) == 1
+        loader.load_by_id(ids[0])
+        info = loader.get_cache_info()
+        assert (info["cached_count"], info["hits"], info["misses"]) == (6, 1, 6)
+        assert info["total_artifacts"] == 6
+        assert info["artifacts_by_type"] == {"model": 5, "transformer": 1}
+        loader.set_cache_size(2)
+        assert loader.get_cache_info()["cached_count"] == 2
+        loader.clear_cache()
+        assert loader.get_cache_info()["cached_count"] == 0
+
+
+def test_a_pickled_loader_opens_its_own_connection(loader: ArtifactLoader, ids: list[str]) -> None:
+    copy = pickle.loads(pickle.dumps(loader))
+    assert type(copy.load_by_id(ids[0])).__name__ == "PLSRegression"
+    copy.close()
+    assert type(loader.load_by_id(ids[1])).__name__ == "PLSRegression"
+
+
+def test_a_loader_is_made_of_a_manifest_and_its_files(
+    fitted: dict[str, Any], tmp_path: Any, xy: tuple[Any, Any]
+) -> None:
+    import joblib
+
+    joblib.dump(fitted["forest"], tmp_path / "forest.joblib")
+    manifest = {
+        "dataset": "wheat",
+        "artifacts": {
+            "items": [
+                {
+                    "artifact_id": "0001_rf$abcdefabcdef:all",
+                    "path": "forest.joblib",
+                    "pipeline_id": "0001_rf",
+                    "step_index": 2,
+                    "format": "joblib",
+                    "class_name": "RandomForestRegressor",
+                }
+            ]
+        },
+    }
+    loader = ArtifactLoader.from_manifest(manifest, tmp_path)
+    loaded = loader.load_by_id("0001_rf$abcdefabcdef:all")
+    np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["forest"].predict(xy[0]))
+    loader.close()
