@@ -11,7 +11,7 @@ CREATE TABLE datasets (
 
 CREATE TABLE pipelines (
   -- One trained configuration on one dataset.
-  pipeline_key INTEGER PRIMARY KEY,
+  pipeline_key INTEGER PRIMARY KEY,   -- internal number, never shown
   dataset_key  INTEGER NOT NULL REFERENCES datasets ON DELETE RESTRICT,
   pipeline_id  TEXT NOT NULL,         -- e.g. 0001_pls_abc123
   created_at   TEXT NOT NULL,         -- ISO 8601, UTC
@@ -20,7 +20,7 @@ CREATE TABLE pipelines (
 
 CREATE TABLE chains (
   -- The operators that led to an artifact, each path once.
-  chain_key    INTEGER PRIMARY KEY,
+  chain_key    INTEGER PRIMARY KEY,   -- internal number
   chain_path   TEXT NOT NULL UNIQUE,  -- e.g. s1.MinMaxScaler>s3.PLSRegression[br=0]
   chain_hash   TEXT NOT NULL          -- first 12 hex digits of SHA-256 of the UTF-8 path; part of the artifact id
     CHECK (length(chain_hash) = 12)
@@ -29,7 +29,7 @@ CREATE INDEX chains_by_hash ON chains (chain_hash);
 
 CREATE TABLE parameter_sets (
   -- The parameters an object was built with, each distinct set once: folds of one model share theirs.
-  parameter_set_key INTEGER PRIMARY KEY,
+  parameter_set_key INTEGER PRIMARY KEY, -- internal number
   parameters   TEXT NOT NULL UNIQUE   -- JSON object with sorted keys
     CHECK (json_valid(parameters))
 ) STRICT;
@@ -45,7 +45,7 @@ CREATE INDEX parameter_values_by_set ON parameter_values (parameter_set_key);
 
 CREATE TABLE environments (
   -- The versions of Python and of the libraries that wrote an object, each combination once.
-  environment_key INTEGER PRIMARY KEY,
+  environment_key INTEGER PRIMARY KEY, -- internal number
   versions     TEXT NOT NULL UNIQUE   -- JSON object, e.g. {"numpy":"2.4.6","python":"3.11.7"}
     CHECK (json_valid(versions))
 ) STRICT;
@@ -76,13 +76,13 @@ CREATE TABLE chunks (
   size_bytes   INTEGER NOT NULL CHECK (size_bytes > 0),   -- after decoding
   codec        TEXT NOT NULL,         -- raw: as it is; zstd: one Zstandard frame
   shuffle      TEXT,                  -- JSON [[item_size, bytes], ...]: byte-shuffled before the codec; NULL: not
-  payload      BLOB NOT NULL,
+  payload      BLOB NOT NULL,         -- the encoded bytes
   PRIMARY KEY (blob_key, chunk_index)
 ) STRICT;
 
 CREATE TABLE records (
   -- One fitted object: where in which pipeline it was made, and which content it has.
-  record_key   INTEGER PRIMARY KEY AUTOINCREMENT,
+  record_key   INTEGER PRIMARY KEY AUTOINCREMENT, -- internal number, never used again; stays when content is replaced
   dataset_key  INTEGER NOT NULL REFERENCES datasets ON DELETE RESTRICT,
   pipeline_key INTEGER NOT NULL REFERENCES pipelines ON DELETE RESTRICT,
   artifact_id  TEXT NOT NULL,         -- {pipeline_id}${chain_hash}:{fold_id or all}
@@ -107,6 +107,7 @@ CREATE TABLE records (
 CREATE INDEX records_by_id ON records (artifact_id);
 CREATE INDEX records_by_chain ON records (chain_key, dataset_key, fold_id);
 CREATE INDEX records_by_step ON records (pipeline_key, step_index, fold_id);
+CREATE INDEX records_by_dataset_and_step ON records (dataset_key, step_index);
 CREATE INDEX records_by_parameters ON records (parameter_set_key);
 CREATE INDEX records_by_blob ON records (blob_key);
 CREATE INDEX records_by_class ON records (class_name);
@@ -124,7 +125,7 @@ CREATE INDEX record_sources_by_source ON record_sources (source_key);
 
 CREATE TABLE training_runs (
   -- A registry's start_run/end_run: what was first registered between them can be taken back if training fails.
-  training_run_key INTEGER PRIMARY KEY AUTOINCREMENT,
+  training_run_key INTEGER PRIMARY KEY AUTOINCREMENT, -- internal number
   dataset_key  INTEGER NOT NULL REFERENCES datasets ON DELETE RESTRICT,
   pipeline_id  TEXT NOT NULL,         -- '' for any pipeline of the dataset
   started_at   TEXT NOT NULL,         -- ISO 8601, UTC

@@ -217,7 +217,8 @@ def filtered(
 
 
 _CONDITIONS = {
-    "dataset": "r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)",
+    # The plus keeps the planner from walking the whole dataset where another condition selects more.
+    "dataset": "+r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)",
     "pipeline_id": "r.pipeline_key IN (SELECT pipeline_key FROM pipelines WHERE pipeline_id = ?)",
     "step_index": "r.step_index = ?",
     "branch_path": "r.branch_path = ?",
@@ -225,7 +226,7 @@ _CONDITIONS = {
     "fold_id": "r.fold_id = ?",
     "artifact_type": "r.artifact_type = ?",
     "class_name": "r.class_name = ?",
-    "custom_name": "r.custom_name = ?",
+    "custom_name": "r.custom_name = ? AND r.custom_name <> ''",  # as the partial index has it
 }
 
 
@@ -233,10 +234,12 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
     """Build the query for criteria; the one place where SQL is put together from parts."""
     conditions: list[str] = []
     values: list[Any] = []
+    narrowing = ("pipeline_id", "pipeline_number", "class_name", "custom_name", "parameter", "chain_prefix")
+    narrowed = any(criteria.get(name) is not None for name in narrowing)
     for name, condition in _CONDITIONS.items():
         value = criteria.get(name)
         if value is not None:
-            conditions.append(condition)
+            conditions.append(condition if narrowed else condition.lstrip("+"))
             values.append(".".join(map(str, value)) if name == "branch_path" else value)
     number = criteria.get("pipeline_number")
     if number is not None:

@@ -1,0 +1,163 @@
+"""What crosses processes and threads: each opens its own connection, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from artifactdb import ArtifactLoader, ArtifactRegistry, BusyError, StorageError, Workspace
+
+
+def fit_and_register(registry: ArtifactRegistry, number: int) -> str:
+    model = Ridge(alpha=number + 1.0).fit([[0.0], [1.0]], [0.0, number])
+    return registry.register_with_chain(model, f"s1.Ridge[sub={number}]", "model", 1).artifact_id
+
+
+def load_alpha(loader: ArtifactLoader, artifact_id: str) -> float:
+    return float(loader.load_by_id(artifact_id).alpha)
+
+
+def test_threads_share_a_registry_and_a_loader(workspace: Workspace, registry: ArtifactRegistry) -> None:
+    loader = workspace.loader("wheat")
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda number: fit_and_register(registry, number), range(64)))
+        assert list(pool.map(lambda i: load_alpha(loader, i), ids)) == [number + 1.0 for number in range(64)]
+    assert len(registry.get_all_records()) == 64
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_joblib_workers_register_and_load(workspace: Workspace, registry: ArtifactRegistry, backend: str) -> None:
+    with joblib.Parallel(n_jobs=2, backend=backend) as parallel:
+        ids = parallel(joblib.delayed(fit_and_register)(registry, number) for number in range(12))
+        loader = workspace.loader("wheat")
+        alphas = parallel(joblib.delayed(load_alpha)(loader, artifact_id) for artifact_id in ids)
+    assert alphas == [number + 1.0 for number in range(12)]
+    assert len(registry.get_all_records()) == 12
+
+
+def test_a_forked_child_opens_its_own_connection(workspace: Workspace, registry: ArtifactRegistry) -> None:
+    fit_and_register(registry, 0)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            fit_and_register(registry, 1)
+            workspace.close()
+            code = 0
+        finally:
+            os._exit(code)
+    fit_and_register(registry, 2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(registry.get_all_records()) == 3
+
+
+def test_a_fork_inside_a_transaction_leaves_the_transaction_to_the_parent(
+    workspace: Workspace, registry: ArtifactRegistry
+) -> None:
+    with workspace.transaction():
+        fit_and_register(registry, 0)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                fit_and_register(registry, 1)
+            except StorageError as error:
+                code = 0 if "forked" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        fit_and_register(registry, 2)
+    assert len(registry.get_all_records()) == 2
+
+
+WRITER = """
+import sys
+import numpy as np
+from artifactdb import ArtifactRegistry, Workspace
+workspace = Workspace(sys.argv[1])
+registry = workspace.registry("wheat", sys.argv[2])
+number = 0
+while True:
+    with workspace.transaction():
+        first = registry.register(np.full(20_000, number), f"{sys.argv[2]}$aaaaaaaaaaaa:{number}", "model")
+def test_a_killed_writer_leaves_every_acknowledged_artifact_and_no_half_one(
+    workspace: Workspace, file: Path
+) -> None:
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_a_killed_writer_leaves_every_acknowledged_artifact_and_no_half_one(workspace: Workspace, file: Path) -> None:
+    acknowledged: dict[str, int] = {}
+    for attempt in range(4):
+        writers = {
+            name: subprocess.Popen([sys.executable, "-c", WRITER, str(file), name], stdout=subprocess.PIPE, text=True)
+            for name in (f"{attempt}_a", f"{attempt}_b")
+        }
+        for writer in writers.values():
+            assert writer.stdout is not None
+            writer.stdout.readline()
+        time.sleep(0.1 + 0.1 * attempt)
+        for name, writer in writers.items():
+            writer.send_signal(signal.SIGKILL)
+            rest = writer.communicate()[0].split()
+            acknowledged[name] = int(rest[-1]) if rest else 0
+    assert workspace.verify().ok
+    for name, last in acknowledged.items():
+        rows = workspace.query("SELECT artifact_id FROM artifacts WHERE pipeline_id = ?", (name,)).rows
+        ids = {artifact_id for (artifact_id,) in rows}
+        assert len(ids) % 2 == 0, "both artifacts of a transaction or none"
+        for number in range(last + 1):
+            assert {f"{name}$aaaaaaaaaaaa:{number}", f"{name}$bbbbbbbbbbbb:{number}"} <= ids
+    loaded = workspace.load("0_a$aaaaaaaaaaaa:0")
+    np.testing.assert_array_equal(loaded, np.zeros(20_000))
+
+
+def test_a_writer_that_waits_too_long_is_told_who_is_in_the_way(workspace: Workspace, file: Path) -> None:
+    registry = workspace.registry("wheat", "0001")
+    with workspace.transaction(), Workspace(file, timeout_s=0.2) as other:
+        with pytest.raises(BusyError, match="another writer"):
+            fit_and_register(other.registry("wheat", "0002"), 0)
+        fit_and_register(registry, 1)
+    assert len(workspace.records()) == 1
+
+
+def test_a_workspace_that_nobody_closed_is_one_file_when_the_process_ends(file: Path, in_new_process: Any) -> None:
+    code = """
+import sys, threading
+from artifactdb import ArtifactRegistry
+registry = ArtifactRegistry(sys.argv[1], "wheat", pipeline_id="0001")
+def work(): registry.register_with_chain({"a": 1}, "s1.A", "model", 1)
+thread = threading.Thread(target=work); thread.start(); thread.join(); work()
+"""
+    in_new_process(code, file)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_the_same_object_gives_the_same_hash_in_every_process(registry: ArtifactRegistry, in_new_process: Any) -> None:
+    code = """
+import sys
+from sklearn.datasets import load_diabetes
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.cross_decomposition import PLSRegression
+from artifactdb.formats import dump
+x, y = load_diabetes(return_X_y=True)
+model = make_pipeline(StandardScaler(), PLSRegression(3)).fit(x, y)
+model.tags = {"wheat", "nir", "2026", "sample"}
+print(dump(model)[0].content.digest.hex())
+"""
+    hashes = {in_new_process(code, PYTHONHASHSEED=str(seed)) for seed in range(4)}
+    assert len(hashes) == 1

@@ -1,0 +1,233 @@
+"""The workspace: one file, transactions that nest, SQL that cannot write, copies that are consistent."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifactdb import (
+    ArtifactRegistry,
+    InvalidValueError,
+    QueryError,
+    ReadOnlyError,
+    StorageError,
+    Workspace,
+    WorkspaceNotFoundError,
+)
+
+CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
+
+
+def test_a_directory_and_a_file_are_both_workspaces(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "study") as workspace:
+        assert workspace.path == tmp_path / "study" / "workspace.sqlite"
+    with Workspace(tmp_path / "wheat.sqlite") as workspace:
+        assert workspace.path == tmp_path / "wheat.sqlite"
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["wheat.sqlite", "workspace.sqlite"]
+
+
+class TestTransactions:
+    def test_nothing_of_a_block_that_raises_remains(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        with pytest.raises(RuntimeError), workspace.transaction():
+            registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+            registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
+            raise RuntimeError
+        assert registry.get_all_records() == []
+        assert workspace.query("SELECT count(*) FROM blobs")[0] == (0,)
+
+    def test_an_inner_block_that_raises_takes_back_only_itself(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        with workspace.transaction():
+            kept = registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+            with pytest.raises(RuntimeError), workspace.transaction():
+                registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
+                raise RuntimeError
+        assert registry.get_all_records() == [kept]
+
+    def test_others_see_nothing_until_it_ends_and_a_query_inside_sees_it(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any], file: Path
+    ) -> None:
+        count = "SELECT count(*) FROM artifacts"
+        with Workspace(file) as other:
+            with workspace.transaction():
+                registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+                assert workspace.query(count)[0] == (1,)
+                assert other.query(count)[0] == (0,)
+            assert other.query(count)[0] == (1,)
+
+    def test_a_query_inside_a_transaction_cannot_write_either(self, workspace: Workspace) -> None:
+        with workspace.transaction():
+            with pytest.raises(QueryError):
+                workspace.query("INSERT INTO datasets (name, created_at) VALUES ('x', 'y')")
+            with pytest.raises(QueryError):
+                workspace.query("COMMIT")
+        assert workspace.datasets() == []
+
+
+class TestQueries:
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "DELETE FROM records",
+            "INSERT INTO datasets (name, created_at) VALUES ('x', 'y')",
+            "WITH x AS (SELECT 1) UPDATE datasets SET name = 'x'",
+            "DROP TABLE records",
+            "CREATE TEMP TABLE x (a)",
+            "ATTACH ':memory:' AS other",
+            "PRAGMA user_version = 9",
+            "PRAGMA journal_mode = DELETE",
+            "PRAGMA writable_schema(1)",
+            "VACUUM INTO 'copy.sqlite'",
+            "BEGIN IMMEDIATE",
+            "SELECT load_extension('x')",
+            "SELECT 1; DELETE FROM records",
+            "REINDEX",
+        ],
+    )
+    def test_whatever_writes_is_refused(self, workspace: Workspace, sql: str) -> None:
+        with pytest.raises(QueryError):
+            workspace.query(sql)
+
+    def test_wrong_sql_and_wrong_parameters_say_so(self, workspace: Workspace) -> None:
+        for sql, params in (("SELEC 1", ()), ("SELECT * FROM nothing", ()), ("SELECT ?, ?", (1,))):
+            with pytest.raises(QueryError):
+                workspace.query(sql, params)
+
+    def test_a_time_limit_stops_it_and_the_workspace_goes_on(self, workspace: Workspace) -> None:
+        endless = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t"
+        with pytest.raises(QueryError, match="longer"):
+            workspace.query(endless, timeout_s=0.2)
+        assert workspace.query("SELECT 1")[0] == (1,)
+
+    def test_a_row_limit_marks_the_result(self, workspace: Workspace) -> None:
+        numbers = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 100) SELECT n FROM t"
+        result = workspace.query(numbers, max_rows=10)
+        assert (len(result), result.truncated) == (10, True)
+        assert workspace.query(numbers).truncated is False
+
+    def test_rows_turn_into_what_people_use(self, workspace: Workspace) -> None:
+        result = workspace.query("SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, NULL")
+        assert result.to_dicts() == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+        assert result.to_pandas()["a"].tolist() == [1, 2]
+        assert result.to_polars()["b"].to_list() == ["x", None]
+        assert result.to_arrow().to_pylist() == result.to_dicts()
+        empty = workspace.query("SELECT name, created_at FROM datasets")
+        assert empty.columns == ["name", "created_at"]
+        assert empty.to_arrow().num_rows == empty.to_polars().height == len(empty.to_pandas()) == 0
+        assert "<table>" in result._repr_html_()
+
+    def test_named_parameters_and_views_answer_in_one_line(
+        self, workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
+    ) -> None:
+        for fold, model in enumerate(fold_models):
+            registry.register_with_chain(model, CHAIN, "model", 3, fold_id=fold)
+        registry.register_with_chain(fold_models[0], "s9.Copy", "model", 9)
+        folds = workspace.query("SELECT fold_id FROM folds WHERE chain_path = :chain ORDER BY 1", {"chain": CHAIN})
+        assert [fold for (fold,) in folds] == [0, 1, 2, 3, 4]
+        shared = workspace.query("SELECT artifact_id FROM shared_blobs")
+        assert len(shared) == 2
+
+
+class TestCopies:
+    def test_a_backup_is_whole_while_another_thread_writes(
+        self, workspace: Workspace, fitted: dict[str, Any], tmp_path: Path
+    ) -> None:
+        stop = threading.Event()
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                registry = workspace.registry("wheat", f"{number:04}_x")
+                with workspace.transaction():  # two artifacts or none
+                    registry.register_with_chain({"n": number}, "s1.A", "model", 1)
+                    registry.register_with_chain({"m": number, "x": fitted["pls"]}, "s2.B", "model", 2)
+                number += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            copies = [workspace.backup(tmp_path / f"copy{number}.sqlite") for number in range(5)]
+        finally:
+            stop.set()
+            writer.join()
+        for copy in copies:
+            with Workspace(copy) as opened:
+                assert opened.verify().ok
+                assert opened.query("SELECT count(*) % 2 FROM records")[0] == (0,)
+        assert not list(tmp_path.glob("*.unfinished*")) and not list(tmp_path.glob("copy*-wal"))
+
+    def test_a_backup_does_not_overwrite(self, workspace: Workspace, tmp_path: Path) -> None:
+        (tmp_path / "there.sqlite").write_text("precious")
+        with pytest.raises(InvalidValueError, match="there already"):
+            workspace.backup(tmp_path / "there.sqlite")
+        assert (tmp_path / "there.sqlite").read_text() == "precious"
+        with pytest.raises(WorkspaceNotFoundError):
+            workspace.backup(tmp_path / "no" / "folder.sqlite")
+
+    def test_sqlite_utils_gets_every_record_and_no_payload(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        registry.register_with_chain(fitted["forest"], CHAIN, "model", 3)
+        database = workspace.sqlite_utils()
+        assert [row["class_name"] for row in database["artifacts"].rows] == ["RandomForestRegressor"]
+        assert "chunks" not in database.table_names()
+        database["records"].delete_where()  # a copy: nothing happens to the file
+        assert len(workspace.records()) == 1
+
+    def test_space_is_given_back_after_deletion(
+        self, workspace: Workspace, registry: ArtifactRegistry, file: Path
+    ) -> None:
+        registry.register(np.random.default_rng(0).normal(size=500_000), "0001$aaaaaaaaaaaa:0", "model")
+        before = file.stat().st_size + file.with_name(file.name + "-wal").stat().st_size
+        registry.delete_pipeline_artifacts("0001")
+        assert len(workspace.gc(dry_run=True)) == 2
+        assert len(workspace.gc()) == 2
+        assert before > 3_000_000
+        assert file.stat().st_size < 300_000
+
+
+class TestLife:
+    def test_a_closed_workspace_says_so(self, file: Path) -> None:
+        workspace = Workspace(file)
+        workspace.close()
+        with pytest.raises(StorageError, match="closed"):
+            workspace.stats()
+
+    def test_read_only_reads_and_does_not_write(self, file: Path, fitted: dict[str, Any]) -> None:
+        with Workspace(file) as workspace:
+            workspace.registry("wheat", "0001_x").register_with_chain(fitted["pls"], CHAIN, "model", 3)
+        before = file.read_bytes()
+        with Workspace(file, mode="ro") as workspace:
+            assert len(workspace.records()) == 1
+            assert workspace.verify().ok
+            with pytest.raises(ReadOnlyError):
+                workspace.registry("wheat", "0001_x").register_with_chain(fitted["ridge"], CHAIN, "model", 3)
+        assert file.read_bytes() == before
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+    def test_reading_what_is_not_there_makes_nothing(self, file: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="artifactdb init"):
+            Workspace(file, mode="ro")
+        assert not file.exists()
+
+    def test_it_shows_itself_without_running_what_it_holds(self, workspace: Workspace) -> None:
+        workspace.registry("<script>alert(1)</script>", "0001").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
+        assert "study.sqlite" in repr(workspace)
+        assert "<script>" not in workspace._repr_html_()
+        assert "<script>" not in workspace.records()[0]._repr_html_()
+
+    def test_an_engine_of_another_copy_reads_the_closed_file(self, file: Path, fitted: dict[str, Any]) -> None:
+        with Workspace(file) as workspace:
+            workspace.registry("wheat", "0001_x").register_with_chain(fitted["pls"], CHAIN, "model", 3)
+        # Nothing of ours has the file open any more.
+        connection = sqlite3.connect(file)
+        assert connection.execute("SELECT class_name FROM artifacts").fetchall() == [("PLSRegression",)]
+        connection.close()
