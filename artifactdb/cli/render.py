@@ -32,7 +32,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         for row in rows:
             print("\t".join(_cell(value) for value in row))
         return
-    drawn = Table(*columns, header_style="bold")
+    drawn = Table(header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")  # an id that is cut short is of no use
     for row in rows:
         drawn.add_row(*(escape(_cell(value)) for value in row))
     console.print(drawn)

@@ -1,0 +1,159 @@
+"""The command line: answers for people and programs, exit codes for scripts, nothing made by looking."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactdb import Workspace
+
+CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
+
+
+def run(*arguments: object, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from artifactdb.cli import main; main()", *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+@pytest.fixture
+def study(file: Path, fold_models: list[Any], fitted: dict[str, Any]) -> Path:
+    with Workspace(file) as workspace:
+        registry = workspace.registry("wheat", "0001_pls")
+        for fold, model in enumerate(fold_models):
+            registry.register_with_chain(model, CHAIN, "model", 3, fold_id=fold)
+        registry.register_with_chain(fitted["ridge"], "s1.MinMaxScaler>s4.Ridge[br=1]", "model", 4)
+    return file
+
+
+def test_a_workspace_is_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "new.sqlite"
+    assert "ready" in run("init", file)
+    assert json.loads(run("init", file, "--json")) == {"path": str(file)}
+    assert json.loads(run("ls", file, "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ([], 6),
+        (["--pipeline", "0001"], 6),
+        (["--pipeline", "0002"], 0),
+        (["--dataset", "wheat", "--step", "3"], 5),
+        (["--branch", "1"], 1),
+        (["--fold", "2"], 1),
+        (["--type", "model", "--class", "Ridge"], 1),
+        (["--param", "n_components=3"], 5),
+        (["--param", "alpha=0.5"], 1),
+        (["--param", "fit_intercept=true"], 1),
+        (["--chain", "s1.MinMaxScaler"], 6),
+        (["--chain", CHAIN], 5),
+        (["--limit", "2"], 2),
+    ],
+)
+def test_a_list_is_narrowed(study: Path, options: list[str], count: int) -> None:
+    assert len(json.loads(run("ls", study, *options, "--json"))) == count
+
+
+def test_an_artifact_is_shown_without_being_loaded(study: Path) -> None:
+    artifact_id = json.loads(run("ls", study, "--fold", 0, "--json"))[0]["artifact_id"]
+    assert json.loads(run("show", study, artifact_id, "--json"))["class_name"] == "PLSRegression"
+    assert "PLSRegression" in run("show", study, artifact_id)
+    assert "has the folds" in run("show", study, artifact_id.replace(":0", ":9"), code=3)
+
+
+def test_questions_have_answers_and_writing_is_refused(study: Path) -> None:
+    sql = "SELECT class_name, count(*) AS n FROM artifacts GROUP BY 1 ORDER BY 1"
+    assert json.loads(run("query", study, sql, "--json")) == [
+        {"class_name": "PLSRegression", "n": 5},
+        {"class_name": "Ridge", "n": 1},
+    ]
+    assert run("query", study, sql).splitlines()[1] == "PLSRegression\t5"
+    assert "only read" in run("query", study, "DELETE FROM records", code=2)
+    failure = run("query", study, "SELECT nothing", "--json", code=2)
+    assert json.loads(failure)["error"] == "QueryError"
+
+
+def test_what_is_wrong_has_an_exit_code(study: Path) -> None:
+    run("ls", study.parent / "absent.sqlite", code=3)
+    run("gc", study.parent / "absent.sqlite", code=3)
+    run("ls", study, "--branch", "x", code=2)
+    run("ls", study, "--param", "alpha", code=2)
+    assert not (study.parent / "absent.sqlite").exists()
+
+
+def test_orphans_are_listed_then_collected(study: Path, fitted: dict[str, Any]) -> None:
+    assert run("orphans", study).strip() == "no orphans"
+    with Workspace(study) as workspace:
+        workspace.registry("wheat", "0001_pls").register_with_chain(fitted["svr"], CHAIN, "model", 3, fold_id=0)
+    assert len(json.loads(run("orphans", study, "--json"))) == 1
+    assert "would delete 1 blobs" in run("gc", study, "--dry-run")
+    assert "deleted 1 blobs" in run("gc", study)
+    assert json.loads(run("stats", study, "--json"))["orphaned_count"] == 0
+
+
+def test_verify_finds_a_wrong_byte_and_names_who_is_hit(study: Path) -> None:
+    assert json.loads(run("verify", study, "--json"))["ok"] is True
+    with Workspace(study) as workspace, workspace.transaction():
+        workspace.database.rows("UPDATE chunks SET payload = zeroblob(length(payload)) WHERE blob_key = 1")
+    found = run("verify", study, code=7)
+    assert "used by 0001_pls$" in found and "1 problems" in found
+
+
+def test_a_backup_is_a_workspace(study: Path) -> None:
+    copy = study.with_name("copy.sqlite")
+    assert json.loads(run("backup", study, copy, "--json"))["path"] == str(copy)
+    assert len(json.loads(run("ls", copy, "--json"))) == 6
+    run("backup", study, copy, code=2)
+
+
+def test_looking_leaves_one_file_as_it_was(study: Path) -> None:
+    before = study.read_bytes()
+    for command in ("ls", "stats", "orphans", "verify"):
+        run(command, study)
+    assert study.read_bytes() == before
+    assert [path.name for path in study.parent.iterdir()] == [study.name]
+
+
+def test_names_from_a_stranger_do_not_steer_the_terminal(file: Path) -> None:
+    with Workspace(file) as workspace:
+        workspace.registry("wheat").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
+        with workspace.transaction():
+            workspace.database.rows("UPDATE records SET class_name = ?", ("\x1b[2J[red]x",))
+    assert "\x1b[2J" not in run("ls", file, FORCE_COLOR="1")
+
+
+def test_sqlite_utils_knows_our_functions(study: Path) -> None:
+    sql = (
+        f"SELECT chain_hash('{CHAIN}') AS h, artifact_id, artifact_size(content_hash) AS s, size_bytes, "
+        "fold_of(artifact_id) AS f, pipeline_of(artifact_id) AS p FROM artifacts WHERE fold_id = 2"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sqlite_utils", "query", str(study), sql], capture_output=True, text=True, check=True
+    )
+    (row,) = json.loads(done.stdout)
+    assert row["artifact_id"] == f"0001_pls${row['h']}:2"
+    assert (row["s"], row["f"], row["p"]) == (row["size_bytes"], 2, "0001_pls")
+
+
+def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("chemotools")
+    folder = tmp_path / "demo"
+    report = json.loads(run("demo", folder, "--json"))
+    assert report["predictions_equal_to_the_last_bit"] == report["predictions_compared"] == 25
+    assert report["file_bytes"] < report["joblib_compress_3_bytes"] < report["joblib_bytes"]
+    assert len(report["questions"]) == 3 and all(question["answer"] for question in report["questions"])
+    assert [path.name for path in folder.iterdir()] == ["fermentation.sqlite"]
+    assert "not empty" in run("demo", folder, code=2)
