@@ -91,9 +91,8 @@ number = 0
 while True:
     with workspace.transaction():
         first = registry.register(np.full(20_000, number), f"{sys.argv[2]}$aaaaaaaaaaaa:{number}", "model")
-def test_a_killed_writer_leaves_every_acknowledged_artifact_and_no_half_one(
-    workspace: Workspace, file: Path
-) -> None:
+        second = f"{sys.argv[2]}$bbbbbbbbbbbb:{number}"
+        registry.register({"n": number}, second, "model", depends_on=[first.artifact_id])
     print(number, flush=True)
     number += 1
 """
@@ -108,7 +107,7 @@ def test_a_killed_writer_leaves_every_acknowledged_artifact_and_no_half_one(work
         }
         for writer in writers.values():
             assert writer.stdout is not None
-            writer.stdout.readline()
+            assert writer.stdout.readline() == "0\n"
         time.sleep(0.1 + 0.1 * attempt)
         for name, writer in writers.items():
             writer.send_signal(signal.SIGKILL)
