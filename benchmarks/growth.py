@@ -1,6 +1,7 @@
 """Does the cost grow with what is there? Registers 200,000 artifacts, then opens the file and looks things up.
 
-Goals: the last tenth at 0.8 of the first tenth's rate; opening under 10 ms; ``import artifactdb`` under 150 ms; each look-up under 1 ms.
+Goals: the last tenth at 0.8 of the first tenth's rate; opening under 10 ms; ``import artifactdb`` under 150 ms;
+each look-up under 1 ms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How fast are small fitted transformers registered, durably, where 6,000 are there already?
 
-Peers: nirs4all 0.6.2's registry with as many files there, and MLflow's ``log_model``. Goals: 20 and 30 times their rate.
+Peers: nirs4all 0.6.2's registry with as many files there, and MLflow's ``log_model``.
+Goals: 20 and 30 times their rate.
 """
 
 from __future__ import annotations
