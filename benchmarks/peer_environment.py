@@ -18,7 +18,23 @@ MLFLOW = "mlflow==3.17.2"
 _SHARED = ("scikit-learn", "numpy", "joblib")  # as the environment that measures has them
 _WITH = {
     # All that importing nirs4all needs. Its own list would bring in torch, which the registry does not use.
-    NIRS4ALL: ["h5py", "jsonschema", "matplotlib", "optuna", "packaging", "pandas", "polars", "pyarrow", "pybaselines", "pydantic", "PyWavelets", "pyyaml", "scipy", "seaborn", "shap"],
+    NIRS4ALL: [
+        "h5py",
+        "jsonschema",
+        "matplotlib",
+        "optuna",
+        "packaging",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "pybaselines",
+        "pydantic",
+        "PyWavelets",
+        "pyyaml",
+        "scipy",
+        "seaborn",
+        "shap",
+    ],
     MLFLOW: [MLFLOW],
 }
 _WITHOUT_DEPENDENCIES = {NIRS4ALL: [NIRS4ALL, "kennard-stone", "twinning"], MLFLOW: []}
