@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from artifactdb.content import Buffer, Segment
+from artifactdb.content import Segment
 from artifactdb.errors import CorruptBlobError
 
 LEVEL, LEVEL_OF_LARGE = 9, 3
@@ -34,30 +34,37 @@ class EncodedChunk:
     payload: bytes
 
 
-def encode(group: list[Segment]) -> EncodedChunk:
-    """Encode the segments of one chunk.
+def encode(group: list[Segment]) -> tuple[EncodedChunk, bytes]:
+    """Encode the segments of one chunk; give it with the bytes that it was seen to decode to.
 
     Examples
     --------
-    >>> chunk = encode([Segment(b"spectrum " * 100)])
-    >>> chunk.codec, decode(chunk) == b"spectrum " * 100
+    >>> chunk, plain = encode([Segment(b"spectrum " * 100)])
+    >>> chunk.codec, plain == b"spectrum " * 100
     ('zstd', True)
     """
     plain = b"".join(segment.data for segment in group)
     layout = _layout(group)
     shuffled = _shuffle(plain, layout) if layout else plain
-    compressed = _compressor(LEVEL if len(plain) <= _LARGE_BYTES else LEVEL_OF_LARGE).compress(shuffled)
-    if len(compressed) < _WORTH_COMPRESSING * len(plain):
-        chunk = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
-    else:
-        chunk = EncodedChunk(len(plain), "raw", None, plain)
+    level = LEVEL if len(plain) <= _LARGE_BYTES else LEVEL_OF_LARGE
+    compressed = _compressor(level).compress(shuffled)
+    if len(compressed) >= _WORTH_COMPRESSING * len(plain):
+        return EncodedChunk(len(plain), "raw", None, plain), plain
+    chunk = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
     if decode(chunk) != plain:
         raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
-    return chunk
+    return chunk, plain
 
 
-def decode(chunk: EncodedChunk) -> Buffer:
-    """Give the bytes of a chunk; what they hash to is for the caller to check.
+def decode(chunk: EncodedChunk) -> bytearray:
+    """Give the bytes of a chunk; what they hash to is for the caller to check."""
+    target = bytearray(chunk.size_bytes)
+    decode_into(chunk, memoryview(target))
+    return target
+
+
+def decode_into(chunk: EncodedChunk, target: memoryview) -> None:
+    """Write the bytes of a chunk where they are wanted, ``target`` being as long as they are.
 
     Raises
     ------
@@ -65,16 +72,19 @@ def decode(chunk: EncodedChunk) -> Buffer:
         When the stored bytes cannot be those of the chunk.
     """
     if chunk.codec == "raw":
-        plain: Buffer = chunk.payload
+        stored = chunk.payload
     elif chunk.codec == "zstd":
-        plain = _decompress(chunk)
+        stored = _decompress(chunk)
     else:
         raise CorruptBlobError(
             f"codec {chunk.codec!r} is not known.", hint="Update with: pip install --upgrade artifactdb"
         )
-    if len(plain) != chunk.size_bytes:
-        raise CorruptBlobError(f"a chunk has {len(plain)} bytes where {chunk.size_bytes} were stored.")
-    return _unshuffle(plain, _read_layout(chunk)) if chunk.shuffle else plain
+    if len(stored) != chunk.size_bytes:
+        raise CorruptBlobError(f"a chunk has {len(stored)} bytes where {chunk.size_bytes} were stored.")
+    if chunk.shuffle:
+        _unshuffle_into(stored, _read_layout(chunk), target)
+    else:
+        target[:] = stored
 
 
 def _decompress(chunk: EncodedChunk) -> bytes:
@@ -112,29 +122,27 @@ def _read_layout(chunk: EncodedChunk) -> list[tuple[int, int]]:
     return layout
 
 
-def _shuffle(plain: Buffer, layout: list[tuple[int, int]]) -> bytes:
+def _shuffle(plain: bytes, layout: list[tuple[int, int]]) -> bytes:
     """Put the first bytes of all items first, then the second ones, as HDF5's shuffle filter does."""
-    return _transpose(plain, layout, inverse=False)
-
-
-def _unshuffle(shuffled: Buffer, layout: list[tuple[int, int]]) -> bytes:
-    return _transpose(shuffled, layout, inverse=True)
-
-
-def _transpose(source: Buffer, layout: list[tuple[int, int]], *, inverse: bool) -> bytes:
     import numpy as np
 
-    view = np.frombuffer(source, dtype=np.uint8)
-    pieces: list[Buffer] = []
-    start = 0
+    shuffled = np.empty(len(plain), np.uint8)
+    source, start = np.frombuffer(plain, np.uint8), 0
     for size, length in layout:
-        piece = view[start : start + length]
-        if size > 1:
-            shape = (size, length // size) if inverse else (length // size, size)
-            piece = np.ascontiguousarray(piece.reshape(shape).T).reshape(-1)
-        pieces.append(piece.data)
+        items = source[start : start + length].reshape(length // size, size)
+        shuffled[start : start + length].reshape(size, length // size)[...] = items.T
         start += length
-    return b"".join(pieces)
+    return shuffled.tobytes()
+
+
+def _unshuffle_into(shuffled: bytes, layout: list[tuple[int, int]], target: memoryview) -> None:
+    import numpy as np
+
+    source, plain, start = np.frombuffer(shuffled, np.uint8), np.frombuffer(target, np.uint8), 0
+    for size, length in layout:
+        items = source[start : start + length].reshape(size, length // size)
+        plain[start : start + length].reshape(length // size, size)[...] = items.T
+        start += length
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from artifactdb.blobs.codec import EncodedChunk, decode, encode
-from artifactdb.content import Buffer, Content, StoredContent
+from artifactdb.blobs.codec import EncodedChunk, decode, decode_into, encode
+from artifactdb.content import Content, StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import CorruptBlobError, SerializationError
 
@@ -66,8 +67,8 @@ def put(database: Database, content: Content, created_at: str, ready: Encoded) -
 def _encode(content: Content) -> Iterator[EncodedChunk]:
     hasher = hashlib.sha256()
     for group in content.pieces(CHUNK_BYTES):
-        chunk = encode(group)
-        hasher.update(decode(chunk))
+        chunk, plain = encode(group)
+        hasher.update(plain)
         yield chunk
     if hasher.digest() != content.digest:
         raise SerializationError(
@@ -93,11 +94,11 @@ def get(database: Database, blob_key: int) -> StoredContent:
 
 def check(database: Database, blob_key: int) -> str:
     """Read a blob chunk by chunk; give "" when it matches its hash, else what is wrong with it."""
-    key, digest, size = _blob(database, "blob_key", blob_key)
+    key, digest, size_bytes = _blob(database, "blob_key", blob_key)
     hasher = hashlib.sha256()
     try:
-        for chunk in _chunks(database, key, digest, size):
-            hasher.update(chunk)
+        for chunk in _chunks(database, key, digest, size_bytes):
+            hasher.update(_decoded(decode, digest, chunk))
     except CorruptBlobError as error:
         return str(error)
     return "" if hasher.digest() == digest else "its bytes do not match its hash."
@@ -115,18 +116,15 @@ def _blob(database: Database, column: str, value: int | bytes) -> tuple[int, byt
     return found
 
 
-def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Iterator[Buffer]:
-    """Decode one chunk after the other, so that memory does not grow with the blob."""
+def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Iterator[EncodedChunk]:
+    """Give one chunk after the other, so that memory does not grow with the blob."""
     done = index = 0
     while done < size_bytes:
         row = database.row(_CHUNK, (key, index))
         if row is None:
             raise _corrupt(digest, f"chunk {index} is missing")
-        try:
-            chunk = decode(EncodedChunk(*row))
-        except CorruptBlobError as error:
-            raise _corrupt(digest, f"chunk {index}: {error.message}") from None
-        done += len(chunk)
+        chunk = EncodedChunk(*row)
+        done += chunk.size_bytes
         if done > size_bytes:
             raise _corrupt(digest, f"its chunks hold more than its {size_bytes} bytes")
         yield chunk
@@ -134,18 +132,22 @@ def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Ite
 
 
 def _read(database: Database, key: int, digest: bytes, size_bytes: int) -> bytearray:
-    data: bytearray | None = None
+    data = bytearray(size_bytes)
     done = 0
-    for chunk in _chunks(database, key, digest, size_bytes):
-        if data is None:
-            data = bytearray(chunk) if len(chunk) == size_bytes else bytearray(size_bytes)
-        if len(chunk) < size_bytes:
-            data[done : done + len(chunk)] = chunk
-        done += len(chunk)
-    data = data if data is not None else bytearray()
+    with memoryview(data) as view:
+        for chunk in _chunks(database, key, digest, size_bytes):
+            _decoded(decode_into, digest, chunk, view[done : done + chunk.size_bytes])
+            done += chunk.size_bytes
     if hashlib.sha256(data).digest() != digest:
         raise _corrupt(digest, "its bytes do not match its hash")
     return data
+
+
+def _decoded(decoder: Callable[..., Any], digest: bytes, chunk: EncodedChunk, *target: memoryview) -> Any:
+    try:
+        return decoder(chunk, *target)
+    except CorruptBlobError as error:
+        raise _corrupt(digest, error.message) from None
 
 
 def _corrupt(digest: bytes, what: str) -> CorruptBlobError:
