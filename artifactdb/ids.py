@@ -49,7 +49,12 @@ def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_i
         chain = OperatorChain.from_path(chain)
     if not chain:
         raise InvalidIdError("an artifact id needs a chain that is not empty.")
-    return f"{pipeline_id}${compute_chain_hash(chain)}:{'all' if fold_id is None else fold_id}"
+    return artifact_id_of_hash(pipeline_id, compute_chain_hash(chain), fold_id)
+
+
+def artifact_id_of_hash(pipeline_id: str, chain_hash: str, fold_id: int | None) -> str:
+    """Make the id of parts that were checked before."""
+    return f"{pipeline_id}${chain_hash}:{'all' if fold_id is None else fold_id}"
 
 
 def parse_artifact_id_v3(artifact_id: str) -> tuple[str, str, int | None]:

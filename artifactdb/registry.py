@@ -12,10 +12,11 @@ from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
 from artifactdb.artifacts.place import Place, agreeing_fold, checked_place, require_name
-from artifactdb.chain import OperatorChain, OperatorNode
+from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError, MissingDependencyError
 from artifactdb.ids import (
+    artifact_id_of_hash,
     extract_fold_id_from_artifact_id,
     extract_pipeline_id_from_artifact_id,
     generate_artifact_id_v3,
@@ -145,17 +146,16 @@ class ArtifactRegistry:
         MissingDependencyError, DependencyCycleError
             Nothing is left behind.
         """
-        parsed = OperatorChain.from_path(find.chain_text(chain), self.pipeline_id)
-        last = parsed.nodes[-1]
+        path, last = find.read_chain(chain)
         fold = agreeing_fold(chain, fold_id)
         pipeline = self._pipeline(chain, pipeline_id)
         place = checked_place(
             dataset=self.dataset,
             pipeline_id=pipeline,
-            artifact_id=generate_artifact_id_v3(pipeline, parsed, fold),
+            artifact_id=artifact_id_of_hash(pipeline, compute_chain_hash(path), fold),
             artifact_type=artifact_type,
             step_index=step_index,
-            chain_path=parsed.to_path(),
+            chain_path=path,
             branch_path=last.branch_path if branch_path is None else branch_path,
             source_index=last.source_index if source_index is None else source_index,
             substep_index=last.substep_index if substep_index is None else substep_index,
@@ -196,7 +196,7 @@ class ArtifactRegistry:
         require_artifact_id(artifact_id)
         known = validate_artifact_id(artifact_id)
         legacy = parse_legacy_id(artifact_id)
-        last = OperatorChain.from_path(chain_path).nodes[-1] if chain_path else None
+        last = find.read_chain(chain_path)[1] if chain_path else None
         if last is None and legacy is not None:
             last = OperatorNode(legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index)
         place = checked_place(

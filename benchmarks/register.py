@@ -1,70 +1,93 @@
-"""How fast are small fitted transformers registered, durably, where 6,000 are there already?
+"""How fast are small fitted transformers registered, next to 6,000 that are there already?
 
-Peers: nirs4all 0.6.2's registry with as many files there, and MLflow's ``log_model``.
-Goals: 20 and 30 times their rate.
+Three processes take turns: artifactdb (durable, ten artifacts of a pipeline to a transaction), nirs4all 0.6.2
+(files, not synced to the disk) and ``mlflow.sklearn.log_model`` (SQLite and files; its store is empty at first).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from artifactdb import ArtifactRegistry, Workspace
 from benchmarks.measure import Worker, header, spread, table, verdict, workers
 from benchmarks.peer_environment import MLFLOW, NIRS4ALL, add_option, peer_python
-from benchmarks.peers.objects import scaler
 
+FEATURES = 50
 GROUP = 10
+PEERS = Path(__file__).parent / "peers"
 
 
-def register(workspace: Workspace, registry: ArtifactRegistry, first: int, count: int) -> float:
-    """Give the seconds that registering takes, in groups of ``GROUP`` a transaction, synced each."""
-    objects = [scaler(number) for number in range(first, first + count)]
-    started = time.perf_counter()
-    for start in range(0, count, GROUP):
-        with workspace.transaction():
-            for number, obj in enumerate(objects[start : start + GROUP], start=first + start):
-                chain = f"s1.StandardScaler>s{number}.X"
-                registry.register_with_chain(obj, chain, "transformer", number)
-    return time.perf_counter() - started
+def work(folder: Path) -> None:
+    """Register as many scalers as each line of standard input says."""
+    import numpy as np
+    from sklearn.preprocessing import StandardScaler
+
+    from artifactdb import ArtifactType, Workspace
+
+    rng = np.random.default_rng(0)
+    done = 0
+    with Workspace(folder / "study.sqlite") as workspace:
+        for line in sys.stdin:
+            count = int(line)
+            scalers = [StandardScaler().fit(rng.normal(size=(60, FEATURES))) for _ in range(count)]
+            start = time.perf_counter()
+            for first in range(0, count, GROUP):
+                registry = workspace.registry("wheat", pipeline_id=f"{(done + first) // GROUP:05d}_pls")
+                with workspace.transaction():
+                    for index, scaler in enumerate(scalers[first : first + GROUP]):
+                        chain = f"s1.MinMaxScaler>s{2 + index}.StandardScaler"
+                        registry.register_with_chain(scaler, chain, ArtifactType.TRANSFORMER, 2 + index)
+            seconds = time.perf_counter() - start
+            done += count
+            print(json.dumps({"seconds": seconds}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--existing", type=int, default=6000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--present", type=int, default=6000, help="artifacts that are there already")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     add_option(parser)
     options = parser.parse_args()
-    nirs4all = peer_python(NIRS4ALL, options.peers)
-    mlflow = peer_python(MLFLOW, options.peers)
-    header("How fast are small fitted transformers registered, durably?", ["scikit-learn", "apsw", "zstandard"])
-    module = ["-m", "benchmarks.peers.nirs4all_worker"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Workspace(Path(folder) / "study.sqlite") as workspace,
-        workers(Worker(nirs4all, module), Worker(mlflow, ["-m", "benchmarks.peers.mlflow_worker"])) as (theirs, models),
-    ):
-        registry = workspace.registry("wheat", "0001_x")
-        register(workspace, registry, 0, options.existing)
-        theirs.ask("register", 0, options.existing)
-        models.ask("register", 0, 2)  # the first ones make its database
-        ours_ms, nirs4all_ms, mlflow_ms = [], [], []
-        for number in range(options.rounds):
-            first = options.existing + number * 200
-            ours_ms.append(1000 * register(workspace, registry, first, 200) / 200)
-            nirs4all_ms.append(1000 * theirs.ask("register", first, 20)["seconds"] / 20)
-            mlflow_ms.append(1000 * models.ask("register", first, 3)["seconds"] / 3)
+    if options.work:
+        work(options.work)
+        return
+
+    header("Registering a fitted StandardScaler (50 features, content of its own)", ["scikit-learn", "apsw"])
+    nirs4all, mlflow = peer_python(NIRS4ALL, options.peers), peer_python(MLFLOW, options.peers)
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / program for program in ("artifactdb", "nirs4all", "mlflow")]
+        for folder in folders:
+            folder.mkdir()
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+        started = (
+            Worker(sys.executable, ["-m", "benchmarks.register", "--work", str(folders[0])]),
+            Worker(nirs4all, [str(PEERS / "register_nirs4all.py"), str(folders[1])]),
+            Worker(mlflow, [str(PEERS / "register_mlflow.py"), str(folders[2])], quiet),
+        )
+        with workers(*started):
+            for worker, present in zip(started, (options.present, options.present, 2), strict=True):
+                worker.ask(present)
+            counts = (200, 50, 4)
+            times: list[list[float]] = [[], [], []]
+            for _ in range(options.rounds):
+                for worker, count, of_worker in zip(started, counts, times, strict=True):
+                    of_worker.append(worker.ask(count)["seconds"] / count * 1000)
+
+    ours = median(times[0])
+    names = ("artifactdb", NIRS4ALL, f"{MLFLOW} log_model")
     rows = [
-        ("artifactdb, groups of 10", spread(ours_ms, digits=2)),
-        ("nirs4all 0.6.2", spread(nirs4all_ms, digits=2)),
-        (MLFLOW.replace("==", " "), spread(mlflow_ms, digits=0)),
+        (program, spread(values, digits=2), f"{1000 / median(values):,.0f}", f"{median(values) / ours:,.1f}")
+        for program, values in zip(names, times, strict=True)
     ]
-    table(["", f"ms an artifact, {options.existing} there"], rows)
-    verdict("nirs4all 0.6.2 / artifactdb", median(nirs4all_ms) / median(ours_ms), 20, at_least=True)
-    verdict("MLflow / artifactdb", median(mlflow_ms) / median(ours_ms), 30, at_least=True)
+    table(["", "ms for one: median (quartiles)", "a second", "times artifactdb's"], rows)
+    verdict("faster than nirs4all", median(times[1]) / ours, 20, " times", at_least=True)
+    verdict("faster than MLflow", median(times[2]) / ours, 30, " times", at_least=True)
 
 
 if __name__ == "__main__":

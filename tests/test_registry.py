@@ -343,3 +343,17 @@ def test_parameters_that_are_no_json_stay_readable_and_queryable(
     assert record.params["flag"] is True and record.params["none"] is None
     for name, value in (("alpha", 0.25), ("flag", True), ("kind", "encoder")):
         assert [found.artifact_id for found in workspace.records(parameter=(name, value))] == [record.artifact_id]
+
+
+def test_the_record_that_is_given_is_the_record_that_is_stored(
+    registry: ArtifactRegistry, fitted: dict[str, Any], fold_models: list[Any]
+) -> None:
+    ids = register_folds(registry, fold_models)
+    records = [
+        registry.register_with_chain(fitted["forest"], "s3.RF[br=0.1,src=1,sub=2]", "model", 3, depends_on=ids[:2]),
+        registry.register_meta_model(fitted["ridge"], registry.generate_id("s4.Ridge"), ids),
+        registry.register_with_chain(fitted["svr"], CHAIN, "model", 3, fold_id=0, custom_name="replaced"),
+    ]
+    for record in records:
+        stored = registry.resolve(record.artifact_id)
+        assert stored is not None and stored.to_dict() == record.to_dict()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from artifactdb.chain import OperatorChain
+from artifactdb.chain import OperatorChain, OperatorNode
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
 from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
@@ -32,6 +32,12 @@ JOIN environments AS e ON e.environment_key = r.environment_key
 JOIN blobs AS b ON b.blob_key = r.blob_key
 LEFT JOIN chains AS c ON c.chain_key = r.chain_key
 """
+ROW = (  # noqa: SIM905
+    "record_key artifact_id dataset pipeline_id chain_path step_index substep_index source_index branch_path fold_id "
+    "artifact_type class_name custom_name parameters meta_config content_hash format format_version versions "
+    "created_at size_bytes depends_on blob_key"
+).split()
+"""What the columns of ``RECORD`` are called, in their order."""
 ORDER = " ORDER BY r.step_index, r.branch_path, r.source_index, r.substep_index, r.fold_id, r.record_key"
 
 BY_ID = RECORD + "WHERE r.artifact_id = ?"
@@ -166,13 +172,19 @@ def by_hash(database: Database, content_hash: str) -> StoredRecord | None:
     return from_row(row) if row else None
 
 
-def chain_text(chain: str | OperatorChain) -> str:
-    """Give the path of a chain, checked."""
+def read_chain(chain: str | OperatorChain) -> tuple[str, OperatorNode]:
+    """Give the path of a chain, checked, and its last operator."""
     if isinstance(chain, OperatorChain):
         chain = chain.to_path()
     elif not isinstance(chain, str):
         raise InvalidValueError(f"a chain is a string or an OperatorChain, not {type(chain).__name__}.")
-    return OperatorChain.from_path(chain).to_path()
+    # What can be read is printed back as it was, so the text is its own canonical form.
+    return chain, OperatorChain.from_path(chain).nodes[-1]
+
+
+def chain_text(chain: str | OperatorChain) -> str:
+    """Give the path of a chain, checked."""
+    return read_chain(chain)[0]
 
 
 def by_chain(

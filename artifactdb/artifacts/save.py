@@ -13,7 +13,7 @@ from typing import Any
 
 from artifactdb.artifacts import environment, parameters
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
-from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.artifacts.find import BY_KEY, ROW, StoredRecord, from_row
 from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
@@ -78,35 +78,47 @@ def save_content(
             "SELECT record_key, blob_key FROM records WHERE dataset_key = ? AND artifact_id = ?",
             (dataset_key, place.artifact_id),
         )
-        if present is None or present[1] != blob_key:
-            columns = {
-                "dataset_key": dataset_key,
-                "pipeline_key": _key_of_pipeline(database, dataset_key, place.pipeline_id),
-                "artifact_id": place.artifact_id,
-                "chain_key": _key_of_chain(database, place.chain_path),
-                "step_index": place.step_index,
-                "substep_index": place.substep_index,
-                "source_index": place.source_index,
-                "branch_path": ".".join(map(str, place.branch_path)),
-                "fold_id": place.fold_id,
-                "artifact_type": place.artifact_type,
-                "class_name": class_name,
-                "custom_name": place.custom_name,
-                "parameter_set_key": _key_of_parameters(database, parameters_json),
-                "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
-                "blob_key": blob_key,
-                "format": payload.format,
-                "format_version": payload.format_version,
-                "environment_key": _key_of_environment(database, payload.versions),
-                "created_at": payload.created_at,
-            }
-            record_key = _write_record(database, columns, present[0] if present else None)
-            replace_sources(database, record_key, sources, is_new=present is None)
-            if training_run is not None and present is None:
-                database.insert("INSERT INTO training_run_records VALUES (?, ?)", (training_run, record_key))
-        else:
-            record_key = present[0]
-        return from_row(database.rows(BY_KEY, (record_key,))[0])
+        if present is not None and present[1] == blob_key:
+            return from_row(database.rows(BY_KEY, (present[0],))[0])
+        columns = {
+            "dataset_key": dataset_key,
+            "pipeline_key": _key_of_pipeline(database, dataset_key, place.pipeline_id),
+            "artifact_id": place.artifact_id,
+            "chain_key": _key_of_chain(database, place.chain_path),
+            "step_index": place.step_index,
+            "substep_index": place.substep_index,
+            "source_index": place.source_index,
+            "branch_path": ".".join(map(str, place.branch_path)),
+            "fold_id": place.fold_id,
+            "artifact_type": place.artifact_type,
+            "class_name": class_name,
+            "custom_name": place.custom_name,
+            "parameter_set_key": _key_of_parameters(database, parameters_json),
+            "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
+            "blob_key": blob_key,
+            "format": payload.format,
+            "format_version": payload.format_version,
+            "environment_key": _key_of_environment(database, payload.versions),
+            "created_at": payload.created_at,
+        }
+        record_key = _write_record(database, columns, present[0] if present else None)
+        replace_sources(database, record_key, sources, is_new=present is None)
+        if training_run is not None and present is None:
+            database.insert("INSERT INTO training_run_records VALUES (?, ?)", (training_run, record_key))
+    # What was written is known; asking the file for it again would cost a quarter of a save.
+    known = {
+        **columns,
+        "record_key": record_key,
+        "dataset": place.dataset,
+        "pipeline_id": place.pipeline_id,
+        "chain_path": place.chain_path,
+        "parameters": parameters_json,
+        "content_hash": payload.content.digest.hex(),
+        "versions": environment.to_json(payload.versions),
+        "size_bytes": payload.content.total_bytes,
+        "depends_on": json.dumps(list(place.depends_on)),
+    }
+    return from_row([known[name] for name in ROW])
 
 
 _COLUMNS = (
