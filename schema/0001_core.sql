@@ -102,9 +102,8 @@ CREATE TABLE records (
   format_version TEXT NOT NULL DEFAULT '', -- the library that mattered, e.g. scikit-learn==1.9.1
   environment_key INTEGER NOT NULL REFERENCES environments ON DELETE RESTRICT,
   created_at   TEXT NOT NULL,         -- ISO 8601, UTC
-  UNIQUE (dataset_key, artifact_id)
+  UNIQUE (artifact_id, dataset_key)   -- in this order, so that an id alone is found too
 ) STRICT;
-CREATE INDEX records_by_id ON records (artifact_id);
 CREATE INDEX records_by_chain ON records (chain_key, dataset_key, fold_id);
 CREATE INDEX records_by_step ON records (pipeline_key, step_index, fold_id);
 CREATE INDEX records_by_dataset_and_step ON records (dataset_key, step_index);

@@ -14,8 +14,9 @@ import zstandard
 from artifactdb.content import Segment
 from artifactdb.errors import CorruptBlobError
 
-LEVEL, LEVEL_OF_LARGE = 9, 3
-_LARGE_BYTES = 1024 * 1024
+LEVEL, QUICK_LEVEL = 9, 3
+_WORTH_EFFORT = range(8 * 1024, 1024 * 1024 + 1)
+"""Below, effort gains nothing; above, it takes longer than people wait."""
 SHUFFLED_ITEMS = range(2, 17)
 """Numbers gain by shuffling; the records of a tree's nodes, 64 bytes each, are smaller without."""
 MAX_SHUFFLED_ITEM = 256  # of what is read
@@ -46,7 +47,7 @@ def encode(group: list[Segment]) -> tuple[EncodedChunk, bytes]:
     plain = b"".join(segment.data for segment in group)
     layout = _layout(group)
     shuffled = _shuffle(plain, layout) if layout else plain
-    level = LEVEL if len(plain) <= _LARGE_BYTES else LEVEL_OF_LARGE
+    level = LEVEL if len(plain) in _WORTH_EFFORT else QUICK_LEVEL
     compressed = _compressor(level).compress(shuffled)
     if len(compressed) >= _WORTH_COMPRESSING * len(plain):
         return EncodedChunk(len(plain), "raw", None, plain), plain

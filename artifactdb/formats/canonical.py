@@ -70,7 +70,8 @@ class _Pass:
         self.has_sets = b"\x90" in stream or b"\x91" in stream
 
     def run(self) -> tuple[bytes, set[tuple[str, str]]]:
-        stream, end = self.stream, len(self.stream)
+        stream, end, out = self.stream, len(self.stream), self.out
+        notable = _NOTABLE | _MARK_ENDS | {_MARK} if self.has_sets else _NOTABLE
         position = copied = 2  # after PROTO
         recent: list[bytes] = []
         buffer_index = -1
@@ -79,7 +80,7 @@ class _Pass:
         while position < end:
             op = stream[position]
             size = _ARGUMENT_BYTES[op]
-            if size >= 0 and op not in _NOTABLE and not (self.has_sets and (op == _MARK or op in _MARK_ENDS)):
+            if size >= 0 and op not in notable:
                 position += 1 + size
                 continue
             if size < 0:
@@ -90,7 +91,7 @@ class _Pass:
                         self.imports.add((module.decode(), name.decode()))
                     position = stop
                     continue
-                self.out += stream[copied:position]
+                out += stream[copied:position]
                 value = stream[start:stop]
                 self._put_value(op, value, stream[position:stop])
                 if op in _TEXT:
@@ -102,7 +103,7 @@ class _Pass:
                 self.count += 1
                 position += 1
                 continue
-            self.out += stream[copied:position]
+            out += stream[copied:position]
             copied = position = position + 1 + size
             if op in (_BINGET, _LONG_BINGET):
                 index = self.memo[int.from_bytes(stream[position - size : position], "little")]
@@ -111,17 +112,17 @@ class _Pass:
                     recent.append(self.texts[index])
             elif op == _STACK_GLOBAL:
                 self.imports.add((recent[-2].decode(), recent[-1].decode()))
-                self.out.append(op)
+                out.append(op)
                 del recent[:-2]
             elif op == _NEXT_BUFFER:
                 buffer_index += 1
-                self.out.append(op)
+                out.append(op)
             elif op == _READONLY_BUFFER:
                 if buffer_index not in self.writable_buffers:
-                    self.out.append(op)
+                    out.append(op)
             elif op == _MARK:
-                marks.append((position - 1, len(self.out), self.count, len(self.memo)))
-                self.out.append(op)
+                marks.append((position - 1, len(out), self.count, len(self.memo)))
+                out.append(op)
             elif op in _MARK_ENDS:
                 mark = marks.pop()
                 if op == _ADDITEMS and last_set[0] == mark[0]:
@@ -129,11 +130,11 @@ class _Pass:
                 if op in (_ADDITEMS, _FROZENSET):
                     self._sort_set(mark, position - 1, op)
                 else:
-                    self.out.append(op)
+                    out.append(op)
                 if op == _ADDITEMS:
                     last_set = (position, mark)
-        self.out += stream[copied:]
-        return bytes(self.out), self.imports
+        out += stream[copied:]
+        return bytes(out), self.imports
 
     def _argument(self, op: int, position: int) -> tuple[int, int]:
         if op == _GLOBAL:
