@@ -54,6 +54,15 @@ class LRUCache:
         """How many objects are kept."""
         return len(self._items)
 
+    @property
+    def stats(self) -> dict[str, float]:
+        """Counts: ``size, max_size, hits, misses, hit_rate``."""
+        tries = self.hits + self.misses
+        rate = self.hits / tries if tries else 0.0
+        return {
+            "size": len(self), "max_size": self.max_size, "hits": self.hits, "misses": self.misses, "hit_rate": rate,
+        }  # fmt: skip
+
     def get(self, key: str, default: Any = None) -> Any:
         """Give an object, or ``default`` when it is absent; counts a hit or a miss."""
         with self._lock:

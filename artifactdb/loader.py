@@ -15,7 +15,7 @@ from artifactdb.artifacts.manifest import ManifestImport
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
-from artifactdb.errors import DeserializationError
+from artifactdb.errors import DeserializationError, InvalidValueError
 from artifactdb.ids import validate_fold_id
 from artifactdb.records import ArtifactRecord, artifact_type_name
 
@@ -129,7 +129,10 @@ class ArtifactLoader:
         return self._load(find.require(self._database, artifact_id, self.dataset), artifact_id)
 
     def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
-        """Give the object of a chain and fold (None: what all folds share), or None when it is absent."""
+        """Give the object of a chain and fold, or None when it is absent.
+
+        Without a fold: what all folds share, else the first fold.
+        """
         record = find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset)
         return self._get(record) if record else None
 
@@ -206,21 +209,30 @@ class ArtifactLoader:
         columns = list(record.meta_config.feature_columns) if record.meta_config else []
         return self._get(record), self._pairs(sources), columns
 
-    def load_meta_model_for_prediction(self, artifact_id: str, X: Any = None) -> Any:  # noqa: N803
-        """Give (stack, sources, columns); with ``X`` also the stack's features, one column for each source.
+    def load_meta_model_for_prediction(
+        self,
+        artifact_id: str,
+        X: Any = None,  # noqa: N803
+    ) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+        """Give what ``load_meta_model_with_sources`` gives, checked to fit ``X``.
 
         Parameters
         ----------
         X : array of shape (n_samples, n_features), optional
-            As the source models take it. The stack is then called on the result's ``"features"``.
-        """
-        model, sources, columns = self.load_meta_model_with_sources(artifact_id, validate_branch=False)
-        if X is None:
-            return model, sources, columns
-        import numpy as np
+            What the source models will be given.
 
-        predictions = [np.asarray(source.predict(X)).reshape(len(X), -1) for _, source in sources]
-        return model, sources, columns, np.hstack(predictions)
+        Raises
+        ------
+        InvalidValueError
+            A ValueError, when a source was trained on another number of features.
+        """
+        stack, sources, columns = self.load_meta_model_with_sources(artifact_id)
+        given = None if X is None else int(X.shape[1])
+        for source_id, source in sources:
+            trained = getattr(source, "n_features_in_", None)
+            if given is not None and trained not in (None, given):
+                raise InvalidValueError(f"{source_id} was trained on {trained} features, X has {given}.")
+        return stack, sources, columns
 
     # -- as nirs4all's controllers ask --------------------------------------------------------------
 
@@ -239,16 +251,13 @@ class ArtifactLoader:
         step_index: int | None = None,
         fold_id: int | None = None,
         branch_path: Sequence[int] | None = None,
-    ) -> tuple[str, Any] | None:
-        """Give (id, object) of the newest artifact that bears the user's name, or None."""
+    ) -> ArtifactRecord | None:
+        """Give the record of the newest artifact that bears the user's name, or None."""
         found = find.filtered(
             self._database, dataset=self.dataset, custom_name=name, step_index=step_index, fold_id=fold_id,
             branch_path=branch_path,
         )  # fmt: skip
-        if not found:
-            return None
-        newest = max(found, key=lambda record: record.record_key)
-        return newest.artifact_id, self._get(newest)
+        return max(found, key=lambda record: record.record_key, default=None)
 
     def get_step_binaries(
         self, step_id: int | str, branch_id: int | None = None, branch_path: Sequence[int] | None = None
@@ -279,23 +288,17 @@ class ArtifactLoader:
         return find.by_id(self._database, artifact_id, self.dataset)
 
     def get_record_by_chain(self, chain_path: str, fold_id: int | None = None) -> ArtifactRecord | None:
-        """Give the record of a chain: what folds share, else, without a fold named, its first fold."""
-        record = find.by_chain(self._database, chain_path, fold_id, self.dataset)
-        if record is None and fold_id is None:
-            folds = self._database.row(
-                find.RECORD + "WHERE c.chain_path = ? AND d.name = ? ORDER BY r.fold_id LIMIT 1",
-                (chain_path, self.dataset),
-            )
-            return find.from_row(folds) if folds else None
-        return record
+        """Give the record of a chain and fold; without a fold what all folds share, else the first fold."""
+        return find.by_chain(self._database, chain_path, validate_fold_id(fold_id), self.dataset)
 
     def get_artifacts_by_chain_filter(
         self,
-        chain_prefix: str | None = None,
         step_index: int | None = None,
         branch_path: Sequence[int] | None = None,
         source_index: int | None = None,
         fold_id: int | None = None,
+        *,
+        chain_prefix: str | None = None,
         artifact_type: str | None = None,
     ) -> list[ArtifactRecord]:
         """Give the records that meet every condition; None matches anything."""
@@ -352,14 +355,11 @@ class ArtifactLoader:
 
     def get_cache_info(self) -> dict[str, Any]:
         """Give counts of the cache and of the dataset's artifacts."""
-        tries = self._cache.hits + self._cache.misses
         by_type: dict[str, int] = dict(self._database.rows(_BY_TYPE, (self.dataset,)))
+        counts: dict[str, Any] = dict(self._cache.stats)
         return {
-            "cached_count": len(self._cache),
-            "max_size": self._cache.max_size,
-            "hits": self._cache.hits,
-            "misses": self._cache.misses,
-            "hit_rate": self._cache.hits / tries if tries else 0.0,
+            "cached_count": counts.pop("size"),
+            **counts,
             "total_artifacts": sum(by_type.values()),
             "artifacts_by_type": by_type,
         }

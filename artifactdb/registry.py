@@ -275,9 +275,10 @@ class ArtifactRegistry:
         return find.by_hash(self._database, content_hash)
 
     def get_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> ArtifactRecord | None:
-        """Give the record of a chain and fold (None: what all folds share), or None.
+        """Give the record of a chain and fold, or None.
 
-        The registry's own pipeline comes first, then the newest of the dataset.
+        Without a fold: what all folds share, else the first fold. The registry's own pipeline comes first, then
+        the newest of the dataset.
         """
         return find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset, self.pipeline_id)
 

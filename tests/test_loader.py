@@ -59,7 +59,8 @@ np.save(sys.argv[3], np.stack([model.predict(x).ravel() for fold, model in loade
 def test_each_way_to_ask_gives_the_object(loader: ArtifactLoader, ids: list[str]) -> None:
     model = loader.load_by_id(ids[2])
     assert loader.load_by_chain(CHAIN, fold_id=2) is model
-    assert loader.load_by_chain(CHAIN) is None
+    assert loader.load_by_chain(CHAIN) is loader.load_by_id(ids[0])
+    assert loader.load_by_chain("s1.Nothing") is None
     assert [artifact_id for artifact_id, _ in loader.load_for_step(3)] == ids
     assert [artifact_id for artifact_id, _ in loader.load_for_step(3, fold_id=1)] == [ids[1]]
     assert [fold for fold, _ in loader.load_fold_models(3)] == [0, 1, 2, 3, 4]
@@ -102,7 +103,7 @@ def test_a_custom_name_finds_the_newest(
     registry.register_with_chain(fitted["pls"], "s1.A", "model", 1, custom_name="best")
     second = registry.register_with_chain(fitted["ridge"], "s2.B", "model", 2, custom_name="best")
     found = loader.find_artifact_by_custom_name("best")
-    assert found is not None and found[0] == second.artifact_id
+    assert found == second
     assert loader.find_artifact_by_custom_name("best", step_index=1) is not None
     assert loader.find_artifact_by_custom_name("worst") is None
 
@@ -129,12 +130,12 @@ class TestStacks:
         assert [type(source).__name__ for _, source in sources] == ["SVR", "Ridge"]
         assert columns == ["SVR_pred", "Ridge_pred"]
 
-    def test_features_are_made_for_prediction(
-        self, loader: ArtifactLoader, stack_id: str, fitted: dict[str, Any], xy: tuple[Any, Any]
+    def test_x_must_have_the_features_that_the_sources_were_trained_on(
+        self, loader: ArtifactLoader, stack_id: str, xy: tuple[Any, Any]
     ) -> None:
-        *_, features = loader.load_meta_model_for_prediction(stack_id, xy[0])
-        expected = np.column_stack([fitted["svr"].predict(xy[0]), fitted["ridge"].predict(xy[0])])
-        np.testing.assert_array_equal(features, expected)
+        assert loader.load_meta_model_for_prediction(stack_id, xy[0])[2] == ["SVR_pred", "Ridge_pred"]
+        with pytest.raises(ValueError, match="trained on 10 features, X has 9"):
+            loader.load_meta_model_for_prediction(stack_id, xy[0][:, :9])
 
     def test_what_is_no_stack_is_a_value_error(
         self, loader: ArtifactLoader, registry: ArtifactRegistry, fitted: dict[str, Any]

@@ -55,7 +55,9 @@ def test_every_fold_of_a_chain_is_found_by_its_fold(registry: ArtifactRegistry, 
     for fold, artifact_id in enumerate(ids):
         record = registry.get_by_chain(CHAIN, fold_id=fold)
         assert record is not None and record.artifact_id == artifact_id
-    assert registry.get_by_chain(CHAIN) is None, "no artifact of the chain is shared by all folds"
+    assert registry.get_by_chain(CHAIN) == registry.resolve(ids[0]), "no fold named: the first"
+    shared = registry.register_with_chain(fold_models[0], CHAIN, "model", 3)
+    assert registry.get_by_chain(CHAIN) == shared, "what all folds share comes before any fold"
     assert registry.get_by_chain(CHAIN, fold_id=9) is None
     assert [record.fold_id for record in registry.get_fold_models("0001_pls_abc123", 3)] == [0, 1, 2, 3, 4]
 

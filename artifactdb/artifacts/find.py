@@ -46,7 +46,8 @@ BY_DATASET_AND_ID = (
 )
 BY_KEY = RECORD + "WHERE r.record_key = ?"
 BY_HASH = RECORD + "WHERE b.content_hash = ? ORDER BY r.record_key"
-BY_CHAIN = RECORD + "WHERE c.chain_path = ? AND r.fold_id IS ? ORDER BY r.record_key DESC"
+BY_CHAIN = RECORD + "WHERE c.chain_path = ? ORDER BY r.record_key DESC"
+BY_CHAIN_AND_FOLD = RECORD + "WHERE c.chain_path = ? AND r.fold_id = ? ORDER BY r.record_key DESC"
 
 
 class StoredRecord(ArtifactRecord):
@@ -194,11 +195,14 @@ def by_chain(
     dataset: str | None,
     pipeline_id: str = "",
 ) -> StoredRecord | None:
-    """Give the record of a chain and fold: of the pipeline if it has one, else the newest of the dataset."""
+    """Give the record of a chain and fold.
+
+    Without a fold: what all folds share, else the first fold. The pipeline's own comes first, then the newest.
+    """
     path = chain.to_path() if isinstance(chain, OperatorChain) else chain
-    rows = database.rows(BY_CHAIN, (path, fold_id))
+    rows = database.rows(BY_CHAIN, (path,)) if fold_id is None else database.rows(BY_CHAIN_AND_FOLD, (path, fold_id))
     rows = [row for row in rows if dataset is None or row[2] == dataset]
-    rows.sort(key=lambda row: row[3] != pipeline_id)
+    rows.sort(key=lambda row: (row[3] != pipeline_id, row[9] is not None, row[9] or 0))
     return from_row(rows[0]) if rows else None
 
 
