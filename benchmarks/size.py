@@ -99,10 +99,8 @@ def main() -> None:
             )
             for compress in (0, 3)
         }
-        with workers(Worker(peer_python(NIRS4ALL, options.peers), ["-m", "benchmarks.peers.nirs4all_worker"])) as (
-            peer,
-        ):
-            peers["nirs4all 0.6.2"] = peer.ask("store", folder / "joblib0")["bytes"]
+        with workers(Worker(peer_python(NIRS4ALL, options.peers), ["benchmarks/peers/store_nirs4all.py"])) as (peer,):
+            peers["nirs4all 0.6.2"] = peer.ask(folder / "joblib0")["bytes"]
     print(f"{count} objects, {stats['unique_files']} distinct contents.\n")
     rows = [("artifactdb", f"{ours_bytes / 1e6:.1f}", "1.00")]
     rows += [(peer, f"{size / 1e6:.1f}", f"{ours_bytes / size:.2f}") for peer, size in peers.items()]
