@@ -28,7 +28,7 @@ PathArgument = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="A works
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DatasetOption = Annotated[str | None, typer.Option(help="Name of the dataset.")]
 
-_LISTED = ("artifact_id", "dataset", "artifact_type", "class_name", "fold_id", "chain_path", "size_bytes")
+_LISTED = ("artifact_id", "class_name", "fold_id", "size_bytes", "chain_path", "dataset")
 
 
 def _version(wanted: bool) -> None:

@@ -33,8 +33,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             print("\t".join(_cell(value) for value in row))
         return
     drawn = Table(header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")  # an id that is cut short is of no use
+    for position, column in enumerate(columns):
+        # What names a row stays whole; an id that is cut short is of no use.
+        drawn.add_column(column, overflow="fold", no_wrap=position == 0)
     for row in rows:
         drawn.add_row(*(escape(_cell(value)) for value in row))
     console.print(drawn)

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from artifactdb.demo import DATASET
+from artifactdb.records import MetaModelConfig
 from artifactdb.registry import ArtifactRegistry
 from artifactdb.workspace import Workspace
 
@@ -88,10 +89,12 @@ def train(file: Path, scratch: Path, *, verbose: bool) -> Path:
                 print(f"  {pipeline.name:12} cross-validated RMSE {error:5.2f} g/l")
         stack = Ridge(alpha=1.0, positive=True).fit(np.column_stack([out_of_fold[name] for name in STACKED]), y)
         registry = workspace.registry(DATASET, "0005_stack")
-        stack_id = registry.generate_id("s4.PLSRegression+s3.Ridge+s4.SVR>s5.Ridge")
-        registry.register_meta_model(stack, stack_id, [whole[name] for name in STACKED], params=stack.get_params())
+        sources = [whole[name] for name in STACKED]
+        config = MetaModelConfig.of_sources(sources, ["PLSRegression_pred", "Ridge_pred", "SVR_pred"])
+        chain = "s4.PLSRegression+s3.Ridge+s4.SVR>s5.Ridge"
+        stack_id = registry.register_with_chain(stack, chain, "meta_model", 5, meta_config=config).artifact_id
         objects.append(stack)
-        expected[stack_id] = stack.predict(np.column_stack([expected[whole[name]] for name in STACKED]))
+        expected[stack_id] = stack.predict(np.column_stack([expected[source] for source in sources]))
     sizes = [_joblib_bytes(objects, scratch, compress) for compress in (0, 3)]
     predictions = scratch / "predictions.npz"
     np.savez(
