@@ -47,8 +47,11 @@ def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Con
     """
     if writable:
         _make_folder(path.parent)
-    elif not path.exists():
-        raise WorkspaceNotFoundError(f"{path} is not there.", hint="`artifactdb init` makes a workspace.")
+    if not path.exists():
+        if not writable:
+            raise WorkspaceNotFoundError(f"{path} is not there.", hint="`artifactdb init` makes a workspace.")
+        if not os.access(path.parent, os.W_OK):
+            raise ReadOnlyError(f"the folder {path.parent} cannot be written.", hint="Choose another folder.")
     with translated(path):
         connection = _connect(path, writable)
         try:
@@ -66,9 +69,10 @@ def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Con
 def _connect(path: Path, writable: bool) -> apsw.Connection:
     if path.exists() and not path.is_file():
         raise NotAWorkspaceError(f"{path} is not a file.")
-    if writable:
+    may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
+    if writable and may_write:
         return apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+    if may_write:
         # A reader that may write can clean up: opened read-only, it would leave the -wal and -shm files behind.
         connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE)
         connection.pragma("query_only", True)

@@ -1,0 +1,60 @@
+"""Where nothing may be written: a clear error for who wants to write, and everything for who only reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artifactdb import Workspace
+
+CODE = """
+import os, sys
+import numpy, sklearn.linear_model
+import artifactdb.workspace, artifactdb.database.snapshot
+from artifactdb import ReadOnlyError, Workspace
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+folder = sys.argv[1]
+for attempt in (
+    lambda: Workspace(f"{folder}/new.sqlite"),
+    lambda: Workspace(f"{folder}/inner/new.sqlite"),
+    lambda: Workspace(f"{folder}/study.sqlite").registry("wheat").register({"b": 2}, "0001:2:all", "model"),
+):
+    try:
+        attempt()
+        print("no error")
+    except ReadOnlyError:
+        print("ReadOnlyError")
+with Workspace(f"{folder}/study.sqlite", mode="ro") as workspace:
+    print(workspace.load("0001:1:all"), workspace.verify().ok, len(workspace.query("SELECT * FROM artifacts")))
+print(sorted(os.listdir(folder)))
+"""
+
+
+@pytest.fixture
+def sealed_folder() -> Iterator[Path]:
+    """A folder with a workspace, in which another user (or, if we are not root, we) may only read."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with Workspace(folder / "study.sqlite") as workspace:
+            workspace.registry("wheat").register({"a": 1}, "0001:1:all", "model")
+        (folder / "study.sqlite").chmod(0o444)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_a_sealed_folder_is_read_and_not_written(sealed_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, sealed_folder], capture_output=True, text=True, check=False, env={**os.environ}
+    )
+    assert done.stdout.splitlines() == [
+        "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "{'a': 1} True 1", "['study.sqlite']",
+    ], done.stdout + done.stderr  # fmt: skip
