@@ -160,3 +160,18 @@ print(dump(model)[0].content.digest.hex())
 """
     hashes = {in_new_process(code, PYTHONHASHSEED=str(seed)) for seed in range(4)}
     assert len(hashes) == 1
+
+
+def test_processes_that_make_the_same_file_at_once_all_succeed(tmp_path: Path) -> None:
+    code = """
+import sys
+from artifactdb import Workspace
+with Workspace(sys.argv[1]) as workspace:
+    workspace.registry("wheat").register({"a": 1}, f"0001:1:{sys.argv[2]}", "model")
+"""
+    for attempt in range(6):
+        file = tmp_path / f"{attempt}.sqlite"
+        makers = [subprocess.Popen([sys.executable, "-c", code, str(file), str(number)]) for number in range(4)]
+        assert [maker.wait() for maker in makers] == [0] * 4
+        with Workspace(file) as workspace:
+            assert len(workspace.records()) == 4

@@ -48,8 +48,7 @@ def is_current(connection: apsw.Connection, path: Path) -> bool:
     NewerSchemaError
         When a later version of artifactdb wrote it.
     """
-    application_id = connection.pragma("application_id")
-    version = connection.pragma("user_version")
+    application_id, version, empty = _announcement(connection)
     if application_id == APPLICATION_ID:
         if version > latest_version():
             raise NewerSchemaError(
@@ -57,12 +56,25 @@ def is_current(connection: apsw.Connection, path: Path) -> bool:
                 hint="Update with: pip install --upgrade artifactdb",
             )
         return bool(version == latest_version())
-    if application_id or version or connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+    if application_id or version or not empty:
         raise NotAWorkspaceError(
             f"{path} is a database of another program (application id {application_id:#x}).",
             hint="Name a new file; nothing was changed.",
         )
     return False
+
+
+def _announcement(connection: apsw.Connection) -> tuple[int, int, bool]:
+    """Read what the file says it is from one state of it: another process may just be making it."""
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        empty = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+        return int(connection.pragma("application_id")), int(connection.pragma("user_version")), empty
+    finally:
+        if alone:
+            connection.execute("ROLLBACK")
 
 
 def migrate(connection: apsw.Connection, path: Path) -> None:
