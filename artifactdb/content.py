@@ -71,6 +71,9 @@ class Content:
         >>> [[len(segment.data) for segment in group] for group in content.pieces(12)]
         [[3, 8], [8]]
         """
+        if 0 < self.size_bytes <= limit:
+            yield self.segments
+            return
         group: list[Segment] = []
         room = limit
         for segment in self.segments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from artifactdb.chain import OperatorChain, OperatorNode
@@ -180,7 +181,13 @@ def read_chain(chain: str | OperatorChain) -> tuple[str, OperatorNode]:
     elif not isinstance(chain, str):
         raise InvalidValueError(f"a chain is a string or an OperatorChain, not {type(chain).__name__}.")
     # What can be read is printed back as it was, so the text is its own canonical form.
-    return chain, OperatorChain.from_path(chain).nodes[-1]
+    return chain, _last_operator(chain)
+
+
+@lru_cache(maxsize=256)
+def _last_operator(chain_path: str) -> OperatorNode:
+    # Remembered because each fold comes with the same chain; who asks does not change the answer.
+    return OperatorChain.from_path(chain_path).nodes[-1]
 
 
 def chain_text(chain: str | OperatorChain) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from artifactdb.errors import InvalidValueError
 
@@ -25,10 +26,27 @@ def parameters_of(obj: Any) -> dict[str, Any]:
     if isinstance(obj, type) or not callable(getattr(obj, "get_params", None)):
         return {}
     try:
+        names = _names_of(type(obj))
+        if names is not None:
+            return {name: getattr(obj, name) for name in names}
         found = obj.get_params(deep=False)
     except Exception:
         return {}  # a broken get_params must not keep a fitted object from being saved
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+_names: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _names_of(class_: Any) -> tuple[str, ...] | None:
+    """Give a scikit-learn class's parameter names, which it finds by inspection each time; None if it differs."""
+    base = sys.modules.get("sklearn.base")
+    if base is None or class_.get_params is not base.BaseEstimator.get_params:
+        return None
+    names = _names.get(class_)
+    if names is None:
+        names = _names[class_] = tuple(class_._get_param_names())
+    return names
 
 
 def to_json(parameters: Mapping[str, Any]) -> str:

@@ -69,22 +69,30 @@ def save_content(
 ) -> StoredRecord:
     """Store content that is bytes already, and its record."""
     parameters_json = parameters.to_json(params)
+    versions_json = environment.to_json(payload.versions)
     ready = store.encode_ahead(database, payload.content)
     with database.transaction():
-        dataset_key = key_of_dataset(database, place.dataset)
+        (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key) = database.rows(
+            _PRESENT,
+            (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
+             payload.content.digest),
+        )[0]  # fmt: skip
+        present = None
+        if dataset_key is not None:
+            present = database.row(_PRESENT_RECORD, (place.artifact_id, dataset_key))
+            if present is not None and present[1] == blob_key:
+                source_keys(database, dataset_key, place.artifact_id, place.depends_on)
+                return from_row(database.rows(BY_KEY, (present[0],))[0])
+        else:
+            dataset_key = key_of_dataset(database, place.dataset)
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
-        blob_key = store.put(database, payload.content, payload.created_at, ready)
-        present = database.row(
-            "SELECT record_key, blob_key FROM records WHERE dataset_key = ? AND artifact_id = ?",
-            (dataset_key, place.artifact_id),
-        )
-        if present is not None and present[1] == blob_key:
-            return from_row(database.rows(BY_KEY, (present[0],))[0])
+        if blob_key is None:
+            blob_key = store.put_new(database, payload.content, payload.created_at, ready)
         columns = {
             "dataset_key": dataset_key,
-            "pipeline_key": _key_of_pipeline(database, dataset_key, place.pipeline_id),
+            "pipeline_key": pipeline_key or _insert_pipeline(database, dataset_key, place.pipeline_id),
             "artifact_id": place.artifact_id,
-            "chain_key": _key_of_chain(database, place.chain_path),
+            "chain_key": chain_key or _insert_chain(database, place.chain_path),
             "step_index": place.step_index,
             "substep_index": place.substep_index,
             "source_index": place.source_index,
@@ -93,12 +101,12 @@ def save_content(
             "artifact_type": place.artifact_type,
             "class_name": class_name,
             "custom_name": place.custom_name,
-            "parameter_set_key": _key_of_parameters(database, parameters_json),
+            "parameter_set_key": parameter_set_key or _insert_parameters(database, parameters_json),
             "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
             "blob_key": blob_key,
             "format": payload.format,
             "format_version": payload.format_version,
-            "environment_key": _key_of_environment(database, payload.versions),
+            "environment_key": environment_key or _insert_environment(database, versions_json),
             "created_at": payload.created_at,
         }
         record_key = _write_record(database, columns, present[0] if present else None)
@@ -114,12 +122,25 @@ def save_content(
         "chain_path": place.chain_path,
         "parameters": parameters_json,
         "content_hash": payload.content.digest.hex(),
-        "versions": environment.to_json(payload.versions),
+        "versions": versions_json,
         "size_bytes": payload.content.total_bytes,
         "depends_on": json.dumps(list(place.depends_on)),
     }
     return from_row([known[name] for name in ROW])
 
+
+_PRESENT = """
+SELECT
+  (SELECT dataset_key FROM datasets WHERE name = ?),
+  (SELECT pipeline_key FROM pipelines
+    WHERE dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?) AND pipeline_id = ?),
+  (SELECT chain_key FROM chains WHERE chain_path = ?),
+  (SELECT parameter_set_key FROM parameter_sets WHERE parameters = ?),
+  (SELECT environment_key FROM environments WHERE versions = ?),
+  (SELECT blob_key FROM blobs WHERE content_hash = ?)
+"""
+"""One look at what is there already, because six would take a tenth of a save."""
+_PRESENT_RECORD = "SELECT record_key, blob_key FROM records WHERE artifact_id = ? AND dataset_key = ?"
 
 _COLUMNS = (
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
@@ -143,33 +164,23 @@ def key_of_dataset(database: Database, name: str) -> int:
     return found or database.insert("INSERT INTO datasets (name, created_at) VALUES (?, ?)", (name, now()))
 
 
-def _key_of_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
-    found = database.value(
-        "SELECT pipeline_key FROM pipelines WHERE dataset_key = ? AND pipeline_id = ?",
-        (dataset_key, pipeline_id),
-    )
-    return found or database.insert(
+def _insert_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
+    return database.insert(
         "INSERT INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?)",
         (dataset_key, pipeline_id, now()),
     )
 
 
-def _key_of_chain(database: Database, chain_path: str) -> int | None:
+def _insert_chain(database: Database, chain_path: str) -> int | None:
     if not chain_path:
         return None
-    found = database.value("SELECT chain_key FROM chains WHERE chain_path = ?", (chain_path,))
-    return found or database.insert(
+    return database.insert(
         "INSERT INTO chains (chain_path, chain_hash) VALUES (?, ?)",
         (chain_path, compute_chain_hash(chain_path)),
     )
 
 
-def _key_of_parameters(database: Database, parameters_json: str) -> int:
-    found: int | None = database.value(
-        "SELECT parameter_set_key FROM parameter_sets WHERE parameters = ?", (parameters_json,)
-    )
-    if found is not None:
-        return found
+def _insert_parameters(database: Database, parameters_json: str) -> int:
     key = database.insert("INSERT INTO parameter_sets (parameters) VALUES (?)", (parameters_json,))
     database.run_many(
         "INSERT INTO parameter_values (parameter_set_key, name, value) VALUES (?, ?, ?)",
@@ -178,7 +189,5 @@ def _key_of_parameters(database: Database, parameters_json: str) -> int:
     return key
 
 
-def _key_of_environment(database: Database, versions: Mapping[str, str]) -> int:
-    text = environment.to_json(versions)
-    found = database.value("SELECT environment_key FROM environments WHERE versions = ?", (text,))
-    return found or database.insert("INSERT INTO environments (versions) VALUES (?)", (text,))
+def _insert_environment(database: Database, versions_json: str) -> int:
+    return database.insert("INSERT INTO environments (versions) VALUES (?)", (versions_json,))

@@ -46,8 +46,11 @@ def encode_ahead(database: Database, content: Content) -> Encoded:
 def put(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
     """Store content, unless it is there, and give its key. Runs inside the caller's transaction."""
     present = find(database, content.digest)
-    if present is not None:
-        return present
+    return put_new(database, content, created_at, ready) if present is None else present
+
+
+def put_new(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
+    """Store content that is known not to be there, and give its key; its parts may be there."""
     part_keys = [put(database, part, created_at, ready) for part in content.parts]
     chunks = ready.get(content.digest)
     stored = sum(len(chunk.payload) for chunk in chunks) if chunks is not None else 0

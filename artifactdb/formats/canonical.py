@@ -19,10 +19,14 @@ for _op in b"}])(N\x88\x89suaet\x85\x86\x87bR\x81\x92\x93\x94\x8f\x90\x91\x97\x9
 for _ops, _size in ((b"K\x82\x80h", 1), (b"M\x83", 2), (b"J\x84j", 4), (b"G\x95", 8)):
     for _op in _ops:
         _ARGUMENT_BYTES[_op] = _size
-_LENGTH_BYTES = dict.fromkeys(b"\x8cC\x8a", 1) | dict.fromkeys(b"XB\x8b", 4) | dict.fromkeys(b"\x8d\x8e\x96", 8)
+_LENGTH_BYTES = [0] * 256
+for _ops, _size in ((b"\x8cC\x8a", 1), (b"XB\x8b", 4), (b"\x8d\x8e\x96", 8)):
+    for _op in _ops:
+        _LENGTH_BYTES[_op] = _size
 
 _MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _GLOBAL = 0x94, 0x68, 0x6A, 0x93, 0x95, 0x63
 _NEXT_BUFFER, _READONLY_BUFFER, _MARK, _ADDITEMS, _FROZENSET = 0x97, 0x98, 0x28, 0x90, 0x91
+_SHORT_TEXT = 0x8C
 _TEXT = frozenset(b"\x8cX\x8d")
 _IMMUTABLE = frozenset(b"\x8cX\x8dCB\x8e")
 _ATOMS = frozenset(b"N\x88\x89KMJG\x8a\x8b") | _IMMUTABLE
@@ -56,110 +60,132 @@ def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[byt
 
 
 class _Pass:
-    """One walk over a stream. The state of the output can be wound back, so that sets can be sorted."""
+    """One walk over a stream. The state of the output can be wound back, so that sets can be sorted.
+
+    What would be written just as it was read is not copied piece by piece: ``copied`` trails behind.
+    """
 
     def __init__(self, stream: bytes, writable_buffers: Container[int]) -> None:
         self.stream = stream
         self.writable_buffers = writable_buffers
         self.out = bytearray(b"\x80\x05")
         self.memo: list[int] = []  # memo index in the input -> memo index in the output
-        self.values: dict[tuple[int, bytes], int] = {}  # a string or bytes already written -> its index
-        self.texts: dict[int, bytes] = {}  # index in the output -> the text memoised there
+        self.values: dict[bytes, int] = {}  # the literal of a string or bytes already written -> its index
         self.count = 0
-        self.imports: set[tuple[str, str]] = set()
         self.has_sets = b"\x90" in stream or b"\x91" in stream
 
     def run(self) -> tuple[bytes, set[tuple[str, str]]]:
-        stream, end, out = self.stream, len(self.stream), self.out
+        stream, end, out, memo, values = self.stream, len(self.stream), self.out, self.memo, self.values
         notable = _NOTABLE | _MARK_ENDS | {_MARK} if self.has_sets else _NOTABLE
+        sizes = _ARGUMENT_BYTES
         position = copied = 2  # after PROTO
-        recent: list[bytes] = []
+        recent: list[bytes] = []  # literals of texts
+        texts: dict[int, bytes] = {}  # index in the output -> the literal of the text memoised there
+        imports: set[tuple[bytes, bytes]] = set()
         buffer_index = -1
         marks: list[tuple[int, int, int, int]] = []
         last_set = (-1, (0, 0, 0, 0))
+        count = 0
         while position < end:
             op = stream[position]
-            size = _ARGUMENT_BYTES[op]
-            if size >= 0 and op not in notable:
-                position += 1 + size
-                continue
-            if size < 0:
-                start, stop = self._argument(op, position)
-                if op not in _IMMUTABLE or stop >= end or stream[stop] != _MEMOIZE:
-                    if op == _GLOBAL:
-                        module, name = stream[start:stop].split(b"\n")[:2]
-                        self.imports.add((module.decode(), name.decode()))
-                    position = stop
+            size = sizes[op]
+            if size >= 0:
+                if op not in notable:
+                    position += 1 + size
                     continue
-                out += stream[copied:position]
-                value = stream[start:stop]
-                self._put_value(op, value, stream[position:stop])
+                if op == _MEMOIZE:
+                    memo.append(count)
+                    count += 1
+                    position += 1
+                    continue
+                start, position = position, position + 1 + size
+                if op == _BINGET or op == _LONG_BINGET:
+                    read = int.from_bytes(stream[start + 1 : position], "little")
+                    index = memo[read]
+                    if index in texts:
+                        recent.append(texts[index])
+                    if index != read or (op == _LONG_BINGET and index < 256):
+                        out += stream[copied:start]
+                        copied = position
+                        self._put_get(index)
+                    continue
+                if op == _STACK_GLOBAL:
+                    imports.add((recent[-2], recent[-1]))
+                    del recent[:-2]
+                    continue
+                if op == _NEXT_BUFFER:
+                    buffer_index += 1
+                    continue
+                out += stream[copied:start]
+                copied = position
+                if op == _READONLY_BUFFER:
+                    if buffer_index not in self.writable_buffers:
+                        out.append(op)
+                elif op == _MARK:
+                    marks.append((start, len(out), count, len(memo)))
+                    out.append(op)
+                elif op in _MARK_ENDS:
+                    mark = marks.pop()
+                    if op == _ADDITEMS and last_set[0] == mark[0]:
+                        mark = last_set[1]  # one set in several batches
+                    if op == _ADDITEMS or op == _FROZENSET:
+                        self.count = count
+                        self._sort_set(mark, start, op)
+                        count = self.count
+                        texts = {index: literal for literal, index in values.items() if literal[0] in _TEXT}
+                    else:
+                        out.append(op)
+                    if op == _ADDITEMS:
+                        last_set = (position, mark)
+                continue
+            start, position = position, self._argument(op, position)[1]
+            if op not in _IMMUTABLE or position >= end or stream[position] != _MEMOIZE:
+                if op == _GLOBAL:
+                    module, name = stream[start + 1 : position].split(b"\n")[:2]
+                    imports.add((_literal(_SHORT_TEXT, module), _literal(_SHORT_TEXT, name)))
+                continue
+            literal = stream[start:position]
+            position += 1
+            index = values.get(literal, -1)
+            if index < 0:
+                index = values[literal] = count
+                count += 1
                 if op in _TEXT:
-                    recent.append(value)
-                position = copied = stop + 1
-                continue
-            if op == _MEMOIZE:
-                self.memo.append(self.count)
-                self.count += 1
-                position += 1
-                continue
-            out += stream[copied:position]
-            copied = position = position + 1 + size
-            if op in (_BINGET, _LONG_BINGET):
-                index = self.memo[int.from_bytes(stream[position - size : position], "little")]
+                    texts[index] = literal
+            else:
+                out += stream[copied:start]
+                copied = position
                 self._put_get(index)
-                if index in self.texts:
-                    recent.append(self.texts[index])
-            elif op == _STACK_GLOBAL:
-                self.imports.add((recent[-2].decode(), recent[-1].decode()))
-                out.append(op)
-                del recent[:-2]
-            elif op == _NEXT_BUFFER:
-                buffer_index += 1
-                out.append(op)
-            elif op == _READONLY_BUFFER:
-                if buffer_index not in self.writable_buffers:
-                    out.append(op)
-            elif op == _MARK:
-                marks.append((position - 1, len(out), self.count, len(self.memo)))
-                out.append(op)
-            elif op in _MARK_ENDS:
-                mark = marks.pop()
-                if op == _ADDITEMS and last_set[0] == mark[0]:
-                    mark = last_set[1]  # one set in several batches
-                if op in (_ADDITEMS, _FROZENSET):
-                    self._sort_set(mark, position - 1, op)
-                else:
-                    out.append(op)
-                if op == _ADDITEMS:
-                    last_set = (position, mark)
+            memo.append(index)
+            if op in _TEXT:
+                recent.append(literal)
         out += stream[copied:]
-        return bytes(out), self.imports
+        return bytes(out), {(_value(module).decode(), _value(name).decode()) for module, name in imports}
 
     def _argument(self, op: int, position: int) -> tuple[int, int]:
+        width = _LENGTH_BYTES[op]
+        if width == 1:
+            start = position + 2
+            return start, start + self.stream[position + 1]
+        if width:
+            start = position + 1 + width
+            return start, start + int.from_bytes(self.stream[position + 1 : start], "little")
         if op == _GLOBAL:
             start = position + 1
             return start, self.stream.index(b"\n", self.stream.index(b"\n", start) + 1) + 1
-        width = _LENGTH_BYTES.get(op)
-        if width is None:
-            raise UnknownOpcodeError(op)
-        start = position + 1 + width
-        return start, start + int.from_bytes(self.stream[position + 1 : start], "little")
+        raise UnknownOpcodeError(op)
 
-    def _put_value(self, op: int, value: bytes, literal: bytes) -> None:
-        """Write an immutable value the first time, refer to it every other time."""
-        key = (op, value)
-        index = self.values.get(key)
+    def _put_value(self, literal: bytes) -> int:
+        """Write an immutable value the first time, refer to it every other time; give its index."""
+        index = self.values.get(literal)
         if index is None:
-            index = self.values[key] = self.count
-            if op in _TEXT:
-                self.texts[index] = value
+            index = self.values[literal] = self.count
             self.count += 1
             self.out += literal
             self.out.append(_MEMOIZE)
         else:
             self._put_get(index)
-        self.memo.append(index)
+        return index
 
     def _put_get(self, index: int) -> None:
         if index < 256:
@@ -177,16 +203,13 @@ class _Pass:
             return
         del self.out[out_length:]
         self.count = count
-        self.values = {key: index for key, index in self.values.items() if index < count}
-        self.texts = {index: text for index, text in self.texts.items() if index < count}
+        for literal in [literal for literal, index in self.values.items() if index >= count]:
+            del self.values[literal]
         positions: dict[int, int] = {}
         self.out.append(_MARK)
-        for kind, value, literal, memo_index in sorted(items, key=lambda item: item[:2]):
+        for kind, _, literal, memo_index in sorted(items, key=lambda item: item[:2]):
             if kind in _IMMUTABLE:
-                before = len(self.memo)
-                self._put_value(kind, value, literal)
-                index = self.memo.pop()
-                assert len(self.memo) == before
+                index = self._put_value(literal)
                 if memo_index is not None:
                     positions[memo_index] = index
             else:
@@ -197,7 +220,7 @@ class _Pass:
 
     def _atoms(self, start: int, end: int, memo_length: int) -> list[tuple[int, bytes, bytes, int | None]] | None:
         """Read the items between a mark and its end as (opcode, value, literal, memo index), or None."""
-        by_index = {index: key for key, index in self.values.items()}
+        by_index = {index: literal for literal, index in self.values.items()}
         items: list[tuple[int, bytes, bytes, int | None]] = []
         position, memo_index = start + 1, memo_length
         while position < end:
@@ -207,11 +230,11 @@ class _Pass:
                 continue
             if op in (_BINGET, _LONG_BINGET):
                 stop = position + (2 if op == _BINGET else 5)
-                key = by_index.get(self.memo[int.from_bytes(self.stream[position + 1 : stop], "little")])
-                if key is None:
+                known = by_index.get(self.memo[int.from_bytes(self.stream[position + 1 : stop], "little")])
+                if known is None:
                     return None
-                # A literal is never written for it: the value stands earlier in the output.
-                items.append((*key, _literal(*key), None))
+                # The literal is never written for it: the value stands earlier in the output.
+                items.append((known[0], _value(known), known, None))
                 position = stop
                 continue
             if op not in _ATOMS:
@@ -230,3 +253,7 @@ class _Pass:
 
 def _literal(op: int, value: bytes) -> bytes:
     return bytes((op,)) + len(value).to_bytes(_LENGTH_BYTES[op], "little") + value
+
+
+def _value(literal: bytes) -> bytes:
+    return literal[1 + _LENGTH_BYTES[literal[0]] :]
