@@ -187,7 +187,7 @@ class ArtifactLoader:
             if record.fold_id is not None and find.is_model(record) and _in_branch(record, branch_path)
         ]
         records.sort(key=lambda record: (record.fold_id or 0, record.record_key))
-        return [(record.fold_id or 0, self._get(record)) for record in records]
+        return [(record.fold_id or 0, model) for record, model in zip(records, self._get_all(records), strict=True)]
 
     def load_meta_model_with_sources(
         self, artifact_id: str, validate_branch: bool = True
@@ -385,8 +385,20 @@ class ArtifactLoader:
         self._cache.put(key, obj, record.size_bytes, record.content_hash)
         return obj
 
+    def _get_all(self, records: Sequence[StoredRecord]) -> list[Any]:
+        self._forget_what_changed()
+        found = [self._cache.get(record.artifact_id, _ABSENT) for record in records]
+        absent = [record for record, obj in zip(records, found, strict=True) if obj is _ABSENT]
+        loaded = load.load_many(self._database, absent)
+        for place, record in enumerate(records):
+            if found[place] is _ABSENT:
+                found[place] = next(loaded)
+                self._cache.put(record.artifact_id, found[place], record.size_bytes, record.content_hash)
+        return found
+
     def _pairs(self, records: Iterable[StoredRecord]) -> list[tuple[str, Any]]:
-        return [(record.artifact_id, self._get(record)) for record in records]
+        listed = list(records)
+        return [(record.artifact_id, obj) for record, obj in zip(listed, self._get_all(listed), strict=True)]
 
     def _step(self, step_index: int, pipeline_id: str | None) -> list[StoredRecord]:
         return find.filtered(self._database, dataset=self.dataset, step_index=step_index, pipeline_number=pipeline_id)

@@ -60,11 +60,13 @@ def replace_sources(database: Database, record_key: int, keys: Sequence[int], *,
     """Write the sources of a record; a record that was there before may close a circle, which is refused."""
     if not is_new:
         database.rows("DELETE FROM record_sources WHERE record_key = ?", (record_key,))
+    if not keys:
+        return
     database.run_many(
         "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
         [(record_key, position, key) for position, key in enumerate(keys)],
     )
-    if not is_new and keys:
+    if not is_new:
         _refuse_cycle(database, record_key)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from artifactdb.blobs.codec import EncodedChunk, decode, decode_into, encode
@@ -23,6 +25,16 @@ _INSERT_CHUNK = (
 _INSERT_PART = "INSERT INTO blob_parts (blob_key, position, part_key) VALUES (?, ?, ?)"
 _CHUNK = "SELECT size_bytes, codec, shuffle, payload FROM chunks WHERE blob_key = ? AND chunk_index = ?"
 
+_BLOBS = """
+SELECT blob_key, content_hash, size_bytes FROM blobs WHERE blob_key IN (
+  SELECT value FROM json_each(?)
+  UNION
+  SELECT bp.part_key FROM json_each(?) AS wanted JOIN blob_parts AS bp ON bp.blob_key = wanted.value)
+"""
+_PARTS = """
+SELECT bp.blob_key, bp.part_key FROM blob_parts AS bp
+WHERE bp.blob_key IN (SELECT value FROM json_each(?)) ORDER BY bp.blob_key, bp.position
+"""
 Encoded = dict[bytes, list[EncodedChunk]]
 
 
@@ -87,36 +99,58 @@ def get(database: Database, blob_key: int) -> StoredContent:
     CorruptBlobError
         When the stored bytes no longer match their hash.
     """
-    data = _read(database, *_blob(database, "blob_key", blob_key))
+    return get_many(database, [blob_key])[0]
 
-    def part(digest: bytes) -> bytearray:
-        return _read(database, *_blob(database, "content_hash", digest))
 
-    return StoredContent(data, part)
+def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent]:
+    """Give what ``get`` gives, of several blobs, each read once."""
+    keys = json.dumps(list(blob_keys))
+    wanted = {key: (digest, size) for key, digest, size in database.rows(_BLOBS, (keys, keys))}
+    parts: dict[int, list[int]] = {}
+    for key, part in database.rows(_PARTS, (keys,)):
+        parts.setdefault(key, []).append(part)
+    for key in blob_keys:
+        if key not in wanted:
+            raise _missing(database, f"with key {key}")
+    data = {key: _read(database, key, digest, size) for key, (digest, size) in wanted.items()}
+    contents = []
+    given: set[int] = set()
+    for key in blob_keys:
+        buffers: dict[bytes, list[bytearray]] = {}
+        for owned in (key, *parts.get(key, [])):
+            # Each owner gets memory of its own: what one object does to its array must not reach another's.
+            buffer = bytearray(data[owned]) if owned in given else data[owned]
+            given.add(owned)
+            buffers.setdefault(wanted[owned][0], []).append(buffer)
+        whole = buffers[wanted[key][0]].pop(0)
+        contents.append(StoredContent(whole, partial(_take_part, database, buffers)))
+    return contents
+
+
+def _take_part(database: Database, buffers: dict[bytes, list[bytearray]], digest: bytes) -> bytearray:
+    found = buffers.get(digest)
+    if not found:
+        raise _missing(database, f"sha256:{digest.hex()}")
+    return found.pop(0)
 
 
 def check(database: Database, blob_key: int) -> str:
     """Read a blob chunk by chunk; give "" when it matches its hash, else what is wrong with it."""
-    key, digest, size_bytes = _blob(database, "blob_key", blob_key)
+    row = database.row("SELECT content_hash, size_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
+    if row is None:
+        raise _missing(database, f"with key {blob_key}")
+    digest, size_bytes = row
     hasher = hashlib.sha256()
     try:
-        for chunk in _chunks(database, key, digest, size_bytes):
+        for chunk in _chunks(database, blob_key, digest, size_bytes):
             hasher.update(_decoded(decode, digest, chunk))
     except CorruptBlobError as error:
         return str(error)
     return "" if hasher.digest() == digest else "its bytes do not match its hash."
 
 
-def _blob(database: Database, column: str, value: int | bytes) -> tuple[int, bytes, int]:
-    sql = {
-        "blob_key": "SELECT blob_key, content_hash, size_bytes FROM blobs WHERE blob_key = ?",
-        "content_hash": "SELECT blob_key, content_hash, size_bytes FROM blobs WHERE content_hash = ?",
-    }[column]
-    found = database.row(sql, (value,))
-    if found is None:
-        name = f"sha256:{value.hex()}" if isinstance(value, bytes) else f"with key {value}"
-        raise CorruptBlobError(f"blob {name} is missing from {database.path}.", content_hash=name)
-    return found
+def _missing(database: Database, name: str) -> CorruptBlobError:
+    return CorruptBlobError(f"blob {name} is missing from {database.path}.", content_hash=name)
 
 
 def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Iterator[EncodedChunk]:

@@ -148,11 +148,13 @@ class Database:
         with session.lock:
             connection = self._live(session)
             inner = session.depth > 0
-            with translated(self.path):
+            try:
                 if inner:
                     connection.execute(f"SAVEPOINT level_{session.depth}")
                 else:
                     self._begin(connection)
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
             session.depth += 1
             try:
                 yield

@@ -99,7 +99,7 @@ class _Pass:
                     position += 1
                     continue
                 start, position = position, position + 1 + size
-                if op == _BINGET or op == _LONG_BINGET:
+                if op in (_BINGET, _LONG_BINGET):
                     read = int.from_bytes(stream[start + 1 : position], "little")
                     index = memo[read]
                     if index in texts:
@@ -128,7 +128,7 @@ class _Pass:
                     mark = marks.pop()
                     if op == _ADDITEMS and last_set[0] == mark[0]:
                         mark = last_set[1]  # one set in several batches
-                    if op == _ADDITEMS or op == _FROZENSET:
+                    if op in (_ADDITEMS, _FROZENSET):
                         self.count = count
                         self._sort_set(mark, start, op)
                         count = self.count
