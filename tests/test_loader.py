@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from artifactdb import (
     ArtifactLoader,
     ArtifactNotFoundError,
     ArtifactRegistry,
+    CorruptBlobError,
     MetaModelConfig,
     MissingDependencyError,
     Workspace,
@@ -250,3 +252,31 @@ def test_a_loader_is_made_of_a_manifest_and_its_files(
     loaded = loader.load_by_id("0001_rf$abcdefabcdef:all")
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["forest"].predict(xy[0]))
     loader.close()
+
+
+def test_folds_that_share_an_array_do_not_share_its_memory(workspace: Workspace) -> None:
+    spectra = np.random.default_rng(0).normal(size=(100, 100))
+    registry = workspace.registry("wheat", "0001_pls")
+    for fold in range(3):
+        model = {"fold": fold, "first": spectra, "second": spectra.copy()}
+        registry.register_with_chain(model, "s1.Keep", "model", 1, fold_id=fold)
+    models = [model for _, model in workspace.loader("wheat").load_fold_models(1)]
+    models[0]["first"][:] = 0
+    others = [models[0]["second"], *(model[name] for model in models[1:] for name in ("first", "second"))]
+    assert all(np.array_equal(array, spectra) for array in others)
+
+
+def test_a_damaged_fold_is_named_and_the_others_still_load(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "damaged.sqlite") as workspace:
+        registry = workspace.registry("wheat", "0001_pls")
+        for fold in range(3):
+            model = {"fold": fold, "x": np.arange(9000.0) + fold}
+            registry.register_with_chain(model, "s1.Keep", "model", 1, fold_id=fold)
+        workspace.database.rows(
+            "UPDATE chunks SET payload = zeroblob(length(payload)) WHERE blob_key = (SELECT part_key FROM blob_parts "
+            "JOIN records USING (blob_key) WHERE fold_id = 1)"
+        )
+        loader = workspace.loader("wheat")
+        with pytest.raises(CorruptBlobError, match="damaged"):
+            loader.load_fold_models(1)
+        assert [loader.load_by_chain("s1.Keep", fold)["fold"] for fold in (0, 2)] == [0, 2]

@@ -10,7 +10,8 @@ import apsw
 import pytest
 
 from artifactdb import NewerSchemaError, NotAWorkspaceError, Workspace
-from artifactdb.artifacts import dependencies, find
+from artifactdb.artifacts import dependencies, find, save
+from artifactdb.blobs import store
 from artifactdb.database.migrations import APPLICATION_ID, latest_version, schema_files
 from artifactdb.database.translate import TRANSLATIONS, translate
 from artifactdb.errors import ArtifactDBError, StorageError
@@ -68,6 +69,11 @@ def test_a_filter_is_answered_by_its_index(workspace: Workspace, criteria: dict[
         (find.BY_CHAIN_AND_FOLD, ("s1.A", 0)),
         (find.BY_KEY, (1,)),
         (dependencies.DEPENDENTS_OUTSIDE, (1, "[]")),
+        (save.PRESENT, ("d", "d", "p", "s1.A", "{}", "{}", b"")),
+        (save.PRESENT_RECORD, ("x", 1)),
+        (store.BLOBS, ("[1]", "[1]")),
+        (store.PARTS, ("[1]",)),
+        (store.CHUNK, (1, 0)),
         ("SELECT * FROM artifacts WHERE artifact_id = ?", ("x",)),
         ("SELECT * FROM folds WHERE chain_path = ?", ("s1.A",)),
         ("SELECT * FROM lineage_up WHERE artifact_id = ?", ("x",)),

@@ -73,13 +73,13 @@ def save_content(
     ready = store.encode_ahead(database, payload.content)
     with database.transaction():
         (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key) = database.rows(
-            _PRESENT,
+            PRESENT,
             (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
              payload.content.digest),
         )[0]  # fmt: skip
         present = None
         if dataset_key is not None:
-            present = database.row(_PRESENT_RECORD, (place.artifact_id, dataset_key))
+            present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
             if present is not None and present[1] == blob_key:
                 source_keys(database, dataset_key, place.artifact_id, place.depends_on)
                 return from_row(database.rows(BY_KEY, (present[0],))[0])
@@ -129,7 +129,7 @@ def save_content(
     return from_row([known[name] for name in ROW])
 
 
-_PRESENT = """
+PRESENT = """
 SELECT
   (SELECT dataset_key FROM datasets WHERE name = ?),
   (SELECT pipeline_key FROM pipelines
@@ -140,7 +140,7 @@ SELECT
   (SELECT blob_key FROM blobs WHERE content_hash = ?)
 """
 """One look at what is there already, because six would take a tenth of a save."""
-_PRESENT_RECORD = "SELECT record_key, blob_key FROM records WHERE artifact_id = ? AND dataset_key = ?"
+PRESENT_RECORD = "SELECT record_key, blob_key FROM records WHERE artifact_id = ? AND dataset_key = ?"
 
 _COLUMNS = (
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "

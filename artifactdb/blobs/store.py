@@ -23,15 +23,15 @@ _INSERT_CHUNK = (
     "INSERT INTO chunks (blob_key, chunk_index, size_bytes, codec, shuffle, payload) VALUES (?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PART = "INSERT INTO blob_parts (blob_key, position, part_key) VALUES (?, ?, ?)"
-_CHUNK = "SELECT size_bytes, codec, shuffle, payload FROM chunks WHERE blob_key = ? AND chunk_index = ?"
+CHUNK = "SELECT size_bytes, codec, shuffle, payload FROM chunks WHERE blob_key = ? AND chunk_index = ?"
 
-_BLOBS = """
+BLOBS = """
 SELECT blob_key, content_hash, size_bytes FROM blobs WHERE blob_key IN (
   SELECT value FROM json_each(?)
   UNION
   SELECT bp.part_key FROM json_each(?) AS wanted JOIN blob_parts AS bp ON bp.blob_key = wanted.value)
 """
-_PARTS = """
+PARTS = """
 SELECT bp.blob_key, bp.part_key FROM blob_parts AS bp
 WHERE bp.blob_key IN (SELECT value FROM json_each(?)) ORDER BY bp.blob_key, bp.position
 """
@@ -105,9 +105,9 @@ def get(database: Database, blob_key: int) -> StoredContent:
 def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent]:
     """Give what ``get`` gives, of several blobs, each read once."""
     keys = json.dumps(list(blob_keys))
-    wanted = {key: (digest, size) for key, digest, size in database.rows(_BLOBS, (keys, keys))}
+    wanted = {key: (digest, size) for key, digest, size in database.rows(BLOBS, (keys, keys))}
     parts: dict[int, list[int]] = {}
-    for key, part in database.rows(_PARTS, (keys,)):
+    for key, part in database.rows(PARTS, (keys,)):
         parts.setdefault(key, []).append(part)
     for key in blob_keys:
         if key not in wanted:
@@ -157,7 +157,7 @@ def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Ite
     """Give one chunk after the other, so that memory does not grow with the blob."""
     done = index = 0
     while done < size_bytes:
-        row = database.row(_CHUNK, (key, index))
+        row = database.row(CHUNK, (key, index))
         if row is None:
             raise _corrupt(digest, f"chunk {index} is missing")
         chunk = EncodedChunk(*row)
