@@ -1,0 +1,61 @@
+"""Files that earlier versions wrote: each schema's is kept in ``golden/`` and must open, load and verify for ever."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifactdb import Workspace
+from artifactdb.database.migrations import latest_version
+from tests.golden.make import CHAIN, fold_model, scaler
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("schema_*.sqlite"))
+
+
+def test_each_schema_left_a_file() -> None:
+    assert [file.name for file in FILES] == [f"schema_{number}.sqlite" for number in range(1, latest_version() + 1)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_file_of_an_earlier_version_gives_everything_back(file: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(file, tmp_path / "study.sqlite"))
+    with Workspace(copy) as workspace:
+        assert workspace.database.value("PRAGMA user_version") == latest_version()
+        assert not workspace.verify().problems
+        loader = workspace.loader("wheat")
+        assert_equal(loader.load_by_chain("s1.MinMaxScaler"), scaler())
+        for fold in range(3):
+            assert_equal(loader.load_by_chain(CHAIN, fold), fold_model(fold))
+        (stack,) = workspace.query("SELECT artifact_id FROM artifacts WHERE artifact_type = 'meta_model'")
+        _, sources, columns = loader.load_meta_model_with_sources(stack[0])
+        assert [model["rows"][0] for _, model in sources] == [0, 1, 2]
+        assert columns == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(file, tmp_path / "study.sqlite"))
+    with Workspace(copy) as workspace:
+        blobs = "SELECT count(*) FROM blobs"
+        before = workspace.database.value(blobs)
+        registry = workspace.registry("wheat", "0002_again")
+        for fold in range(3):
+            registry.register_with_chain(fold_model(fold), CHAIN, "model", 3, fold_id=fold)
+        registry.register_with_chain(scaler(), "s1.MinMaxScaler", "transformer", 1)
+        assert workspace.database.value(blobs) == before
+
+
+def assert_equal(found: Any, expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, np.ndarray):
+            assert found[name].dtype == value.dtype
+            assert found[name].flags.f_contiguous == value.flags.f_contiguous
+            assert np.array_equal(found[name], value)
+        else:
+            assert found[name] == value
