@@ -126,7 +126,8 @@ class ArtifactLoader:
         found = self._cache.get(artifact_id, _ABSENT)
         if found is not _ABSENT:
             return found
-        return self._load(find.require(self._database, artifact_id, self.dataset), artifact_id)
+        record = find.require(self._database, artifact_id, self.dataset)
+        return self._keep(record, artifact_id, load.load(self._database, record))
 
     def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
         """Give the object of a chain and fold, or None when it is absent.
@@ -376,25 +377,19 @@ class ArtifactLoader:
         self._seen = self._database.version()
 
     def _get(self, record: StoredRecord) -> Any:
-        self._forget_what_changed()
-        found = self._cache.get(record.artifact_id, _ABSENT)
-        return found if found is not _ABSENT else self._load(record, record.artifact_id)
-
-    def _load(self, record: StoredRecord, key: str) -> Any:
-        obj = load.load(self._database, record)
-        self._cache.put(key, obj, record.size_bytes, record.content_hash)
-        return obj
+        return self._get_all([record])[0]
 
     def _get_all(self, records: Sequence[StoredRecord]) -> list[Any]:
         self._forget_what_changed()
-        found = [self._cache.get(record.artifact_id, _ABSENT) for record in records]
-        absent = [record for record, obj in zip(records, found, strict=True) if obj is _ABSENT]
-        loaded = load.load_many(self._database, absent)
-        for place, record in enumerate(records):
-            if found[place] is _ABSENT:
-                found[place] = next(loaded)
-                self._cache.put(record.artifact_id, found[place], record.size_bytes, record.content_hash)
-        return found
+        objects = {record.artifact_id: self._cache.get(record.artifact_id, _ABSENT) for record in records}
+        absent = list({r.artifact_id: r for r in records if objects[r.artifact_id] is _ABSENT}.values())
+        for record, obj in zip(absent, load.load_many(self._database, absent), strict=True):
+            objects[record.artifact_id] = self._keep(record, record.artifact_id, obj)
+        return [objects[record.artifact_id] for record in records]
+
+    def _keep(self, record: StoredRecord, key: str, obj: Any) -> Any:
+        self._cache.put(key, obj, record.size_bytes, record.content_hash)
+        return obj
 
     def _pairs(self, records: Iterable[StoredRecord]) -> list[tuple[str, Any]]:
         listed = list(records)

@@ -31,7 +31,7 @@ from sklearn.svm import SVR
 
 from artifactdb import Workspace
 from artifactdb.demo.training import spectra
-from artifactdb.formats import dump, serializer
+from artifactdb.formats import dump
 from benchmarks.measure import Worker, header, table, verdict, workers
 from benchmarks.peer_environment import NIRS4ALL, add_option, peer_python
 
@@ -77,7 +77,6 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     header("How many bytes do fitted objects take?", ["scikit-learn", "joblib", "chemotools", "zstandard"])
-    assert serializer("pickle5")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count = same = same_plain = 0

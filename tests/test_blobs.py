@@ -38,7 +38,7 @@ def test_what_is_put_comes_back_whatever_the_chunks(
         patch.setattr(store, "CHUNK_BYTES", chunk_bytes)
         key = put(workspace, content)
     assert put(workspace, content) == key
-    assert store.get(workspace.database, key).data == plain
+    assert store.get_many(workspace.database, [key])[0].data == plain
     assert store.check(workspace.database, key) == ""
 
 

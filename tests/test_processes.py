@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,26 @@ def test_joblib_workers_register_and_load(workspace: Workspace, registry: Artifa
     assert len(registry.get_all_records()) == 12
 
 
-def test_a_forked_child_opens_its_own_connection(workspace: Workspace, registry: ArtifactRegistry) -> None:
-    fit_and_register(registry, 0)
+def fork(work: Callable[[], None]) -> int:
+    """Give the process id of a forked child, which ends with code 0 when ``work`` raises nothing."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            fit_and_register(registry, 1)
-            workspace.close()
+            work()
             code = 0
         finally:
             os._exit(code)
+    return child
+
+
+def test_a_forked_child_opens_its_own_connection(workspace: Workspace, registry: ArtifactRegistry) -> None:
+    def work() -> None:
+        fit_and_register(registry, 1)
+        workspace.close()
+
+    fit_and_register(registry, 0)
+    child = fork(work)
     fit_and_register(registry, 2)
     assert os.waitpid(child, 0)[1] == 0
     assert len(registry.get_all_records()) == 3
@@ -65,17 +75,13 @@ def test_a_forked_child_opens_its_own_connection(workspace: Workspace, registry:
 def test_a_fork_inside_a_transaction_leaves_the_transaction_to_the_parent(
     workspace: Workspace, registry: ArtifactRegistry
 ) -> None:
+    def work() -> None:
+        with pytest.raises(StorageError, match="forked"):
+            fit_and_register(registry, 1)
+
     with workspace.transaction():
         fit_and_register(registry, 0)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                fit_and_register(registry, 1)
-            except StorageError as error:
-                code = 0 if "forked" in str(error) else 2
-            finally:
-                os._exit(code)
+        child = fork(work)
         assert os.waitpid(child, 0)[1] == 0
         fit_and_register(registry, 2)
     assert len(registry.get_all_records()) == 2

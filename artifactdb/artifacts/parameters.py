@@ -26,7 +26,7 @@ def parameters_of(obj: Any) -> dict[str, Any]:
     if isinstance(obj, type) or not callable(getattr(obj, "get_params", None)):
         return {}
     try:
-        names = _names_of(type(obj))
+        names = _names_of(obj)
         if names is not None:
             return {name: getattr(obj, name) for name in names}
         found = obj.get_params(deep=False)
@@ -38,14 +38,14 @@ def parameters_of(obj: Any) -> dict[str, Any]:
 _names: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
 
 
-def _names_of(class_: Any) -> tuple[str, ...] | None:
-    """Give a scikit-learn class's parameter names, which it finds by inspection each time; None if it differs."""
-    base = sys.modules.get("sklearn.base")
+def _names_of(obj: Any) -> tuple[str, ...] | None:
+    """Give the names that scikit-learn's own ``get_params`` inspects the class for each time; None for another's."""
+    class_, base = type(obj), sys.modules.get("sklearn.base")
     if base is None or class_.get_params is not base.BaseEstimator.get_params:
         return None
     names = _names.get(class_)
     if names is None:
-        names = _names[class_] = tuple(class_._get_param_names())
+        names = _names[class_] = tuple(obj.get_params(deep=False))
     return names
 
 

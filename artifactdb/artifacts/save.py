@@ -77,15 +77,11 @@ def save_content(
             (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
              payload.content.digest),
         )[0]  # fmt: skip
-        present = None
-        if dataset_key is not None:
-            present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
-            if present is not None and present[1] == blob_key:
-                source_keys(database, dataset_key, place.artifact_id, place.depends_on)
-                return from_row(database.rows(BY_KEY, (present[0],))[0])
-        else:
-            dataset_key = key_of_dataset(database, place.dataset)
+        dataset_key = dataset_key or key_of_dataset(database, place.dataset)
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
+        present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
+        if present is not None and present[1] == blob_key:
+            return from_row(database.rows(BY_KEY, (present[0],))[0])
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
         columns = {

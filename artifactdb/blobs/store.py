@@ -91,19 +91,14 @@ def _encode(content: Content) -> Iterator[EncodedChunk]:
         )
 
 
-def get(database: Database, blob_key: int) -> StoredContent:
-    """Give the checked bytes of a blob, and the way to its parts.
+def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent]:
+    """Give the checked bytes of blobs, each read once, and the way to their parts.
 
     Raises
     ------
     CorruptBlobError
-        When the stored bytes no longer match their hash.
+        When stored bytes no longer match their hash.
     """
-    return get_many(database, [blob_key])[0]
-
-
-def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent]:
-    """Give what ``get`` gives, of several blobs, each read once."""
     keys = json.dumps(list(blob_keys))
     wanted = {key: (digest, size) for key, digest, size in database.rows(BLOBS, (keys, keys))}
     parts: dict[int, list[int]] = {}

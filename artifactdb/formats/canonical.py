@@ -26,7 +26,6 @@ for _ops, _size in ((b"\x8cC\x8a", 1), (b"XB\x8b", 4), (b"\x8d\x8e\x96", 8)):
 
 _MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _GLOBAL = 0x94, 0x68, 0x6A, 0x93, 0x95, 0x63
 _NEXT_BUFFER, _READONLY_BUFFER, _MARK, _ADDITEMS, _FROZENSET = 0x97, 0x98, 0x28, 0x90, 0x91
-_SHORT_TEXT = 0x8C
 _TEXT = frozenset(b"\x8cX\x8d")
 _IMMUTABLE = frozenset(b"\x8cX\x8dCB\x8e")
 _ATOMS = frozenset(b"N\x88\x89KMJG\x8a\x8b") | _IMMUTABLE
@@ -71,17 +70,18 @@ class _Pass:
         self.out = bytearray(b"\x80\x05")
         self.memo: list[int] = []  # memo index in the input -> memo index in the output
         self.values: dict[bytes, int] = {}  # the literal of a string or bytes already written -> its index
+        self.literals: dict[int, bytes] = {}  # the other way round
         self.count = 0
         self.has_sets = b"\x90" in stream or b"\x91" in stream
 
     def run(self) -> tuple[bytes, set[tuple[str, str]]]:
-        stream, end, out, memo, values = self.stream, len(self.stream), self.out, self.memo, self.values
+        stream, end, out, memo = self.stream, len(self.stream), self.out, self.memo
+        values, literals = self.values, self.literals
         notable = _NOTABLE | _MARK_ENDS | {_MARK} if self.has_sets else _NOTABLE
         sizes = _ARGUMENT_BYTES
         position = copied = 2  # after PROTO
         recent: list[bytes] = []  # literals of texts
-        texts: dict[int, bytes] = {}  # index in the output -> the literal of the text memoised there
-        imports: set[tuple[bytes, bytes]] = set()
+        imports: set[tuple[str, str]] = set()
         buffer_index = -1
         marks: list[tuple[int, int, int, int]] = []
         last_set = (-1, (0, 0, 0, 0))
@@ -102,15 +102,16 @@ class _Pass:
                 if op in (_BINGET, _LONG_BINGET):
                     read = int.from_bytes(stream[start + 1 : position], "little")
                     index = memo[read]
-                    if index in texts:
-                        recent.append(texts[index])
+                    known = literals.get(index)
+                    if known is not None and known[0] in _TEXT:
+                        recent.append(known)
                     if index != read or (op == _LONG_BINGET and index < 256):
                         out += stream[copied:start]
                         copied = position
                         self._put_get(index)
                     continue
                 if op == _STACK_GLOBAL:
-                    imports.add((recent[-2], recent[-1]))
+                    imports.add((_value(recent[-2]).decode(), _value(recent[-1]).decode()))
                     del recent[:-2]
                     continue
                 if op == _NEXT_BUFFER:
@@ -132,7 +133,6 @@ class _Pass:
                         self.count = count
                         self._sort_set(mark, start, op)
                         count = self.count
-                        texts = {index: literal for literal, index in values.items() if literal[0] in _TEXT}
                     else:
                         out.append(op)
                     if op == _ADDITEMS:
@@ -142,16 +142,15 @@ class _Pass:
             if op not in _IMMUTABLE or position >= end or stream[position] != _MEMOIZE:
                 if op == _GLOBAL:
                     module, name = stream[start + 1 : position].split(b"\n")[:2]
-                    imports.add((_literal(_SHORT_TEXT, module), _literal(_SHORT_TEXT, name)))
+                    imports.add((module.decode(), name.decode()))
                 continue
             literal = stream[start:position]
             position += 1
             index = values.get(literal, -1)
             if index < 0:
                 index = values[literal] = count
+                literals[count] = literal
                 count += 1
-                if op in _TEXT:
-                    texts[index] = literal
             else:
                 out += stream[copied:start]
                 copied = position
@@ -160,7 +159,7 @@ class _Pass:
             if op in _TEXT:
                 recent.append(literal)
         out += stream[copied:]
-        return bytes(out), {(_value(module).decode(), _value(name).decode()) for module, name in imports}
+        return bytes(out), imports
 
     def _argument(self, op: int, position: int) -> tuple[int, int]:
         width = _LENGTH_BYTES[op]
@@ -180,6 +179,7 @@ class _Pass:
         index = self.values.get(literal)
         if index is None:
             index = self.values[literal] = self.count
+            self.literals[index] = literal
             self.count += 1
             self.out += literal
             self.out.append(_MEMOIZE)
@@ -202,9 +202,10 @@ class _Pass:
             self.out.append(op)
             return
         del self.out[out_length:]
+        for index in range(count, self.count):
+            if index in self.literals:
+                del self.values[self.literals.pop(index)]
         self.count = count
-        for literal in [literal for literal, index in self.values.items() if index >= count]:
-            del self.values[literal]
         positions: dict[int, int] = {}
         self.out.append(_MARK)
         for kind, _, literal, memo_index in sorted(items, key=lambda item: item[:2]):
@@ -220,7 +221,6 @@ class _Pass:
 
     def _atoms(self, start: int, end: int, memo_length: int) -> list[tuple[int, bytes, bytes, int | None]] | None:
         """Read the items between a mark and its end as (opcode, value, literal, memo index), or None."""
-        by_index = {index: literal for literal, index in self.values.items()}
         items: list[tuple[int, bytes, bytes, int | None]] = []
         position, memo_index = start + 1, memo_length
         while position < end:
@@ -230,7 +230,7 @@ class _Pass:
                 continue
             if op in (_BINGET, _LONG_BINGET):
                 stop = position + (2 if op == _BINGET else 5)
-                known = by_index.get(self.memo[int.from_bytes(self.stream[position + 1 : stop], "little")])
+                known = self.literals.get(self.memo[int.from_bytes(self.stream[position + 1 : stop], "little")])
                 if known is None:
                     return None
                 # The literal is never written for it: the value stands earlier in the output.
@@ -249,10 +249,6 @@ class _Pass:
             memo_index += memoised
             position = stop + memoised
         return items
-
-
-def _literal(op: int, value: bytes) -> bytes:
-    return bytes((op,)) + len(value).to_bytes(_LENGTH_BYTES[op], "little") + value
 
 
 def _value(literal: bytes) -> bytes:
