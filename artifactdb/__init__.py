@@ -12,12 +12,13 @@ from artifactdb.version import __version__
 
 _HOMES = {
     "artifactdb.cache": ("LRUCache",),
+    "artifactdb.catalog": ("Catalog",),
     "artifactdb.chain": ("OperatorChain", "OperatorNode", "compute_chain_hash"),
     "artifactdb.errors": (
-        "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CorruptBlobError", "CorruptWorkspaceError",
-        "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
-        "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "QueryError",
-        "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
+        "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
+        "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
+        "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
+        "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
         "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
     "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
@@ -38,11 +39,13 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 if TYPE_CHECKING:
     from artifactdb.artifacts.environment import ArtifactVersionWarning
     from artifactdb.cache import LRUCache
+    from artifactdb.catalog import Catalog
     from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
     from artifactdb.errors import (
         ArtifactDBError,
         ArtifactNotFoundError,
         BusyError,
+        CatalogFileError,
         CorruptBlobError,
         CorruptWorkspaceError,
         DependencyCycleError,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         NewerSchemaError,
         NotAWorkspaceError,
+        PredictionNotFoundError,
         QueryError,
         ReadOnlyError,
         SerializationError,
@@ -83,15 +87,15 @@ if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
-    "Workspace", "ArtifactRegistry", "ArtifactLoader", "ArtifactRecord", "ArtifactType", "MetaModelConfig",
+    "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "ArtifactRecord", "ArtifactType", "MetaModelConfig",
     "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",
     "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
     "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "register_artifact_type", "validate_artifact_id",
-    "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CorruptBlobError", "CorruptWorkspaceError",
-    "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
-    "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "QueryError",
-    "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
+    "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
+    "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
+    "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "PredictionNotFoundError",
+    "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
     "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
 ]  # fmt: skip
 

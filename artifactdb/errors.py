@@ -2,6 +2,7 @@
 
 ArtifactDBError
 ├── ArtifactNotFoundError (KeyError)             no record answers to that id
+├── PredictionNotFoundError (KeyError)           no prediction has that id
 ├── WorkspaceNotFoundError (FileNotFoundError)   a file or folder that was named is not there
 ├── InvalidChainError (ValueError)               a chain path that cannot be read
 ├── InvalidIdError (ValueError)                  an artifact id that cannot be read
@@ -17,6 +18,7 @@ ArtifactDBError
 └── StorageError                                 the file itself
     ├── CorruptBlobError                         stored bytes no longer match their hash
     ├── CorruptWorkspaceError                    SQLite finds the file damaged
+    ├── CatalogFileError                         a Parquet file of the catalog is missing or not as written
     ├── NotAWorkspaceError                       the file belongs to another program, or is no database
     ├── NewerSchemaError                         a later artifactdb wrote it
     ├── BusyError (TimeoutError)                 another writer holds it
@@ -67,6 +69,12 @@ def _rebuild(cls: type[ArtifactDBError], args: tuple[object, ...], state: dict[s
 
 class ArtifactNotFoundError(ArtifactDBError, KeyError):
     """No record answers to that id, chain or hash."""
+
+    exit_code = 3
+
+
+class PredictionNotFoundError(ArtifactDBError, KeyError):
+    """No prediction of the catalog has that id."""
 
     exit_code = 3
 
@@ -179,6 +187,14 @@ class CorruptBlobError(StorageError):
 
 class CorruptWorkspaceError(StorageError):
     """SQLite finds the file damaged."""
+
+
+class CatalogFileError(StorageError):
+    """A Parquet file of the catalog is missing, or is not what was written; ``file`` is where it was looked for."""
+
+    def __init__(self, message: str, *, hint: str = "", file: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
 
 
 class NotAWorkspaceError(StorageError):

@@ -22,8 +22,11 @@ class QueryResult(Sequence[tuple[Any, ...]]):
     columns : list of str
         Names in the order of the values.
     rows : list of tuple
+        May be left out where an Arrow table is given.
     truncated : bool, default False
         Whether more rows were there than ``max_rows`` allowed.
+    table : pyarrow.Table, optional
+        The rows as DuckDB gave them; data frames are then made of it, and tuples only when asked for.
 
     Examples
     --------
@@ -34,30 +37,46 @@ class QueryResult(Sequence[tuple[Any, ...]]):
     (2, (0, 1.5))
     """
 
-    def __init__(self, columns: list[str], rows: list[tuple[Any, ...]], *, truncated: bool = False) -> None:
+    def __init__(
+        self,
+        columns: list[str],
+        rows: list[tuple[Any, ...]] | None = None,
+        *,
+        truncated: bool = False,
+        table: pyarrow.Table | None = None,
+    ) -> None:
         self.columns = columns
-        self.rows = rows
         self.truncated = truncated
+        self._rows = rows
+        self._table = table
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows as tuples."""
+        if self._rows is None:
+            values = [column.to_pylist() for column in self._table.columns] if self._table is not None else []
+            self._rows = list(zip(*values, strict=True))
+        return self._rows
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self.rows)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self._table is None else int(self._table.num_rows)
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
 
     def __repr__(self) -> str:
         more = ", truncated" if self.truncated else ""
-        return f"<QueryResult: {len(self.rows)} rows x {len(self.columns)} columns{more}: {', '.join(self.columns)}>"
+        return f"<QueryResult: {len(self)} rows x {len(self.columns)} columns{more}: {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         body = "".join(
             f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>" for row in self.rows[:_SHOWN_ROWS]
         )
-        hidden = len(self.rows) - _SHOWN_ROWS
+        hidden = len(self) - _SHOWN_ROWS
         tail = f"<p>and {hidden} more rows</p>" if hidden > 0 else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{tail}"
 
@@ -69,17 +88,23 @@ class QueryResult(Sequence[tuple[Any, ...]]):
         """Give a pandas data frame (``pip install artifactdb[frames]``)."""
         import pandas
 
+        if self._table is not None:
+            return self._table.to_pandas()
         return pandas.DataFrame(self.rows, columns=self.columns)
 
     def to_polars(self) -> polars.DataFrame:
         """Give a polars data frame (``pip install artifactdb[frames]``)."""
         import polars
 
+        if self._table is not None:
+            return polars.DataFrame(polars.from_arrow(self._table))
         return polars.DataFrame(self.rows, schema=self.columns, orient="row", infer_schema_length=None)
 
     def to_arrow(self) -> pyarrow.Table:
         """Give an Arrow table (``pip install artifactdb[frames]``)."""
         import pyarrow
 
+        if self._table is not None:
+            return self._table
         values = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.columns)
         return pyarrow.table([pyarrow.array(column) for column in values], names=self.columns)

@@ -23,6 +23,12 @@ from artifactdb.results import QueryResult
 if TYPE_CHECKING:
     import sqlite_utils
 
+    from artifactdb.catalog import Catalog
+
+_HAS_PREDICTIONS = """
+SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)
+"""
+
 
 class Workspace:
     """One SQLite file that keeps fitted objects, made on first use.
@@ -50,6 +56,7 @@ class Workspace:
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "rw", timeout_s: float = 30.0) -> None:
         self.database = Database(path, mode=mode, timeout_s=timeout_s)
+        self._catalog: Catalog | None = None
 
     def __enter__(self) -> Workspace:
         return self
@@ -73,8 +80,12 @@ class Workspace:
         return self.database.path
 
     def close(self) -> None:
-        """Close the file; after the last close nothing lies beside it."""
-        self.database.close()
+        """Move staged predictions to Parquet and close the file; after the last close no part of it lies beside it."""
+        try:
+            if self._catalog is not None:
+                self._catalog.flush_on_close()
+        finally:
+            self.database.close()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Group changes: all of them durable when the block ends, none when it raises. Blocks may be nested."""
@@ -87,6 +98,16 @@ class Workspace:
     def loader(self, dataset: str, cache_size: int = 100) -> ArtifactLoader:
         """Give a loader for a dataset."""
         return ArtifactLoader(self, dataset, cache_size=cache_size)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The predictions that belong to this workspace."""
+        if self._catalog is None:
+            # DuckDB and Arrow take a while to import, and most who open a workspace do without.
+            from artifactdb.catalog import Catalog
+
+            self._catalog = Catalog(self.database)
+        return self._catalog
 
     # -- questions ----------------------------------------------------------------------------------
 
@@ -170,6 +191,45 @@ class Workspace:
         """
         return querying.query(self.database, sql, params, timeout_s=timeout_s, max_rows=max_rows)
 
+    def sql(
+        self,
+        sql: str,
+        params: Sequence[Any] | dict[str, Any] = (),
+        *,
+        timeout_s: float | None = None,
+        max_rows: int | None = None,
+        memory_limit: str | None = None,
+        skip_damaged: bool = False,
+    ) -> QueryResult:
+        """Ask in DuckDB's SQL over predictions and records together, all in one state of the workspace.
+
+        Parameters
+        ----------
+        sql : str
+            One statement that reads. Its tables are ``predictions, arrays``, Parquet and staged rows together, and
+            ``artifacts, chains, folds, dependencies, pipelines, runs``.
+        params : sequence or dict
+            Values for ``?`` or ``$name``.
+        timeout_s : float, optional
+            Seconds after which the query is stopped.
+        max_rows : int, optional
+            Stop after so many rows; the result is then marked as truncated.
+        memory_limit : str, optional
+            What DuckDB may take, e.g. ``"2GB"``; beyond it spills to the temporary folder. Else 80 % of the machine's.
+        skip_damaged : bool, default False
+            Answer without Parquet files that are missing or damaged.
+
+        Raises
+        ------
+        QueryError
+            For SQL that is wrong, writes, reads other files, or takes too long.
+        CatalogFileError
+            When a Parquet file that the statement needs is missing or damaged.
+        """
+        return self.catalog.sql(
+            sql, params, timeout_s=timeout_s, max_rows=max_rows, memory_limit=memory_limit, skip_damaged=skip_damaged
+        )
+
     def stats(self) -> dict[str, Any]:
         """Count artifacts, distinct contents and bytes of the whole file."""
         return statistics.statistics(self.database)
@@ -177,8 +237,11 @@ class Workspace:
     # -- care ---------------------------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check every page, reference, blob and id; runs nothing of what the file holds."""
-        return check.verify(self.database, progress)
+        """Check every page, reference, blob, id and Parquet file; runs nothing of what the file holds."""
+        found = check.verify(self.database, progress)
+        if self._has_predictions():
+            found.problems += self.catalog.verify()
+        return found
 
     def orphans(self) -> list[Orphan]:
         """Give the content that no record reaches."""
@@ -200,14 +263,19 @@ class Workspace:
         return orphans
 
     def backup(self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Path:
-        """Copy the workspace to a new file, consistent even while others write.
+        """Copy the workspace to a new file, consistent even while others write; its Parquet files go along.
 
         Raises
         ------
         InvalidValueError
             When the target exists.
         """
+        if self._has_predictions():
+            return self.catalog.backup(Path(path), progress)
         return snapshot.backup(self.database, Path(path), progress)
+
+    def _has_predictions(self) -> bool:
+        return bool(self.database.value(_HAS_PREDICTIONS))
 
     def sqlite_utils(self) -> sqlite_utils.Database:
         """Give a ``sqlite_utils.Database`` in memory with every record and no payload, as of now."""

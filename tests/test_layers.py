@@ -16,6 +16,7 @@ LAYERS = [
     ["database"],
     ["formats", "blobs"],
     ["artifacts"],
+    ["catalog"],
     ["registry"],
     ["loader"],
     ["workspace"],
@@ -28,6 +29,10 @@ RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 OWNERS = {
     "apsw": {"database"},
     "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
+    "duckdb": {"catalog"},
+    "pyarrow": {"catalog", "results"},
+    "matplotlib": {"catalog.plots"},
+    "prompt_toolkit": {"cli"},
     "zstandard": {"blobs.codec"},
     "dill": {"formats"},
     "pickle": {"formats"},

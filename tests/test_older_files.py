@@ -11,7 +11,7 @@ import pytest
 
 from artifactdb import Workspace
 from artifactdb.database.migrations import latest_version
-from tests.golden.make import CHAIN, fold_model, scaler
+from tests.golden.make import CHAIN, fold_model, prediction, scaler
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("schema_*.sqlite"))
@@ -23,7 +23,7 @@ def test_each_schema_left_a_file() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_of_an_earlier_version_gives_everything_back(file: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copy(file, tmp_path / "study.sqlite"))
+    copy = copied(file, tmp_path)
     with Workspace(copy) as workspace:
         assert workspace.database.value("PRAGMA user_version") == latest_version()
         assert not workspace.verify().problems
@@ -39,8 +39,7 @@ def test_a_file_of_an_earlier_version_gives_everything_back(file: Path, tmp_path
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copy(file, tmp_path / "study.sqlite"))
-    with Workspace(copy) as workspace:
+    with Workspace(copied(file, tmp_path)) as workspace:
         blobs = "SELECT count(*) FROM blobs"
         before = workspace.database.value(blobs)
         registry = workspace.registry("wheat", "0002_again")
@@ -48,6 +47,35 @@ def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_pat
             registry.register_with_chain(fold_model(fold), CHAIN, "model", 3, fold_id=fold)
         registry.register_with_chain(scaler(), "s1.MinMaxScaler", "transformer", 1)
         assert workspace.database.value(blobs) == before
+
+
+def test_predictions_of_an_earlier_version_are_all_there(tmp_path: Path) -> None:
+    with Workspace(copied(GOLDEN / "schema_2.sqlite", tmp_path)) as workspace:
+        (chain,) = {row[0] for row in workspace.query("SELECT chain_hash FROM chains WHERE chain_path = ?", [CHAIN])}
+        assert len(workspace.catalog) == 3
+        for fold in range(3):
+            expected = prediction(fold, f"0001_pls${chain}:{fold}")
+            (row,) = workspace.catalog.filter(fold_id=fold).to_dicts()
+            found = workspace.catalog.get(row["id"])
+            for name, value in expected.items():
+                if isinstance(value, np.ndarray):
+                    assert found[name].dtype == value.dtype
+                    assert np.array_equal(found[name], value)
+                else:
+                    assert found[name] == (str(value) if name == "fold_id" else value) or value != value
+        # The same prediction is still known as the same.
+        workspace.catalog.add_many(prediction(fold, f"0001_pls${chain}:{fold}") for fold in range(3))
+        assert len(workspace.catalog) == 3
+        assert workspace.catalog.compact()
+        assert len(workspace.catalog) == 3
+
+
+def copied(file: Path, folder: Path) -> Path:
+    """Give a copy of a workspace that may be changed."""
+    catalog = file.with_suffix(".catalog")
+    if catalog.exists():
+        shutil.copytree(catalog, folder / "study.catalog")
+    return Path(shutil.copy(file, folder / "study.sqlite"))
 
 
 def assert_equal(found: Any, expected: dict[str, Any]) -> None:

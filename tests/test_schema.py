@@ -34,7 +34,7 @@ def test_every_table_and_column_is_explained_in_the_file(workspace: Workspace) -
         lines = sql.splitlines()
         assert lines[1].strip().startswith("--"), f"table {name} says what it holds"
         for (column,) in workspace.query("SELECT name FROM pragma_table_info(?)", (name,)):
-            declared = next(i for i, line in enumerate(lines) if re.match(rf"\s+{column}\s", line))
+            declared = next(i for i, line in enumerate(lines) if re.match(rf'\s+"?{column}"?\s', line))
             key = column.endswith("_key") and "REFERENCES" in lines[declared]
             assert "--" in "\n".join(lines[declared : declared + 2]) or key, f"{name}.{column}"
     for name, sql in workspace.query("SELECT name, sql FROM sqlite_schema WHERE type = 'view'"):

@@ -3,6 +3,6 @@
 Only this package imports ``apsw``; nothing here knows what the tables mean.
 """
 
-from artifactdb.database.connection import Database
+from artifactdb.database.connection import Database, Snapshot
 
-__all__ = ["Database"]
+__all__ = ["Database", "Snapshot"]

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,33 @@ class _Session:
         self.connection: apsw.Connection | None = connection
         self.lock = threading.RLock()
         self.depth = 0
+
+
+class Snapshot:
+    """One state of a workspace file, which several threads may read in turn."""
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._lock = threading.Lock()
+        self.rows("SELECT 1 FROM sqlite_schema LIMIT 1")  # a state is taken with the first read
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
+        """Run one statement and give all its rows."""
+        return [row for batch in self.batches(sql, parameters, 10_000) for row in batch]
+
+    def batches(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), rows: int = 10_000
+    ) -> Iterator[list[Row]]:
+        """Run one statement and give its rows, so many at a time."""
+        with self._lock, translated(self._path):
+            cursor = self._connection.execute(sql, parameters)
+        while True:
+            with self._lock, translated(self._path):
+                batch = list(islice(cursor, rows))
+            if not batch:
+                return
+            yield batch
 
 
 class Database:
@@ -131,6 +159,11 @@ class Database:
     # -- transactions -------------------------------------------------------------------------------
 
     @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    @property
     def in_transaction(self) -> bool:
         """Whether this thread is inside ``transaction()``."""
         return self._session().depth > 0
@@ -185,6 +218,15 @@ class Database:
             finally:
                 with translated(self.path):
                     connection.execute("ROLLBACK")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give one state of the file that any thread may read while the block lasts.
+
+        Inside a transaction it is the state that the transaction has made so far.
+        """
+        with self.reading():
+            yield Snapshot(self._live(self._session()), self.path)
 
     def _begin(self, connection: apsw.Connection) -> None:
         # SQLite gives up at once where waiting could deadlock; a fresh BEGIN may still be granted.

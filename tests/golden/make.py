@@ -7,6 +7,7 @@ What is stored needs nothing but numpy to load, so that the file says something 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,19 @@ def fold_model(fold: int) -> dict[str, Any]:
     }
 
 
+def prediction(fold: int, artifact_id: str) -> dict[str, Any]:
+    return {
+        "dataset_name": "wheat", "pipeline_uid": "0001_pls", "model_name": "PLS10", "model_artifact_id": artifact_id,
+        "fold_id": fold, "partition": "val", "metric": "rmse", "val_score": [0.5, float("nan"), float("inf")][fold],
+        "y_true": np.arange(4.0), "y_pred": np.arange(4, dtype=np.float32) + np.float32(0.1) * fold,
+        "sample_indices": np.arange(4), "y_proba": np.full((4, 2), 2**63, np.uint64) - np.uint64(fold),
+    }  # fmt: skip
+
+
 def main() -> None:
     path = FOLDER / f"schema_{latest_version()}.sqlite"
     path.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(".catalog"), ignore_errors=True)
     with Workspace(path) as workspace:
         registry = workspace.registry("wheat", "0001_pls")
         shared = registry.register_with_chain(
@@ -53,6 +64,11 @@ def main() -> None:
             {"weights": np.ones(3)}, f"{CHAIN}>s4.MetaModel_Ridge", ArtifactType.META_MODEL, 4,
             meta_config=MetaModelConfig.of_sources(models, ["a", "b", "c"]),
         )  # fmt: skip
+        catalog = workspace.catalog
+        catalog.add_many(prediction(fold, models[fold]) for fold in range(2))
+        catalog.compact()
+        catalog.add(**prediction(2, models[2]))
+        workspace.database.close()  # without moving the last one: rows may be staged in any file
     print(path.name, path.stat().st_size)
 
 

@@ -1,0 +1,383 @@
+"""The catalog of a workspace: predictions added, kept, asked and deleted."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.artifacts.check import Problem
+from artifactdb.catalog import copying, deleting, exchange, folds, merging, questions, staging
+from artifactdb.catalog.asking import Parameters, ask
+from artifactdb.catalog.checking import check
+from artifactdb.catalog.columns import column_list
+from artifactdb.catalog.engine import Engine, translated
+from artifactdb.catalog.files import Inspector, catalog_folder, live_files
+from artifactdb.catalog.views import rows_of, state_of
+from artifactdb.database import Database
+from artifactdb.errors import InvalidValueError, StorageError
+from artifactdb.results import QueryResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Progress = Callable[[int, int], None]
+
+_STAGED_ROWS = "SELECT coalesce(max(staged_key) - min(staged_key) + 1, 0) FROM staged_predictions"
+_WRITING_MEMORY = "700MB"
+_FLUSH_ROWS = 100_000
+_FLUSH_BYTES = 64 << 20
+_FEW = 100
+
+
+class Catalog:
+    """Predictions of a workspace; ``Workspace.catalog`` gives it.
+
+    Parameters
+    ----------
+    database : Database
+        The file that the predictions belong to; Parquet files lie in the folder beside it.
+
+    Examples
+    --------
+    >>> from artifactdb import Workspace
+    >>> with Workspace(getfixture("tmp_path") / "wheat.sqlite") as workspace:
+    ...     for fold, error in enumerate([0.4, 0.3]):
+    ...         added = workspace.catalog.add(
+    ...             dataset_name="wheat", model_name="PLS", fold_id=fold, partition="val", metric="rmse",
+    ...             val_score=error, y_true=[1.0, 2.0], y_pred=[1.0 + error, 2.0 - error],
+    ...         )
+    ...     best = workspace.catalog.best("rmse")
+    ...     pairs = workspace.catalog.residuals(best["id"])
+    >>> best["fold_id"], best["score"], [row["y_pred"] for row in pairs.to_dicts()]
+    ('1', 0.3, [1.3, 1.7])
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._start()
+
+    def _start(self) -> None:
+        self.folder: Path = catalog_folder(self.database.path)
+        self.inspector = Inspector(self.folder)
+        self.engine = Engine(self.folder)
+        self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
+        self.staged_bytes = 0
+        self._has_staged = False
+        self._filters: dict[int, bytes] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"database": self.database}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.database = state["database"]
+        self._start()
+
+    def __repr__(self) -> str:
+        return f"Catalog({str(self.folder)!r})"
+
+    def __len__(self) -> int:
+        return int(self.sql("SELECT count(*) FROM predictions")[0][0])
+
+    # -- adding and deleting ------------------------------------------------------------------------
+
+    def add(self, **prediction: Any) -> str:
+        """Add one prediction and give its id; see ``add_many``."""
+        return self.add_many([prediction])[0]
+
+    def add_many(self, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Add predictions, all or none, in the transaction of whatever else belongs to them.
+
+        Parameters
+        ----------
+        predictions : iterable of dict
+            Each with ``dataset_name``, ``model_name`` and ``partition`` (train, val or test), any other column of
+            ``predictions``, and the arrays ``y_true, y_pred, y_proba, sample_indices, weights``: numeric, of one or two
+            dimensions, as many rows as ``y_pred``. An id is made of what identifies a row when none is given.
+
+        Returns
+        -------
+        list of str
+            One id for each; what is there already with the same content stays as it is.
+
+        Raises
+        ------
+        InvalidValueError
+            For an unknown column, a value of the wrong kind, arrays of objects or of different lengths.
+        DuplicateError
+            When an id is there with other content.
+        """
+        ids = staging.add_many(self, predictions)
+        self._has_staged = True
+        if not self.database.in_transaction and self._has_grown():
+            self.flush()
+        return ids
+
+    def delete(self, ids: str | Sequence[str] | None = None, *, run_id: int | None = None, **filters: Any) -> int:
+        """Delete predictions and give how many; their space comes back with ``compact``.
+
+        Parameters
+        ----------
+        ids : str or sequence of str, optional
+            Ids of predictions.
+        run_id : int, optional
+            Those of the pipelines that a run trained; the table ``runs`` lists runs.
+        **filters
+            Conditions on columns, e.g. ``pipeline_uid="0001_pls"``; all must hold.
+        """
+        if ids is None and run_id is None and not filters:
+            raise InvalidValueError("what to delete is not said.", hint="Give ids, a run_id, or conditions on columns.")
+        condition, parameters = questions.where(filters)
+        if ids is not None:
+            condition += " AND id IN (SELECT unnest(?))"
+            parameters.append([ids] if isinstance(ids, str) else list(ids))
+        if run_id is not None:
+            condition += " AND (dataset_name, pipeline_uid) IN (SELECT unnest(?))"
+            parameters.append(deleting.pipelines_of_run(self.database, run_id))
+        with self.database.transaction():
+            found = [row[0] for row in ask(self, f"SELECT id FROM predictions WHERE {condition}", parameters)]
+            deleting.delete(self, found)
+        return len(found)
+
+    # -- files --------------------------------------------------------------------------------------
+
+    def flush(self, progress: Progress | None = None) -> int:
+        """Move staged predictions into Parquet files, and give how many; happens by itself when many are staged."""
+        self._require_no_transaction("flush")
+        return merging.flush(self, progress)
+
+    def flush_on_close(self) -> None:
+        """Flush if this process staged anything; what cannot be moved now stays staged, and safe."""
+        if not self._has_staged or self.database.closed or self.database.in_transaction:
+            return
+        try:
+            merging.flush(self)
+        except StorageError as error:
+            warnings.warn(f"predictions stay staged in the workspace, and safe: {error}", stacklevel=3)
+
+    def compact(self, progress: Progress | None = None) -> bool:
+        """Make one file of predictions and one of arrays of all that counts; False when they were so already."""
+        self._require_no_transaction("compact")
+        return merging.compact(self, progress)
+
+    def verify(self, progress: Progress | None = None) -> list[Problem]:
+        """Read every file back, compare it with its hash, and say what is wrong."""
+        return check(self, progress)
+
+    def backup(self, target: Path, progress: Progress | None = None) -> Path:
+        """Copy the workspace with its Parquet files, all of one state."""
+        return copying.backup(self, target, progress)
+
+    def _require_no_transaction(self, what: str) -> None:
+        if self.database.in_transaction:
+            raise InvalidValueError(
+                f"{what} cannot run inside a transaction.", hint="Call it when the block has ended."
+            )
+
+    def _has_grown(self) -> bool:
+        return self.staged_bytes >= _FLUSH_BYTES or self.database.value(_STAGED_ROWS) >= _FLUSH_ROWS
+
+    # -- questions ----------------------------------------------------------------------------------
+
+    def sql(
+        self,
+        sql: str,
+        params: Parameters = (),
+        *,
+        timeout_s: float | None = None,
+        max_rows: int | None = None,
+        memory_limit: str | None = None,
+        skip_damaged: bool = False,
+    ) -> QueryResult:
+        """Ask in SQL; ``Workspace.sql`` says more."""
+        return ask(
+            self,
+            sql,
+            params,
+            timeout_s=timeout_s,
+            max_rows=max_rows,
+            memory_limit=memory_limit,
+            skip_damaged=skip_damaged,
+        )
+
+    def filter(self, **criteria: Any) -> QueryResult:
+        """Give the predictions that meet conditions on columns: a value, None for missing, or a list of values."""
+        condition, parameters = questions.where(criteria)
+        return ask(self, f"SELECT * FROM predictions WHERE {condition}", parameters)
+
+    def top(
+        self,
+        n: int = 10,
+        metric: str | None = None,
+        ascending: bool | None = None,
+        partition: str = "val",
+        group_by: str | Sequence[str] | None = None,
+        **filters: Any,
+    ) -> QueryResult:
+        """Give the best predictions, best first; those whose score is missing or not a number are left out.
+
+        Parameters
+        ----------
+        n : int, default 10
+            How many; with ``group_by``, of each group.
+        metric : str, optional
+            May be left out where all have one metric. Rows scored in another are ranked by what their ``scores`` hold.
+        ascending : bool, optional
+            Whether lower is better; known for the usual metrics.
+        partition : {"val", "test", "train"}, default "val"
+        group_by : str or list of str, optional
+            Columns whose values make the groups.
+        **filters
+            Conditions on columns, as in ``filter``.
+
+        Returns
+        -------
+        QueryResult
+            Every column of ``predictions``, and ``score``.
+        """
+        return questions.top(self, n, metric, ascending, partition, group_by, filters)
+
+    def best(
+        self, metric: str | None = None, ascending: bool | None = None, partition: str = "val", **filters: Any
+    ) -> dict[str, Any] | None:
+        """Give the best prediction, or None when there is none."""
+        found = self.top(1, metric, ascending, partition, **filters).to_dicts()
+        return found[0] if found else None
+
+    def get(self, prediction_id: str, arrays: bool = True) -> dict[str, Any]:
+        """Give one prediction with its arrays.
+
+        Raises
+        ------
+        PredictionNotFoundError
+            A KeyError.
+        """
+        return questions.get(self, prediction_id, arrays=arrays)
+
+    def arrays(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Give the arrays of predictions by id and name, with the shape and dtype they came with."""
+        return questions.arrays(self, ids)
+
+    def fold_scores(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
+        """Give one row for each model, with a column for the score of each fold."""
+        return folds.fold_scores(self, metric, partition, filters)
+
+    def fold_summary(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
+        """Give the mean, standard deviation (n - 1) and range of each model's scores over its folds, best first."""
+        return folds.fold_summary(self, metric, partition, filters)
+
+    def averaged(
+        self, metric: str | None = None, partition: str = "test", weighted: bool = False, **filters: Any
+    ) -> QueryResult:
+        """Give for each sample the mean of what the fold models of a model predicted.
+
+        Parameters
+        ----------
+        weighted : bool, default False
+            Weigh each fold by its validation score: by 1 / score where lower is better, else by the score, and not at
+            all where that is negative.
+        """
+        return folds.averaged(self, metric, partition, weighted, filters)
+
+    def residuals(self, prediction_id: str | Sequence[str] | None = None, **filters: Any) -> QueryResult:
+        """Give one row for each sample: ``y_true``, ``y_pred`` and ``residual``, predicted minus measured."""
+        return folds.residuals(self, _with_ids(prediction_id, filters))
+
+    def confusion_matrix(self, prediction_id: str | Sequence[str] | None = None, **filters: Any) -> QueryResult:
+        """Count how often each class (``y_true``) was predicted as each (``y_pred``)."""
+        return folds.confusion_matrix(self, _with_ids(prediction_id, filters))
+
+    # -- in and out ---------------------------------------------------------------------------------
+
+    def import_parquet(
+        self, path: str | os.PathLike[str], data_path: str | os.PathLike[str] | None = None
+    ) -> list[str]:
+        """Add the predictions of a pair of Parquet files that nirs4all 0.6 or ``compact`` wrote, and give their ids.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder of the pair, or the file of the rows.
+        data_path : str or Path, optional
+            The file of the arrays, if it lies elsewhere than beside the rows.
+        """
+        return exchange.import_parquet(self, Path(path), None if data_path is None else Path(data_path))
+
+    def export_csv(self, prediction_id: str, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write y_true, y_pred, sample index, fold and partition of one prediction, and give the file.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            A file or a folder; else ``exports/best_predictions/`` of the workspace.
+        """
+        return exchange.export_csv(self, prediction_id, None if path is None else Path(path))
+
+    def plot_predictions(self, prediction_id: str, ax: Axes | None = None) -> Axes:
+        """Draw predicted against measured for all folds of a prediction's model (``pip install artifactdb[plot]``)."""
+        from artifactdb.catalog import plots
+
+        return plots.plot_predictions(self, prediction_id, ax)
+
+    def plot_scores(
+        self,
+        metric: str | None = None,
+        by: str | Sequence[str] = "model_name",
+        partition: str = "val",
+        ax: Axes | None = None,
+        **filters: Any,
+    ) -> Axes:
+        """Draw the distribution of scores by a column, or a heat map of their mean over two parameters.
+
+        Parameters
+        ----------
+        by : str or pair of str, default "model_name"
+            A column such as ``fold_id``; or the names of two parameters of ``best_params`` or of the models.
+        """
+        from artifactdb.catalog import plots
+
+        return plots.plot_scores(self, metric, by, partition, ax, filters)
+
+    # -- what the modules of this package need ------------------------------------------------------
+
+    def filters(self, kind: str) -> list[bytes]:
+        """Give the Bloom filters of the files that count."""
+        files = live_files(self.database)
+        for file in files:
+            if file.file_key not in self._filters:
+                # A file never changes, and its number is never used again.
+                bits = self.database.value("SELECT bits FROM catalog_filters WHERE file_key = ?", (file.file_key,))
+                self._filters[file.file_key] = bits
+        self._filters = {file.file_key: self._filters[file.file_key] for file in files}
+        return [self._filters[file.file_key] for file in files if file.kind == kind]
+
+    def look_up(self, table: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Give rows of ``predictions`` or ``arrays`` by id."""
+        # A few constants are compared with the statistics and Bloom filters of the row groups; a long list is joined.
+        few = len(values) <= _FEW
+        chosen = ", ".join("?" * len(values)) if few else "SELECT unnest(?)"
+        sql = f"SELECT {column_list(columns)} FROM {table} WHERE {column} IN ({chosen})"
+        return ask(self, sql, list(values) if few else [list(values)]).rows if values else []
+
+    def where_are(self, ids: Sequence[str]) -> list[tuple[int, str]]:
+        """Give the number of the file that each prediction lies in."""
+        found: list[tuple[int, str]] = []
+        with state_of(self.database, self.inspector) as state:
+            cursor = self.engine.cursor(state.files)
+            try:
+                with translated():
+                    for file in state.of_kind("meta"):
+                        rows = rows_of(cursor, state, "meta", [file], staged=False)
+                        sql = f"SELECT id FROM ({rows}) WHERE id IN (SELECT unnest(?))"
+                        found += [(file.file_key, row_id) for (row_id,) in cursor.execute(sql, [list(ids)]).fetchall()]
+            finally:
+                cursor.close()
+        return found
+
+
+def _with_ids(prediction_id: str | Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
+    if prediction_id is None and not filters:
+        raise InvalidValueError("which predictions is not said.", hint="Give an id, or conditions on columns.")
+    return dict(filters) if prediction_id is None else {"id": prediction_id, **filters}

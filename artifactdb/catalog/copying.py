@@ -1,0 +1,61 @@
+"""A copy of a workspace with its Parquet files, all of one state."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifactdb.catalog.files import catalog_folder, live_files, sync
+from artifactdb.catalog.views import State, state_of
+from artifactdb.database import Database, snapshot
+from artifactdb.errors import BusyError, InvalidValueError
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+_TRIES = 10
+
+
+def backup(catalog: Catalog, target: Path, progress: Callable[[int, int], None] | None) -> Path:
+    """Copy the Parquet files first and the SQLite file last: a copy that has its name is whole.
+
+    Raises
+    ------
+    InvalidValueError
+        When the target, or a catalog of its name, exists.
+    """
+    file = target / catalog.database.path.name if target.is_dir() else target
+    folder = catalog_folder(file)
+    for taken in (file, folder):
+        if taken.exists():
+            raise InvalidValueError(f"{taken} is there already.", hint="Name a new file, or remove that one first.")
+    try:
+        for _ in range(_TRIES):
+            # The files of this state stay in place while the block lasts, whatever others do.
+            with state_of(catalog.database, catalog.inspector) as state:
+                _copy_files(state, folder)
+                names = [entry.name for entry in state.files]
+            snapshot.backup(catalog.database, file, progress)
+            with_names = Database(file, mode="ro")
+            copied = [entry.name for entry in live_files(with_names)]
+            with_names.close()
+            if copied == names:
+                return file
+            file.unlink()
+            shutil.rmtree(folder)
+        raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
+    except BaseException:
+        file.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _copy_files(state: State, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for kind in ("meta", "data"):
+        for entry in state.of_kind(kind):
+            shutil.copy2(state.inspector.folder / entry.name, folder / entry.name)
+            sync(folder / entry.name)
+    sync(folder)

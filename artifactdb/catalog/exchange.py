@@ -1,0 +1,127 @@
+"""Predictions come in from the Parquet pairs of nirs4all, and go out as files that anybody reads."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifactdb.catalog.arrays import from_parquet
+from artifactdb.catalog.columns import ARRAYS, VALUES
+from artifactdb.catalog.files import FINAL_NAMES
+from artifactdb.catalog.folds import residuals
+from artifactdb.database.opening import FILE_NAME
+from artifactdb.errors import CatalogFileError, InvalidValueError, WorkspaceNotFoundError
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+_ROWS_AT_ONCE = 10_000
+
+
+def import_parquet(catalog: Catalog, path: Path, data_path: Path | None) -> list[str]:
+    """Add the predictions of a pair of files; nothing in them is run."""
+    meta, data = _pair(path, data_path)
+    try:
+        held = _read_arrays(data)
+        return catalog.add_many(_predictions(meta, held))
+    except pa.ArrowException as error:
+        raise CatalogFileError(
+            f"{meta} or {data} is no Parquet file of predictions ({error}).", file=str(meta)
+        ) from error
+
+
+def _pair(path: Path, data_path: Path | None) -> tuple[Path, Path]:
+    if path.is_dir():
+        metas = [path / FINAL_NAMES["meta"], *sorted(path.glob("*.meta.parquet"))]
+        path = next((meta for meta in metas if meta.exists()), metas[0])
+    name = path.name
+    if data_path is None:
+        for mine, theirs in ((".meta.parquet", ".arrays.parquet"), ("_meta.parquet", "_data.parquet")):
+            if name.endswith(mine):
+                data_path = path.with_name(name.removesuffix(mine) + theirs)
+                break
+        else:
+            raise InvalidValueError(f"{path} is not named as the rows of a pair are.", hint="Give data_path too.")
+    for file in (path, data_path):
+        if not file.exists():
+            raise WorkspaceNotFoundError(f"{file} is not there.", hint="A pair is a file of rows and one of arrays.")
+    return path, data_path
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    held = {}
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist() if "array_bytes" in names else _plain_rows(batch):
+                numbers = row["array_data"]
+                held[row["array_id"]] = from_parquet(
+                    row.get("array_dtype"),
+                    row.get("array_shape"),
+                    [] if numbers is None else numbers,
+                    row.get("array_bytes"),
+                )
+    return held
+
+
+def _plain_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    lists = batch.column("array_data")
+    shapes = batch.column("array_shape").to_pylist() if "array_shape" in batch.schema.names else [None] * len(lists)
+    for array_id, numbers, shape in zip(batch.column("array_id").to_pylist(), lists, shapes, strict=True):
+        values = [] if numbers.values is None else numbers.values.to_numpy(zero_copy_only=False)
+        yield {"array_id": array_id, "array_data": values, "array_shape": shape}
+
+
+def _predictions(path: Path, held: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        present = [name for name in file.schema_arrow.names if name in VALUES]
+        references = [name for name in ARRAYS if f"{name}_id" in file.schema_arrow.names]
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*present, *(f"{name}_id" for name in references)]):
+            for row in batch.to_pylist():
+                arrays = {name: _held(held, row.pop(f"{name}_id"), path) for name in references}
+                yield row | arrays
+
+
+def _held(held: dict[str, Any], array_id: str | None, path: Path) -> Any:
+    if not array_id:
+        return None
+    if array_id not in held:
+        raise CatalogFileError(
+            f"{path} names the array {array_id}, which its file of arrays does not hold.", file=str(path)
+        )
+    return held[array_id]
+
+
+def exports_folder(file: Path) -> Path:
+    """Give the folder that exports of a workspace go to.
+
+    Examples
+    --------
+    >>> exports_folder(Path("study/workspace.sqlite")).as_posix(), exports_folder(Path("wheat.sqlite")).as_posix()
+    ('study/exports', 'wheat.exports')
+    """
+    return file.parent / "exports" if file.name == FILE_NAME else file.with_suffix(".exports")
+
+
+def export_csv(catalog: Catalog, prediction_id: str, path: Path | None) -> Path:
+    """Write one prediction as CSV."""
+    row = catalog.get(prediction_id, arrays=False)
+    if path is None or path.is_dir() or not path.suffix:
+        folder = path if path is not None else exports_folder(catalog.database.path) / "best_predictions"
+        named = [row["dataset_name"], row["pipeline_uid"], row["model_name"], row["partition"], f"fold{row['fold_id']}"]
+        parts = [re.sub(r"[^\w.-]+", "_", str(part)) for part in (*named, prediction_id) if part]
+        path = folder / f"{'_'.join(parts)}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = residuals(catalog, {"id": prediction_id}).to_dicts()
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("y_true", "y_pred", "sample_index", "fold", "partition"))
+        for sample in rows:
+            writer.writerow([sample[name] for name in ("y_true", "y_pred", "sample_index", "fold_id", "partition")])
+    return path

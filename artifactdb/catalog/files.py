@@ -1,0 +1,240 @@
+"""The Parquet files of a catalog: where they lie, which of them count, and whether they are what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from artifactdb.database import Database, Snapshot
+from artifactdb.database.opening import FILE_NAME
+from artifactdb.errors import BusyError, CatalogFileError, ReadOnlyError
+
+try:
+    import fcntl
+except ImportError:  # Windows: a file that is open there cannot be removed, and the commit decides what counts
+    fcntl = None  # type: ignore[assignment]
+
+FINAL_NAMES = {"meta": "predictions_meta.parquet", "data": "predictions_data.parquet"}
+_OURS = re.compile(r"predictions_(meta|data)(-[0-9a-f]{16})?\.parquet")
+_LIVE = "SELECT file_key, kind, name, rows, size_bytes, footer_hash FROM catalog_files ORDER BY file_key"
+_READ_AT_ONCE = 1 << 22
+_NOT_THERE = "is not there"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A Parquet file that counts."""
+
+    file_key: int
+    kind: str
+    name: str
+    rows: int
+    size_bytes: int
+    footer_hash: bytes
+
+
+def catalog_folder(file: Path) -> Path:
+    """Give the folder of a workspace's Parquet files.
+
+    Examples
+    --------
+    >>> catalog_folder(Path("study/workspace.sqlite")).as_posix(), catalog_folder(Path("wheat.sqlite")).as_posix()
+    ('study/catalog', 'wheat.catalog')
+    """
+    return file.parent / "catalog" if file.name == FILE_NAME else file.with_suffix(".catalog")
+
+
+def live_files(database: Database | Snapshot) -> list[CatalogFile]:
+    """Give the files that count, oldest first."""
+    return [CatalogFile(*row) for row in database.rows(_LIVE)]
+
+
+def new_name(kind: str) -> str:
+    """Give a name that nobody has used."""
+    return f"predictions_{kind}-{secrets.token_hex(8)}.parquet"
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+class Inspector:
+    """Tells whether files are those that were written, and remembers what it has seen of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen: dict[int, tuple[int, ...]] = {}
+
+    @contextmanager
+    def pinned(self, files: Sequence[CatalogFile]) -> Iterator[dict[int, str]]:
+        """Keep files from being swept away while they are read; give what is wrong with them, by ``file_key``."""
+        descriptors: list[int] = []
+        try:
+            problems = {}
+            for file in files:
+                problem = self._pin(file, descriptors)
+                if problem:
+                    problems[file.file_key] = problem
+            yield problems
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _pin(self, file: CatalogFile, descriptors: list[int]) -> str:
+        path = self.folder / file.name
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            descriptors.append(descriptor)
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+            found = os.fstat(descriptor)
+            if found.st_nlink == 0:
+                return _NOT_THERE
+            signature = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            if self._seen.get(file.file_key) == signature:
+                return ""
+            if found.st_size != file.size_bytes:
+                return f"has {found.st_size} bytes where {file.size_bytes} were written"
+            if footer_hash(path) != file.footer_hash:
+                return "has other content than was written"
+        except FileNotFoundError:
+            return _NOT_THERE
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        self._seen[file.file_key] = signature
+        return ""
+
+    def error(self, file: CatalogFile, problem: str) -> CatalogFileError:
+        """Give the error that names a file, and says where it was looked for."""
+        moved = (
+            "" if self.folder.is_dir() else f" The folder {self.folder} is not there: it belongs beside the workspace."
+        )
+        return CatalogFileError(
+            f"{self.folder / file.name} {problem}.{moved}",
+            hint="Put it back from a copy; skip_damaged=True answers without it, and `artifactdb catalog verify` lists "
+            "what is wrong.",
+            file=str(self.folder / file.name),
+        )
+
+
+def is_missing(problem: str) -> bool:
+    """Tell whether a problem is that the file is not there."""
+    return problem == _NOT_THERE
+
+
+def footer_hash(path: Path) -> bytes:
+    """Hash the footer of a Parquet file: it holds the place and the statistics of every column."""
+    with path.open("rb") as stream:
+        end = stream.seek(-8, os.SEEK_END)
+        length = int.from_bytes(stream.read(4), "little")
+        stream.seek(max(0, end - length))
+        return hashlib.sha256(stream.read()).digest()
+
+
+def content_hash(path: Path) -> bytes:
+    """Hash a whole file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_READ_AT_ONCE):
+            digest.update(piece)
+    return digest.digest()
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+def enter(database: Database, path: Path, kind: str, rows: int, filter_bits: bytes, digest: bytes) -> int:
+    """Name a file in the workspace, which makes it count once the transaction is committed."""
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    file_key = database.insert(
+        "INSERT INTO catalog_files (kind, name, rows, size_bytes, content_hash, footer_hash, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (kind, path.name, rows, path.stat().st_size, digest, footer_hash(path), created_at),
+    )
+    database.rows("INSERT INTO catalog_filters (file_key, bits) VALUES (?, ?)", (file_key, filter_bits))
+    return file_key
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
+    """Keep others from writing or clearing away files meanwhile; readers are not kept out.
+
+    The lock lies on the folder itself, so that none is left behind when a process dies.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not _lock_within(descriptor, timeout_s):
+            raise BusyError(
+                f"somebody else has been writing to {folder} for {timeout_s:g} s.",
+                hint="Try again, or open the workspace with a longer timeout_s.",
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_within(descriptor: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        except OSError:
+            return True  # A file system without such locks; the commit still decides what counts.
+
+
+def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
+    """Remove a file that does not count, unless somebody is still reading it after ``timeout_s`` seconds."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        if fcntl is not None and not _lock_within(descriptor, timeout_s):
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:
+    """Remove files of ours that do not count: left over from a crash, or replaced and no longer read."""
+    if not folder.is_dir():
+        return
+    # Listed first and compared after: what is named meanwhile must not be removed.
+    present = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+    live = {file.name for file in live_files(database)}
+    for path in present:
+        if path.name not in live:
+            remove_unread(path, timeout_s)

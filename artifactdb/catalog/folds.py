@@ -1,0 +1,128 @@
+"""Scores and predictions across folds, sample by sample; all of it computed by DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.catalog.asking import ask
+from artifactdb.catalog.columns import column_list, lower_is_better, quoted
+from artifactdb.catalog.questions import score_of, where
+from artifactdb.errors import InvalidValueError
+from artifactdb.results import QueryResult
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+MODEL = (
+    "dataset_name", "config_name", "pipeline_uid", "step_idx", "model_name", "model_classname", "branch_id",
+    "branch_name",
+)  # fmt: skip
+"""What the fold models of one model have in common."""
+
+_IS_FOLD = "regexp_full_match(fold_id, '[0-9]+')"
+
+_SAMPLES = """
+WITH chosen AS (
+  SELECT *, {score} AS score FROM predictions WHERE {condition}
+), joined AS (
+  SELECT chosen.*, p.array_data AS predicted, t.array_data AS measured, i.array_data AS indices,
+    greatest(len(p.array_data) // greatest(n_samples, 1), 1) AS outputs
+  FROM chosen
+  JOIN arrays AS p ON p.array_id = chosen.y_pred_id
+  LEFT JOIN arrays AS t ON t.array_id = chosen.y_true_id
+  LEFT JOIN arrays AS i ON i.array_id = chosen.sample_indices_id
+), placed AS (
+  SELECT *, unnest(range(len(predicted))) AS place FROM joined
+), samples AS (
+  SELECT *, place // outputs AS position, place % outputs AS output,
+    coalesce(try_cast(list_extract(indices, place // outputs + 1) AS BIGINT), place // outputs) AS sample_index,
+    list_extract(measured, place + 1) AS y_true, list_extract(predicted, place + 1) AS y_pred
+  FROM placed
+)
+"""
+"""One row for each sample of each prediction: positions count from 0, ``output`` tells several targets apart."""
+
+
+def fold_scores(catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
+    """Give one row for each model, with a column for each fold."""
+    filters = {"partition": partition, **filters}
+    score, values, _ = score_of(catalog, metric, partition, filters)
+    condition, parameters = where(filters)
+    folds = ask(
+        catalog,
+        f"SELECT fold_id FROM predictions WHERE {condition} AND fold_id IS NOT NULL GROUP BY 1 "
+        "ORDER BY try_cast(fold_id AS BIGINT) NULLS LAST, fold_id",
+        parameters,
+    )
+    columns = "".join(f", any_value(score) FILTER (WHERE fold_id = ?) AS {quoted(f'fold_{fold}')}" for (fold,) in folds)
+    sql = f"""
+        WITH scored AS (SELECT {column_list(MODEL)}, fold_id, {score} AS score FROM predictions WHERE {condition})
+        SELECT {column_list(MODEL)}{columns} FROM scored GROUP BY ALL ORDER BY ALL
+    """
+    return ask(catalog, sql, [*values, *parameters, *(fold for (fold,) in folds)])
+
+
+def fold_summary(catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
+    """Give mean, standard deviation and range of each model's scores over its folds, best mean first."""
+    filters = {"partition": partition, **filters}
+    score, values, metric = score_of(catalog, metric, partition, filters)
+    condition, parameters = where(filters)
+    sql = f"""
+        WITH scored AS (
+          SELECT {column_list(MODEL)}, {score} AS score FROM predictions WHERE {condition} AND {_IS_FOLD}
+        )
+        SELECT {column_list(MODEL)}, count(score) AS folds, avg(score) AS mean,
+          stddev_samp(score) AS std, min(score) AS min, max(score) AS max
+        FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
+        GROUP BY ALL ORDER BY mean {"ASC" if lower_is_better(metric) else "DESC"}
+    """
+    return ask(catalog, sql, [*values, *parameters])
+
+
+def averaged(
+    catalog: Catalog, metric: str | None, partition: str, weighted: bool, filters: Mapping[str, Any]
+) -> QueryResult:
+    """Give for each sample the mean of what the fold models predicted."""
+    filters = {"partition": partition, **filters}
+    score, weight = "NULL", "1"
+    values: list[Any] = []
+    if weighted:
+        score, values, metric = score_of(catalog, metric, "val", filters)
+        weight = "1 / score" if lower_is_better(metric) else "greatest(score, 0)"
+    condition, parameters = where(filters)
+    sql = f"""
+        {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}
+        , weighed AS (SELECT *, {weight} AS weight FROM samples)
+        SELECT {column_list(MODEL)}, sample_index, output, any_value(y_true) AS y_true,
+          sum(weight * y_pred) / sum(weight) AS y_pred, stddev_samp(y_pred) AS std, count(*) AS folds
+        FROM weighed WHERE weight > 0 AND isfinite(weight)
+        GROUP BY ALL ORDER BY {column_list(MODEL)}, sample_index, output
+    """
+    return ask(catalog, sql, [*values, *parameters])
+
+
+def residuals(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResult:
+    """Give one row for each sample: measured, predicted, and the difference."""
+    condition, parameters = where(filters)
+    sql = f"""
+        {_SAMPLES.format(score="NULL", condition=condition)}
+        SELECT id, model_name, fold_id, "partition", sample_index, output, y_true, y_pred, y_pred - y_true AS residual
+        FROM samples ORDER BY id, position, output
+    """
+    return ask(catalog, sql, parameters)
+
+
+def confusion_matrix(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResult:
+    """Count how often each class was predicted as each."""
+    condition, parameters = where(filters)
+    tasks = ask(catalog, f"SELECT DISTINCT task_type FROM predictions WHERE {condition}", parameters)
+    if any("regression" in (task or "") for (task,) in tasks):
+        raise InvalidValueError(
+            "a confusion matrix counts classes; these predictions are of a regression.", hint="Ask for residuals."
+        )
+    sql = f"""
+        {_SAMPLES.format(score="NULL", condition=condition)}
+        SELECT y_true, y_pred, count(*) AS count FROM samples GROUP BY ALL ORDER BY ALL
+    """
+    return ask(catalog, sql, parameters)

@@ -1,0 +1,347 @@
+"""Staged rows become Parquet, and many Parquet files become few: written beside, then named in SQLite at once.
+
+The order is always the same: read one state, write new files, wait until they are on the disk, commit the change of
+names, remove what no longer counts. A process that dies between any two of these leaves a whole catalog.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artifactdb.catalog.arrays import stored_again
+from artifactdb.catalog.bloom import BloomBuilder
+from artifactdb.catalog.columns import ARRAY_IDS, ARRAY_SCHEMA, SCHEMA, SORTED_BY, column_list
+from artifactdb.catalog.engine import literal, translated
+from artifactdb.catalog.files import (
+    FINAL_NAMES,
+    CatalogFile,
+    content_hash,
+    enter,
+    live_files,
+    new_name,
+    only_writer,
+    remove_unread,
+    sweep,
+    sync,
+)
+from artifactdb.catalog.staging import arrays_of, stage
+from artifactdb.catalog.views import State, rows_of, state_of, view
+from artifactdb.database import Database, Snapshot
+from artifactdb.errors import StorageFullError
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+Progress = Callable[[int, int], None]
+
+SMALL_ROWS = 100_000
+"""A flush takes along files smaller than this, so that many small flushes do not leave many files."""
+
+_META_ROWS_A_GROUP = 65_536
+_DATA_BYTES_A_GROUP = 8 << 20
+_DATA_ROWS_A_GROUP = 16_384
+_SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}
+_ORDERS = {"meta": SORTED_BY, "data": ("array_id",)}
+_NAMES = {"meta": "id", "data": "array_id"}
+_STAGED = {"meta": ("staged_predictions", "staged_key"), "data": ("staged_arrays", "array_key")}
+
+
+@dataclass(slots=True)
+class _Merge:
+    """What becomes one new file of one kind."""
+
+    kind: str
+    files: list[CatalogFile]
+    last_staged: int
+    path: Path
+    rows: int = 0
+    filter_bits: bytes = b""
+    digest: bytes = b""
+
+
+def flush(catalog: Catalog, progress: Progress | None = None) -> int:
+    """Move staged rows into Parquet; give how many."""
+    with only_writer(catalog.folder, catalog.database.timeout_s):
+        with state_of(catalog.database, catalog.inspector) as state:
+            staged = _count(state.snapshot, "staged_predictions")
+            arrays = _count(state.snapshot, "staged_arrays")
+            if not staged and not arrays:
+                sweep(catalog.database, catalog.folder)
+                return 0
+            merges = [
+                _Merge(kind, _small(state, kind, rows), _last(state.snapshot, kind), catalog.folder / new_name(kind))
+                for kind, rows in (("meta", staged), ("data", arrays))
+                if rows
+            ]
+            _write(catalog, state, merges, progress)
+            last_deletion = _last_deletion(state.snapshot)
+        _publish(catalog, merges, last_deletion)
+        sweep(catalog.database, catalog.folder)
+    return staged
+
+
+def compact(catalog: Catalog, progress: Progress | None = None) -> bool:
+    """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
+    database = catalog.database
+    with only_writer(catalog.folder, database.timeout_s):
+        if _is_compact(database):
+            sweep(database, catalog.folder, database.timeout_s)
+            return False
+        with state_of(database, catalog.inspector) as state:
+            for kind in FINAL_NAMES:
+                state.of_kind(kind)
+            merges = [
+                _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
+                       catalog.folder / new_name(kind))
+                for kind in FINAL_NAMES
+            ]  # fmt: skip
+            referenced_only = bool(state.deleted_in)
+            _write(catalog, state, merges, progress, referenced_only=referenced_only)
+            last_deletion = _last_deletion(state.snapshot)
+        _publish(catalog, merges, last_deletion, referenced_only=referenced_only)
+        _take_final_names(catalog)
+        sweep(database, catalog.folder, database.timeout_s)
+    return True
+
+
+def _is_compact(database: Database) -> bool:
+    names = sorted(file.name for file in live_files(database))
+    pending = database.value(
+        "SELECT EXISTS (SELECT 1 FROM staged_predictions) OR EXISTS (SELECT 1 FROM staged_arrays) "
+        "OR EXISTS (SELECT 1 FROM deleted_predictions)"
+    )
+    return not pending and names in ([], sorted(FINAL_NAMES.values()))
+
+
+def _small(state: State, kind: str, rows: int) -> list[CatalogFile]:
+    """Give the newest files that are no larger than what has been gathered so far: each row moves a few times only."""
+    taken = []
+    for file in reversed([file for file in state.files if file.kind == kind]):
+        damaged = file.file_key in state.problems or file.file_key in state.deleted_in
+        if damaged or file.rows > rows or file.rows >= SMALL_ROWS:
+            break
+        taken.append(file)
+        rows += file.rows
+    return taken
+
+
+def _count(snapshot: Snapshot, table: str) -> int:
+    return int(snapshot.rows(f"SELECT count(*) FROM {table}")[0][0])
+
+
+def _last(snapshot: Snapshot, kind: str) -> int:
+    table, key = _STAGED[kind]
+    return int(snapshot.rows(f"SELECT coalesce(max({key}), 0) FROM {table}")[0][0])
+
+
+def _last_deletion(snapshot: Snapshot) -> int:
+    return int(snapshot.rows("SELECT coalesce(max(deletion_key), 0) FROM deleted_predictions")[0][0])
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+def _write(
+    catalog: Catalog,
+    state: State,
+    merges: Sequence[_Merge],
+    progress: Progress | None,
+    *,
+    referenced_only: bool = False,
+) -> None:
+    cursor = catalog.writing_engine.cursor(state.files)
+    try:
+        expected = [
+            sum(file.rows for file in merge.files) + _count(state.snapshot, _STAGED[merge.kind][0]) for merge in merges
+        ]
+        done = 0
+        for merge, rows in zip(merges, expected, strict=True):
+            select = rows_of(cursor, state, merge.kind, merge.files)
+            if merge.kind == "data" and referenced_only:
+                select = _only_referenced(cursor, state, select)
+            order = column_list(_ORDERS[merge.kind])
+            columns = column_list(_SCHEMAS[merge.kind].names)
+            _write_file(
+                cursor, merge, f"SELECT {columns} FROM ({select}) ORDER BY {order}", rows, done, sum(expected), progress
+            )
+            done += rows
+        sync(catalog.folder)
+    except BaseException:
+        _remove(merges)
+        raise
+    finally:
+        cursor.close()
+
+
+def _only_referenced(cursor: duckdb.DuckDBPyConnection, state: State, select: str) -> str:
+    view(cursor, "kept_predictions", rows_of(cursor, state, "meta", state.of_kind("meta")))
+    named = " UNION ALL ".join(f"SELECT {name} AS array_id FROM kept_predictions" for name in ARRAY_IDS)
+    return f"SELECT * FROM ({select}) WHERE array_id IN (SELECT array_id FROM ({named}) WHERE array_id IS NOT NULL)"
+
+
+def _write_file(
+    cursor: duckdb.DuckDBPyConnection,
+    merge: _Merge,
+    sql: str,
+    expected: int,
+    before: int,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    schema = _SCHEMAS[merge.kind]
+    filter_of_ids = BloomBuilder(expected)
+    try:
+        with translated(), pq.ParquetWriter(merge.path, schema, **_options(merge.kind, schema)) as writer:
+            group: list[pa.RecordBatch] = []
+            for batch in cursor.sql(sql).to_arrow_reader(_DATA_ROWS_A_GROUP if merge.kind == "meta" else 2048):
+                group.append(batch)
+                merge.rows += batch.num_rows
+                filter_of_ids.add(batch.column(schema.get_field_index(_NAMES[merge.kind])).to_pylist())
+                if _is_full(merge.kind, group):
+                    _write_group(writer, group, schema)
+                    group = []
+                    if progress:
+                        progress(before + merge.rows, total)
+            if group or not merge.rows:
+                _write_group(writer, group, schema)
+        sync(merge.path)
+    except (OSError, pa.ArrowException) as error:
+        raise StorageFullError(
+            f"{merge.path} could not be written ({error}).", hint="Free space; nothing was changed."
+        ) from error
+    merge.filter_bits = filter_of_ids.bits()
+    merge.digest = content_hash(merge.path)
+
+
+def _is_full(kind: str, group: list[pa.RecordBatch]) -> bool:
+    rows: int = sum(batch.num_rows for batch in group)
+    if kind == "meta":
+        return rows >= _META_ROWS_A_GROUP
+    size_bytes: int = sum(batch.nbytes for batch in group)
+    return rows >= _DATA_ROWS_A_GROUP or size_bytes >= _DATA_BYTES_A_GROUP
+
+
+def _write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch], schema: pa.Schema) -> None:
+    table = pa.Table.from_batches(group).cast(schema) if group else schema.empty_table()
+    writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+def _options(kind: str, schema: pa.Schema) -> dict[str, object]:
+    """Say how a file is encoded.
+
+    Rows are sorted by what people filter on, so that the least and greatest value of a row group tell whether it
+    can be skipped; ids, which are spread over all groups, get Bloom filters instead. Floats are split into byte
+    planes, which zstd packs better; texts are kept as dictionaries, but for those that never repeat.
+    """
+    if kind == "meta":
+        unique = {"id", "scores", "y_pred_id", "y_proba_id"}
+        texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name not in unique]
+        floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+        filtered = {"id": {"ndv": _META_ROWS_A_GROUP, "fpp": 0.01}, "model_artifact_id": {"ndv": 4096, "fpp": 0.01}}
+        numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    else:
+        texts, floats, numbers = ["array_type", "array_shape", "array_dtype"], ["array_data.list.element"], []
+        filtered = {}
+    return {
+        "compression": "zstd",
+        "use_dictionary": [*texts, *numbers],
+        "use_byte_stream_split": floats,
+        "write_page_checksum": True,
+        "bloom_filter_options": filtered or None,
+        "sorting_columns": [pq.SortingColumn(schema.get_field_index(name)) for name in _ORDERS[kind]],
+        "store_schema": False,
+    }
+
+
+# -- naming -----------------------------------------------------------------------------------------
+
+
+def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, referenced_only: bool = False) -> None:
+    """Let the new files count instead of what they were made of, and carry over what was deleted meanwhile."""
+    database = catalog.database
+    try:
+        with database.transaction():
+            for merge in merges:
+                file_key = enter(database, merge.path, merge.kind, merge.rows, merge.filter_bits, merge.digest)
+                if merge.kind == "meta":
+                    _carry_deletions(database, merge, file_key, last_deletion)
+                elif referenced_only:
+                    _rescue_arrays(catalog, merge, merges)
+                table, key = _STAGED[merge.kind]
+                database.rows(f"DELETE FROM {table} WHERE {key} <= ?", (merge.last_staged,))
+                replaced = [(file.file_key,) for file in merge.files]
+                database.run_many("DELETE FROM catalog_files WHERE file_key = ?", replaced)
+    except BaseException:
+        _remove(merges)
+        raise
+    catalog.staged_bytes = 0
+
+
+def _carry_deletions(database: Database, merge: _Merge, file_key: int, last_deletion: int) -> None:
+    database.rows(
+        "INSERT OR IGNORE INTO deleted_predictions (file_key, id) SELECT ?, id FROM deleted_predictions "
+        "WHERE deletion_key > ? AND (file_key IS NULL OR file_key IN (SELECT value FROM json_each(?)))",
+        (file_key, last_deletion, json.dumps([file.file_key for file in merge.files])),
+    )
+    database.rows("DELETE FROM deleted_predictions WHERE file_key IS NULL")
+
+
+def _rescue_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge]) -> None:
+    """Stage arrays that were left out as nobody's, and that a prediction added meanwhile names after all."""
+    (last,) = (other.last_staged for other in merges if other.kind == "meta")
+    added = catalog.database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
+    named = json.dumps(sorted(arrays_of(added)))
+    absent = catalog.database.rows(
+        "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT array_id FROM staged_arrays WHERE array_key > ?)",
+        (named, merge.last_staged),
+    )
+    if not absent or not merge.files:
+        return
+    cursor = catalog.writing_engine.cursor([])
+    try:
+        with translated():
+            old = ", ".join(literal(str(catalog.folder / file.name)) for file in merge.files)
+            found = cursor.execute(
+                "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
+                f"FROM read_parquet([{old}]) WHERE array_id IN (SELECT unnest($1)) AND array_id NOT IN "
+                f"(SELECT array_id FROM read_parquet({literal(str(merge.path))}))",
+                [[array_id for (array_id,) in absent]],
+            ).fetchall()
+    finally:
+        cursor.close()
+    stage(catalog, [], [stored_again(*row) for row in found])
+
+
+def _take_final_names(catalog: Catalog) -> None:
+    """Give the two files the names of the seed: a second name first, then the commit, then the first name goes.
+
+    Where somebody is still reading the file that bears the name, this one keeps its own until the next compaction.
+    """
+    database, folder = catalog.database, catalog.folder
+    for file in live_files(database):
+        final = folder / FINAL_NAMES[file.kind]
+        if file.name == final.name or not remove_unread(final, database.timeout_s):
+            continue
+        try:
+            os.link(folder / file.name, final)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(folder / file.name, final)
+            sync(final)
+        sync(folder)
+        with database.transaction():
+            database.rows("UPDATE catalog_files SET name = ? WHERE file_key = ?", (final.name, file.file_key))
+
+
+def _remove(merges: Sequence[_Merge]) -> None:
+    for merge in merges:
+        merge.path.unlink(missing_ok=True)

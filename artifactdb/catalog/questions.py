@@ -1,0 +1,184 @@
+"""The questions that people ask of predictions, each as one statement of SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifactdb.catalog.arrays import from_parquet
+from artifactdb.catalog.asking import ask
+from artifactdb.catalog.columns import (
+    ARRAYS,
+    COLUMNS,
+    JSON_COLUMNS,
+    column_list,
+    lower_is_better,
+    quoted,
+    require_columns,
+)
+from artifactdb.errors import InvalidValueError, PredictionNotFoundError
+from artifactdb.results import QueryResult
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+PARTITIONS = ("train", "val", "test")
+_AT_ONCE = 100
+
+
+def where(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Give SQL and parameters of conditions on columns: a value, None for missing, or several values.
+
+    Examples
+    --------
+    >>> where({"partition": "val", "fold_id": [0, 1], "branch_id": None})
+    ('"partition" = ? AND "fold_id" IN (?, ?) AND "branch_id" IS NULL', ['val', '0', '1'])
+    """
+    require_columns(filters, COLUMNS)
+    parts, parameters = [], []
+    for column, value in filters.items():
+        if value is None:
+            parts.append(f"{quoted(column)} IS NULL")
+        elif isinstance(value, list | tuple | set | frozenset | np.ndarray):
+            values = [_comparable(column, one) for one in value]
+            parts.append(f"{quoted(column)} IN ({', '.join('?' * len(values))})" if values else "false")
+            parameters += values
+        else:
+            parts.append(f"{quoted(column)} = ?")
+            parameters.append(_comparable(column, value))
+    return " AND ".join(parts) or "true", parameters
+
+
+def _comparable(column: str, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, str | int | float):
+        raise InvalidValueError(f"{column} is compared with text or a number, not with {type(value).__name__}.")
+    return str(value) if column == "fold_id" else value
+
+
+def score_of(
+    catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]
+) -> tuple[str, list[Any], str]:
+    """Give the SQL of the score in a metric, its parameters, and the metric's name.
+
+    A row's own score is used where it is in that metric, else what its ``scores`` hold.
+    """
+    require_partition(partition)
+    condition, parameters = where(filters)
+    own = f"{partition}_score"
+    if metric is None:
+        metric = _only_metric(catalog, condition, parameters)
+    # Row groups whose only metric is this one are skipped by their statistics, so this costs little.
+    others = ask(
+        catalog,
+        f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1",
+        [metric, *parameters],
+    )
+    if not len(others):
+        return own, [], metric
+    path = f"$.{partition}.{metric}".replace('"', "")
+    return (
+        f"CASE WHEN metric = ? THEN {own} ELSE try_cast(json_extract_string(scores, ?) AS DOUBLE) END",
+        [metric, path],
+        metric,
+    )
+
+
+def _only_metric(catalog: Catalog, condition: str, parameters: list[Any]) -> str:
+    sql = f"SELECT DISTINCT metric FROM predictions WHERE {condition} AND metric IS NOT NULL ORDER BY 1"
+    metrics = [row[0] for row in ask(catalog, sql, parameters)]
+    if len(metrics) > 1:
+        raise InvalidValueError(f"the predictions have several metrics: {', '.join(metrics)}.", hint="Name one.")
+    return metrics[0] if metrics else "rmse"
+
+
+def require_partition(partition: str) -> None:
+    """Refuse what is no partition."""
+    if partition not in PARTITIONS:
+        raise InvalidValueError(f"partition is one of {', '.join(PARTITIONS)}, not {partition!r}.")
+
+
+def top(
+    catalog: Catalog,
+    n: int,
+    metric: str | None,
+    ascending: bool | None,
+    partition: str,
+    group_by: str | Sequence[str] | None,
+    filters: Mapping[str, Any],
+) -> QueryResult:
+    """Give the best predictions; those without a number for a score are left out."""
+    if n < 0:
+        raise InvalidValueError(f"n is 0 or more, not {n}.")
+    filters = {"partition": partition, **filters}
+    score, values, metric = score_of(catalog, metric, partition, filters)
+    order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
+    condition, parameters = where(filters)
+    groups = [group_by] if isinstance(group_by, str) else list(group_by or ())
+    require_columns(groups, COLUMNS)
+    qualify = (
+        f"QUALIFY row_number() OVER (PARTITION BY {column_list(groups)} ORDER BY score {order}, id) <= {n}"
+        if groups
+        else ""
+    )
+    sql = f"""
+        SELECT {column_list()}, {score} AS score FROM predictions
+        WHERE {condition} AND score IS NOT NULL AND NOT isnan(score)
+        {qualify}
+        ORDER BY {f"{column_list(groups)}, " if groups else ""}score {order}{"" if groups else f" LIMIT {n}"}
+    """
+    return ask(catalog, sql, [*values, *parameters])
+
+
+def get(catalog: Catalog, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
+    """Give one prediction as a dict, its JSON read and its arrays in place.
+
+    Raises
+    ------
+    PredictionNotFoundError
+        A KeyError.
+    """
+    found = catalog.look_up("predictions", "id", [prediction_id], COLUMNS)
+    if not found:
+        raise PredictionNotFoundError(
+            f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
+        )
+    row = dict(zip(COLUMNS, found[0], strict=True))
+    prediction = {name: read_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+    if arrays:
+        prediction |= _arrays_of(catalog, [row])[prediction_id]
+    return prediction
+
+
+def arrays(catalog: Catalog, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
+    wanted = [ids] if isinstance(ids, str) else list(ids)
+    columns = ("id", *(f"{name}_id" for name in ARRAYS))
+    rows = [dict(zip(columns, row, strict=True)) for row in catalog.look_up("predictions", "id", wanted, columns)]
+    missing = sorted(set(wanted) - {row["id"] for row in rows})
+    if missing:
+        raise PredictionNotFoundError(
+            f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(wanted)} asked)."
+        )
+    found = _arrays_of(catalog, rows)
+    return {prediction_id: found[prediction_id] for prediction_id in wanted}
+
+
+def _arrays_of(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    named = sorted({row[f"{name}_id"] for row in rows for name in ARRAYS if row[f"{name}_id"] is not None})
+    columns = ("array_id", "array_dtype", "array_shape", "array_data", "array_bytes")
+    stored: dict[str, Any] = {}
+    for start in range(0, len(named), _AT_ONCE):
+        found = catalog.look_up("arrays", "array_id", named[start : start + _AT_ONCE], columns)
+        stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
+    return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
+
+
+def read_json(text: str | None) -> Any:
+    """Give what a JSON column holds; NaN as NaN."""
+    import json
+
+    return json.loads(text) if text else {}

@@ -1,0 +1,103 @@
+"""New predictions enter the SQLite file, in the transaction of whatever else belongs to them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.catalog import bloom
+from artifactdb.catalog.arrays import StoredArray
+from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
+from artifactdb.catalog.rows import NAN, Row, to_row
+from artifactdb.errors import DuplicateError
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.catalog import Catalog
+
+_AT_ONCE = 10_000
+_INSERT_ROW = f"INSERT INTO staged_predictions ({column_list()}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_INSERT_ARRAY = "INSERT OR IGNORE INTO staged_arrays (array_id, array_type, dtype, shape, data) VALUES (?, ?, ?, ?, ?)"
+STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
+
+
+def add_many(catalog: Catalog, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Stage predictions, all or none, and give their ids; what is there already with the same content stays."""
+    ids: list[str] = []
+    given = iter(predictions)
+    with catalog.database.transaction():
+        while batch := list(islice(given, _AT_ONCE)):
+            ids += _add(catalog, batch)
+    return ids
+
+
+def _add(catalog: Catalog, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows: dict[str, Row] = {}
+    arrays: dict[str, StoredArray] = {}
+    ids = []
+    for prediction in predictions:
+        row, held = to_row(prediction)
+        _require_same(rows.setdefault(row[0], row), row)
+        arrays.update((array.array_id, array) for array in held)
+        ids.append(row[0])
+    for present in _present_rows(catalog, list(rows)):
+        _require_same(present, rows.pop(present[0]))
+    if rows:
+        for array_id in _present_arrays(catalog, list(arrays)):
+            del arrays[array_id]
+        stage(catalog, rows.values(), arrays.values())
+    return ids
+
+
+def stage(catalog: Catalog, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
+    """Insert rows, and arrays that no file holds."""
+    stored = [(array.array_id, array.array_type, array.dtype, array.shape, array.data) for array in arrays]
+    catalog.database.run_many(_INSERT_ARRAY, stored)
+    catalog.database.run_many(_INSERT_ROW, list(rows))
+    catalog.staged_bytes += sum(len(data) for *_, data in stored)
+
+
+def _require_same(present: Row, given: Row) -> None:
+    if present == given:
+        return
+    differing = [name for name, old, new in zip(COLUMNS, present, given, strict=True) if old != new]
+    raise DuplicateError(
+        f"prediction {present[0]} is there already with other content ({', '.join(differing)}).",
+        hint="Delete it first, or tell the two apart, by step_idx, op_counter or config_name for one.",
+    )
+
+
+def _present_rows(catalog: Catalog, ids: list[str]) -> list[Row]:
+    found = catalog.database.rows(STAGED_BY_ID, (json.dumps(ids),))
+    candidates = _maybe_in_files(catalog, "meta", ids)
+    if candidates:
+        in_files = catalog.look_up("predictions", "id", candidates, COLUMNS)
+        # A NaN is the text nan in SQLite, and equal to itself only as that.
+        found += [tuple(NAN if isinstance(v, float) and math.isnan(v) else v for v in row) for row in in_files]
+    return list({row[0]: row for row in found}.values())
+
+
+def _present_arrays(catalog: Catalog, array_ids: list[str]) -> list[str]:
+    candidates = _maybe_in_files(catalog, "data", array_ids)
+    if not candidates:
+        return []
+    return list({row[0] for row in catalog.look_up("arrays", "array_id", candidates, ("array_id",))})
+
+
+def _maybe_in_files(catalog: Catalog, kind: str, ids: list[str]) -> list[str]:
+    filters = catalog.filters(kind)
+    if not filters or not ids:
+        return []
+    hashes = bloom.hashed(ids)
+    possible = bloom.may_contain(filters[0], hashes)
+    for bits in filters[1:]:
+        possible |= bloom.may_contain(bits, hashes)
+    return [text for text, may in zip(ids, possible, strict=True) if may]
+
+
+def arrays_of(rows: Iterable[Row]) -> set[str]:
+    """Give the ids of the arrays that rows name."""
+    positions = [COLUMNS.index(name) for name in ARRAY_IDS]
+    return {row[position] for row in rows for position in positions if row[position] is not None}

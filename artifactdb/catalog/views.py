@@ -1,0 +1,134 @@
+"""The tables of a statement: predictions and arrays, from Parquet and staged rows together; records from SQLite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from artifactdb.catalog.columns import ARRAY_SCHEMA, COLUMNS, column_list
+from artifactdb.catalog.engine import literal
+from artifactdb.catalog.files import CatalogFile, Inspector, is_missing, live_files
+from artifactdb.catalog.tables import (
+    DELETED_PREDICTIONS,
+    RECORD_TABLES,
+    STAGED_ARRAYS,
+    STAGED_PREDICTIONS,
+    SqliteDataset,
+    Table,
+)
+from artifactdb.database import Database, Snapshot
+
+TABLES: dict[str, Sequence[str]] = {
+    "predictions": COLUMNS,
+    "arrays": ARRAY_SCHEMA.names,
+    **{name: tuple(table.columns) for name, table in RECORD_TABLES.items()},
+}
+"""Every table that SQL can name, and its columns."""
+
+_STAGED = {"meta": STAGED_PREDICTIONS, "data": STAGED_ARRAYS}
+_KINDS = {"predictions": "meta", "arrays": "data"}
+_COLUMNS = {"meta": COLUMNS, "data": tuple(ARRAY_SCHEMA.names)}
+_DELETED_IN = """
+SELECT file_key FROM catalog_files AS f
+WHERE EXISTS (SELECT 1 FROM deleted_predictions AS d WHERE d.file_key = f.file_key)
+"""
+
+
+@dataclass(slots=True)
+class State:
+    """One state of the whole workspace: the records, the files that count, and what is wrong with any of them."""
+
+    snapshot: Snapshot
+    inspector: Inspector
+    files: list[CatalogFile]
+    problems: dict[int, str]
+    skip_damaged: bool = False
+    deleted_in: set[int] = field(default_factory=set)
+
+    def of_kind(self, kind: str) -> list[CatalogFile]:
+        """Give the files of one kind; raise for one that is damaged, or leave it out if that was asked.
+
+        Raises
+        ------
+        CatalogFileError
+        """
+        chosen = [file for file in self.files if file.kind == kind]
+        damaged = [file for file in chosen if file.file_key in self.problems]
+        if damaged and not self.skip_damaged:
+            raise self.inspector.error(damaged[0], self.problems[damaged[0].file_key])
+        return [file for file in chosen if file.file_key not in self.problems]
+
+
+@contextmanager
+def state_of(database: Database, inspector: Inspector, *, skip_damaged: bool = False) -> Iterator[State]:
+    """Take one state, and keep its files in place while the block lasts."""
+    seen: list[CatalogFile] | None = None
+    while True:
+        with database.snapshot() as snapshot:
+            files = live_files(snapshot)
+            with inspector.pinned(files) as problems:
+                # Somebody may have replaced a file between the two lines above: a newer state then names others.
+                if files != seen and any(is_missing(problem) for problem in problems.values()):
+                    seen = files
+                    continue
+                deleted = {key for (key,) in snapshot.rows(_DELETED_IN)}
+                yield State(snapshot, inspector, files, problems, skip_damaged, deleted)
+                return
+
+
+def define(cursor: duckdb.DuckDBPyConnection, state: State, sql: str) -> None:
+    """Make the tables that a statement names, as temporary views of this cursor."""
+    words = {word.lower() for word in re.findall(r"\w+", sql)}
+    for name, kind in _KINDS.items():
+        if name in words:
+            view(cursor, name, rows_of(cursor, state, kind, state.of_kind(kind)))
+    for name, table in RECORD_TABLES.items():
+        if name in words:
+            register(cursor, state, name, table)
+
+
+def narrow(cursor: duckdb.DuckDBPyConnection, state: State, name: str, only: tuple[str, Sequence[Any]]) -> None:
+    """Let a record table give no rows but those with certain keys in one column."""
+    cursor.register(name, SqliteDataset(RECORD_TABLES[name], state.snapshot, only))
+
+
+def view(cursor: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    """Make a temporary view."""
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
+
+
+def rows_of(
+    cursor: duckdb.DuckDBPyConnection, state: State, kind: str, files: Sequence[CatalogFile], *, staged: bool = True
+) -> str:
+    """Give the SELECT of the rows of some files that count, and of the staged ones."""
+    columns = column_list(_COLUMNS[kind])
+    whole = [file for file in files if file.file_key not in state.deleted_in]
+    parts = (
+        [f"SELECT {columns} FROM read_parquet([{', '.join(_path(state, file) for file in whole)}])"] if whole else []
+    )
+    for file in files:
+        if file not in whole:
+            register(cursor, state, "deleted_rows", DELETED_PREDICTIONS)
+            parts.append(
+                f"SELECT {columns} FROM read_parquet({_path(state, file)}) AS kept WHERE NOT EXISTS "
+                f"(FROM deleted_rows AS d WHERE d.file_key = {file.file_key} AND d.id = kept.id)"
+            )
+    table = _STAGED[kind]
+    if not parts or (staged and state.snapshot.rows(f"SELECT 1 FROM {table.source} LIMIT 1")):
+        register(cursor, state, f"staged_{kind}", table)
+        parts.append(f"SELECT {columns} FROM staged_{kind}{'' if staged else ' WHERE false'}")
+    return " UNION ALL ".join(parts)
+
+
+def register(cursor: duckdb.DuckDBPyConnection, state: State, name: str, table: Table) -> None:
+    """Hand a table of the snapshot to DuckDB."""
+    cursor.register(name, SqliteDataset(table, state.snapshot))
+
+
+def _path(state: State, file: CatalogFile) -> str:
+    return literal(str(state.inspector.folder / file.name))
