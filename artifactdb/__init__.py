@@ -16,10 +16,10 @@ _HOMES = {
     "artifactdb.chain": ("OperatorChain", "OperatorNode", "compute_chain_hash"),
     "artifactdb.errors": (
         "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
-        "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
-        "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
-        "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
-        "UntrustedArtifactError", "WorkspaceNotFoundError",
+        "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
+        "InvalidIdError", "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
+        "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
+        "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
     "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
     "artifactdb.graph": ("DependencyGraph",),
@@ -93,10 +93,10 @@ __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the f
     "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
     "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "register_artifact_type", "validate_artifact_id",
     "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
-    "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError", "InvalidIdError",
-    "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "PredictionNotFoundError",
-    "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
-    "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
+    "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
+    "InvalidIdError", "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
+    "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
+    "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
 ]  # fmt: skip
 
 

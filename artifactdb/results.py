@@ -1,10 +1,18 @@
-"""Rows that answer a question, and the shapes people want them in. No I/O and no SQL here."""
+"""Rows that answer a question, and the shapes and files people want them in. No SQL here."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from artifactdb.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas
@@ -12,6 +20,34 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHOWN_ROWS = 20
+
+
+def to_json(value: Any) -> str:
+    r"""Give JSON that every program reads: bytes as hex, numbers that JSON does not know as strings.
+
+    Examples
+    --------
+    >>> print(to_json({"score": float("nan"), "hash": b"\x01"}))
+    {
+      "score": "NaN",
+      "hash": "01"
+    }
+    """
+    return json.dumps(_finite(value), default=_plain, ensure_ascii=False, indent=2)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 class QueryResult(Sequence[tuple[Any, ...]]):
@@ -83,6 +119,32 @@ class QueryResult(Sequence[tuple[Any, ...]]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Give one dict for each row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the rows to a file, as its name ends: .csv, .json (a list of objects) or .parquet.
+
+        JSON knows no NaN and no infinity: they are written as the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+        """
+        target = Path(path)
+        if target.suffix == ".parquet":
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(self.to_arrow(), target, compression="zstd")
+        elif target.suffix == ".json":
+            target.write_text(to_json(self.to_dicts()) + "\n", encoding="utf-8")
+        elif target.suffix == ".csv":
+            target.write_text(self.to_csv(), encoding="utf-8", newline="")
+        else:
+            raise InvalidValueError(f"{target} ends neither in .csv, .json or .parquet.")
+        return target
+
+    def to_csv(self) -> str:
+        """Give the rows as CSV, the names of the columns first; what is missing is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return stream.getvalue()
 
     def to_pandas(self) -> pandas.DataFrame:
         """Give a pandas data frame (``pip install artifactdb[frames]``)."""

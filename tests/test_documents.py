@@ -51,10 +51,11 @@ def test_the_gate_runs_the_readmes_test_command() -> None:
 def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     assert set(commands) == {
-        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup",
+        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "top",
+        "predictions", "sql",
     }  # fmt: skip
-    for name in commands:
-        page = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    for name in [*commands, "catalog flush", "catalog compact", "catalog verify"]:
+        page = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
         assert f"artifactdb {name}" in page and "Example" in page, name
         assert "--json" in page, name
 

@@ -7,13 +7,14 @@ as in Kirsch and Mitzenmacher, "Less hashing, same performance", ESA 2006.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-_BITS_PER_ID = 12
-_PROBES = 8
+# One id in 100,000 is taken for present by mistake: of hundreds of files few need to be looked at for nothing.
+_BITS_PER_ID = 24
+_PROBES = 16
 
 
 class BloomBuilder:
@@ -32,8 +33,9 @@ class BloomBuilder:
 
     def add(self, ids: Iterable[str]) -> None:
         """Add ids."""
-        for positions in _positions(hashed(ids), len(self._bits)):
-            self._bits[positions] = True
+        hashes = hashed(ids)
+        for probe in range(_PROBES):
+            self._bits[_positions(hashes, probe, len(self._bits))] = True
 
     def bits(self) -> bytes:
         """Give the filter."""
@@ -49,13 +51,16 @@ def hashed(ids: Iterable[str]) -> np.ndarray[Any, Any]:
 def may_contain(filter_bits: bytes, hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Tell for each id whether it may be there; False is certain."""
     octets = np.frombuffer(filter_bits, np.uint8)
-    found = np.ones(len(hashes), bool)
-    for positions in _positions(hashes, len(octets) * 8):
-        found &= (octets[positions >> np.uint64(3)] >> (positions & np.uint64(7)).astype(np.uint8)) & 1 == 1
+    left = np.arange(len(hashes))
+    for probe in range(_PROBES):
+        # Half of the bits are set, so each probe leaves half of the absent ids to the next.
+        positions = _positions(hashes[left], probe, len(octets) * 8)
+        left = left[(octets[positions >> np.uint64(3)] >> (positions & np.uint64(7)).astype(np.uint8)) & 1 == 1]
+    found = np.zeros(len(hashes), bool)
+    found[left] = True
     return found
 
 
-def _positions(hashes: np.ndarray[Any, Any], size: int) -> Iterator[np.ndarray[Any, Any]]:
+def _positions(hashes: np.ndarray[Any, Any], probe: int, size: int) -> np.ndarray[Any, Any]:
     with np.errstate(over="ignore"):
-        for probe in range(_PROBES):
-            yield (hashes[:, 0] + np.uint64(probe) * (hashes[:, 1] | np.uint64(1))) % np.uint64(size)
+        return np.asarray((hashes[:, 0] + np.uint64(probe) * (hashes[:, 1] | np.uint64(1))) % np.uint64(size))

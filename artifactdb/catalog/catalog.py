@@ -12,10 +12,8 @@ from artifactdb.artifacts.check import Problem
 from artifactdb.catalog import copying, deleting, exchange, folds, merging, questions, staging
 from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check
-from artifactdb.catalog.columns import column_list
-from artifactdb.catalog.engine import Engine, translated
+from artifactdb.catalog.engine import Engine
 from artifactdb.catalog.files import Inspector, catalog_folder, live_files
-from artifactdb.catalog.views import rows_of, state_of
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError, StorageError
 from artifactdb.results import QueryResult
@@ -134,8 +132,10 @@ class Catalog:
             condition += " AND id IN (SELECT unnest(?))"
             parameters.append([ids] if isinstance(ids, str) else list(ids))
         if run_id is not None:
-            condition += " AND (dataset_name, pipeline_uid) IN (SELECT unnest(?))"
-            parameters.append(deleting.pipelines_of_run(self.database, run_id))
+            trained = deleting.pipelines_of_run(self.database, run_id)
+            either = " OR ".join(["(dataset_name = ? AND pipeline_uid = ?)"] * len(trained))
+            condition += f" AND ({either or 'false'})"
+            parameters += [name for pair in trained for name in pair]
         with self.database.transaction():
             found = [row[0] for row in ask(self, f"SELECT id FROM predictions WHERE {condition}", parameters)]
             deleting.delete(self, found)
@@ -342,8 +342,8 @@ class Catalog:
 
     # -- what the modules of this package need ------------------------------------------------------
 
-    def filters(self, kind: str) -> list[bytes]:
-        """Give the Bloom filters of the files that count."""
+    def filters(self, kind: str) -> dict[int, bytes]:
+        """Give the Bloom filters of the files that count, by ``file_key``."""
         files = live_files(self.database)
         for file in files:
             if file.file_key not in self._filters:
@@ -351,30 +351,7 @@ class Catalog:
                 bits = self.database.value("SELECT bits FROM catalog_filters WHERE file_key = ?", (file.file_key,))
                 self._filters[file.file_key] = bits
         self._filters = {file.file_key: self._filters[file.file_key] for file in files}
-        return [self._filters[file.file_key] for file in files if file.kind == kind]
-
-    def look_up(self, table: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Give rows of ``predictions`` or ``arrays`` by id."""
-        # A few constants are compared with the statistics and Bloom filters of the row groups; a long list is joined.
-        few = len(values) <= _FEW
-        chosen = ", ".join("?" * len(values)) if few else "SELECT unnest(?)"
-        sql = f"SELECT {column_list(columns)} FROM {table} WHERE {column} IN ({chosen})"
-        return ask(self, sql, list(values) if few else [list(values)]).rows if values else []
-
-    def where_are(self, ids: Sequence[str]) -> list[tuple[int, str]]:
-        """Give the number of the file that each prediction lies in."""
-        found: list[tuple[int, str]] = []
-        with state_of(self.database, self.inspector) as state:
-            cursor = self.engine.cursor(state.files)
-            try:
-                with translated():
-                    for file in state.of_kind("meta"):
-                        rows = rows_of(cursor, state, "meta", [file], staged=False)
-                        sql = f"SELECT id FROM ({rows}) WHERE id IN (SELECT unnest(?))"
-                        found += [(file.file_key, row_id) for (row_id,) in cursor.execute(sql, [list(ids)]).fetchall()]
-            finally:
-                cursor.close()
-        return found
+        return {file.file_key: self._filters[file.file_key] for file in files if file.kind == kind}
 
 
 def _with_ids(prediction_id: str | Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS
+from artifactdb.catalog.files import live_files
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError
 
@@ -44,8 +46,13 @@ def delete(catalog: Catalog, ids: Sequence[str]) -> None:
         database.rows(_UNNAMED_ARRAYS)
     elsewhere = sorted(set(ids) - {row_id for (row_id,) in in_staging})
     if elsewhere:
-        found = catalog.where_are(elsewhere)
-        database.run_many("INSERT OR IGNORE INTO deleted_predictions (file_key, id) VALUES (?, ?)", found)
+        for file in live_files(database):
+            if file.kind == "meta":
+                there = find_in_files(catalog, "meta", {file.file_key}, "id", elsewhere, ("id",))
+                database.run_many(
+                    "INSERT OR IGNORE INTO deleted_predictions (file_key, id) VALUES (?, ?)",
+                    [(file.file_key, row_id) for (row_id,) in there],
+                )
 
 
 def pipelines_of_run(database: Database, run_id: int) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ class Engine:
             "python_enable_replacements": False,
             "parquet_metadata_cache": True,
             "enable_progress_bar": False,
-            "temp_directory": tempfile.gettempdir(),
+            # One of its own: whatever lies in DuckDB's folder for spilling may be read by SQL too.
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"artifactdb-{os.getpid()}-{secrets.token_hex(8)}"),
         }
         if self.memory_limit is not None:
             settings["memory_limit"] = self.memory_limit

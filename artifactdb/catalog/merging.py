@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifactdb.catalog.arrays import stored_again
-from artifactdb.catalog.bloom import BloomBuilder
+from artifactdb.catalog.bloom import BloomBuilder, hashed, may_contain
 from artifactdb.catalog.columns import ARRAY_IDS, ARRAY_SCHEMA, SCHEMA, SORTED_BY, column_list
 from artifactdb.catalog.engine import literal, translated
 from artifactdb.catalog.files import (
@@ -50,6 +50,7 @@ SMALL_ROWS = 100_000
 _META_ROWS_A_GROUP = 65_536
 _DATA_BYTES_A_GROUP = 8 << 20
 _DATA_ROWS_A_GROUP = 16_384
+_ROWS_A_BATCH = 4_096
 _SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}
 _ORDERS = {"meta": SORTED_BY, "data": ("array_id",)}
 _NAMES = {"meta": "id", "data": "array_id"}
@@ -203,7 +204,7 @@ def _write_file(
     try:
         with translated(), pq.ParquetWriter(merge.path, schema, **_options(merge.kind, schema)) as writer:
             group: list[pa.RecordBatch] = []
-            for batch in cursor.sql(sql).to_arrow_reader(_DATA_ROWS_A_GROUP if merge.kind == "meta" else 2048):
+            for batch in cursor.sql(sql).to_arrow_reader(_ROWS_A_BATCH):
                 group.append(batch)
                 merge.rows += batch.num_rows
                 filter_of_ids.add(batch.column(schema.get_field_index(_NAMES[merge.kind])).to_pylist())
@@ -275,8 +276,8 @@ def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, 
                 file_key = enter(database, merge.path, merge.kind, merge.rows, merge.filter_bits, merge.digest)
                 if merge.kind == "meta":
                     _carry_deletions(database, merge, file_key, last_deletion)
-                elif referenced_only:
-                    _rescue_arrays(catalog, merge, merges)
+                else:
+                    _settle_arrays(catalog, merge, merges, referenced_only=referenced_only)
                 table, key = _STAGED[merge.kind]
                 database.rows(f"DELETE FROM {table} WHERE {key} <= ?", (merge.last_staged,))
                 replaced = [(file.file_key,) for file in merge.files]
@@ -296,30 +297,45 @@ def _carry_deletions(database: Database, merge: _Merge, file_key: int, last_dele
     database.rows("DELETE FROM deleted_predictions WHERE file_key IS NULL")
 
 
-def _rescue_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge]) -> None:
-    """Stage arrays that were left out as nobody's, and that a prediction added meanwhile names after all."""
-    (last,) = (other.last_staged for other in merges if other.kind == "meta")
-    added = catalog.database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
-    named = json.dumps(sorted(arrays_of(added)))
-    absent = catalog.database.rows(
-        "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT array_id FROM staged_arrays WHERE array_key > ?)",
-        (named, merge.last_staged),
-    )
-    if not absent or not merge.files:
+def _settle_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge], *, referenced_only: bool) -> None:
+    """See to arrays that were staged, or found a new prediction, after the merge had read its state."""
+    database = catalog.database
+    newer = database.rows("SELECT array_id FROM staged_arrays WHERE array_key > ?", (merge.last_staged,))
+    # Deleted and staged again meanwhile: the new file has them.
+    doubled = _in_files(catalog, [merge.path], [array_id for (array_id,) in newer], merge.filter_bits)
+    database.run_many("DELETE FROM staged_arrays WHERE array_id = ?", [(array_id,) for array_id, *_ in doubled])
+    if not referenced_only:
         return
+    # Left out as nobody's, and named by a prediction that was added meanwhile.
+    (last,) = (other.last_staged for other in merges if other.kind == "meta")
+    added = database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
+    named = arrays_of(added) - {array_id for (array_id,) in newer}
+    kept = {array_id for array_id, *_ in _in_files(catalog, [merge.path], sorted(named), merge.filter_bits)}
+    old = [catalog.folder / file.name for file in merge.files]
+    stage(catalog, [], [stored_again(*row) for row in _in_files(catalog, old, sorted(named - kept))])
+
+
+def _in_files(
+    catalog: Catalog, paths: Sequence[Path], array_ids: Sequence[str], filter_bits: bytes | None = None
+) -> list[tuple[Any, ...]]:
+    """Give the arrays with these ids that lie in some files."""
+    if filter_bits is not None and array_ids:
+        possible = may_contain(filter_bits, hashed(array_ids))
+        array_ids = [array_id for array_id, may in zip(array_ids, possible, strict=True) if may]
+    if not array_ids or not paths:
+        return []
     cursor = catalog.writing_engine.cursor([])
     try:
         with translated():
-            old = ", ".join(literal(str(catalog.folder / file.name)) for file in merge.files)
-            found = cursor.execute(
+            found: list[tuple[Any, ...]] = cursor.execute(
                 "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
-                f"FROM read_parquet([{old}]) WHERE array_id IN (SELECT unnest($1)) AND array_id NOT IN "
-                f"(SELECT array_id FROM read_parquet({literal(str(merge.path))}))",
-                [[array_id for (array_id,) in absent]],
+                f"FROM read_parquet([{', '.join(literal(str(path)) for path in paths)}]) "
+                "WHERE array_id IN (SELECT unnest(?))",
+                [list(array_ids)],
             ).fetchall()
+            return found
     finally:
         cursor.close()
-    stage(catalog, [], [stored_again(*row) for row in found])
 
 
 def _take_final_names(catalog: Catalog) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifactdb.catalog.arrays import from_parquet
-from artifactdb.catalog.asking import ask
+from artifactdb.catalog.asking import among, ask
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -141,7 +141,7 @@ def get(catalog: Catalog, prediction_id: str, *, arrays: bool) -> dict[str, Any]
     PredictionNotFoundError
         A KeyError.
     """
-    found = catalog.look_up("predictions", "id", [prediction_id], COLUMNS)
+    found = look_up(catalog, "predictions", "id", [prediction_id], COLUMNS)
     if not found:
         raise PredictionNotFoundError(
             f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
@@ -157,7 +157,7 @@ def arrays(catalog: Catalog, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
     wanted = [ids] if isinstance(ids, str) else list(ids)
     columns = ("id", *(f"{name}_id" for name in ARRAYS))
-    rows = [dict(zip(columns, row, strict=True)) for row in catalog.look_up("predictions", "id", wanted, columns)]
+    rows = [dict(zip(columns, row, strict=True)) for row in look_up(catalog, "predictions", "id", wanted, columns)]
     missing = sorted(set(wanted) - {row["id"] for row in rows})
     if missing:
         raise PredictionNotFoundError(
@@ -172,7 +172,7 @@ def _arrays_of(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> dict[str,
     columns = ("array_id", "array_dtype", "array_shape", "array_data", "array_bytes")
     stored: dict[str, Any] = {}
     for start in range(0, len(named), _AT_ONCE):
-        found = catalog.look_up("arrays", "array_id", named[start : start + _AT_ONCE], columns)
+        found = look_up(catalog, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
         stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
     return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
 
@@ -182,3 +182,13 @@ def read_json(text: str | None) -> Any:
     import json
 
     return json.loads(text) if text else {}
+
+
+def look_up(
+    catalog: Catalog, table: str, column: str, values: Sequence[str], columns: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Give rows of ``predictions`` or ``arrays`` by id."""
+    found: list[tuple[Any, ...]] = []
+    for condition, parameters in among(column, values):
+        found += ask(catalog, f"SELECT {column_list(columns)} FROM {table} WHERE {condition}", parameters).rows
+    return found

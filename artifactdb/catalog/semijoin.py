@@ -219,8 +219,7 @@ def _belongs(node: Node, relation: _Relation, relations: Sequence[_Relation]) ->
     *qualifier, column = (name.lower() for name in node["column_names"])
     if qualifier:
         return qualifier == [relation.alias]
-    if any(one.columns is None for one in relations):
-        return False
+    # Were it a column of a subquery too, DuckDB would refuse the statement as ambiguous.
     return [one for one in relations if column in (one.columns or ())] == [relation]
 
 

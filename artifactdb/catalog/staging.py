@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from artifactdb.catalog import bloom
 from artifactdb.catalog.arrays import StoredArray
+from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
 from artifactdb.catalog.rows import NAN, Row, to_row
 from artifactdb.errors import DuplicateError
@@ -71,30 +74,26 @@ def _require_same(present: Row, given: Row) -> None:
 
 def _present_rows(catalog: Catalog, ids: list[str]) -> list[Row]:
     found = catalog.database.rows(STAGED_BY_ID, (json.dumps(ids),))
-    candidates = _maybe_in_files(catalog, "meta", ids)
-    if candidates:
-        in_files = catalog.look_up("predictions", "id", candidates, COLUMNS)
+    for row in _in_files(catalog, "meta", "id", ids, COLUMNS):
         # A NaN is the text nan in SQLite, and equal to itself only as that.
-        found += [tuple(NAN if isinstance(v, float) and math.isnan(v) else v for v in row) for row in in_files]
+        found.append(tuple(NAN if isinstance(value, float) and math.isnan(value) else value for value in row))
     return list({row[0]: row for row in found}.values())
 
 
 def _present_arrays(catalog: Catalog, array_ids: list[str]) -> list[str]:
-    candidates = _maybe_in_files(catalog, "data", array_ids)
-    if not candidates:
-        return []
-    return list({row[0] for row in catalog.look_up("arrays", "array_id", candidates, ("array_id",))})
+    return list({row[0] for row in _in_files(catalog, "data", "array_id", array_ids, ("array_id",))})
 
 
-def _maybe_in_files(catalog: Catalog, kind: str, ids: list[str]) -> list[str]:
+def _in_files(catalog: Catalog, kind: str, column: str, ids: list[str], columns: Sequence[str]) -> list[Row]:
+    """Give the rows with these ids that lie in Parquet files; most of the time no file needs to be opened."""
     filters = catalog.filters(kind)
     if not filters or not ids:
         return []
-    hashes = bloom.hashed(ids)
-    possible = bloom.may_contain(filters[0], hashes)
-    for bits in filters[1:]:
-        possible |= bloom.may_contain(bits, hashes)
-    return [text for text, may in zip(ids, possible, strict=True) if may]
+    hashes, names = bloom.hashed(ids), np.array(ids, object)
+    maybe = {file_key: names[bloom.may_contain(bits, hashes)].tolist() for file_key, bits in filters.items()}
+    wanted = sorted({text for candidates in maybe.values() for text in candidates})
+    files = {file_key for file_key, candidates in maybe.items() if candidates}
+    return find_in_files(catalog, kind, files, column, wanted, columns) if wanted else []
 
 
 def arrays_of(rows: Iterable[Row]) -> set[str]:

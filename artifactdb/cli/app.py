@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.cli import render
+from artifactdb.cli import predictions, render
+from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
 from artifactdb.errors import InvalidValueError
 from artifactdb.version import __version__
 from artifactdb.workspace import Workspace
@@ -23,10 +24,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 refused, 5 cannot save or load, "
     "6 not trusted, 7 the file, 8 busy.",
 )
-
-PathArgument = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="A workspace file, or its directory.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DatasetOption = Annotated[str | None, typer.Option(help="Name of the dataset.")]
 
 _LISTED = ("artifact_id", "class_name", "fold_id", "size_bytes", "chain_path", "dataset")
 
@@ -145,7 +142,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Delete content that no record reaches, and give its space back to the file system."""
-    _require_file(path)
+    require_file(path)
     with Workspace(path) as workspace:
         deleted = workspace.gc(dry_run=dry_run)
     _show_orphans(deleted, as_json)
@@ -182,9 +179,7 @@ def backup(
     render.as_json(answer) if as_json else print(f"{made}: {render.size(answer['size_bytes'])}")  # type: ignore[arg-type]
 
 
-def _require_file(path: Path) -> None:
-    """Open for reading once, so that a mistyped path does not become a new workspace."""
-    Workspace(path, mode="ro").close()
+predictions.register(app)
 
 
 def _show_orphans(found: list[Any], as_json: bool) -> None:

@@ -12,17 +12,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from artifactdb.results import to_json
+
 console = Console()
 messages = Console(stderr=True)
 
 
 def as_json(answer: Any) -> None:
     """Print one JSON document; bytes as hex, everything else unknown as text."""
-    print(json.dumps(answer, default=_plain, ensure_ascii=False, indent=2))
-
-
-def _plain(value: Any) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    print(to_json(answer))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

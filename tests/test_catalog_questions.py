@@ -1,0 +1,369 @@
+"""Questions to the catalog, in Python and in SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
+from sklearn.model_selection import KFold
+
+from artifactdb import InvalidValueError, QueryError, Workspace
+
+CHAIN = "s1.{}"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Two models of five folds on real data, a classifier, and a stack; half of it in Parquet, half staged."""
+    x, y = load_diabetes(return_X_y=True)
+    with Workspace(tmp_path_factory.mktemp("study") / "study.sqlite") as workspace:
+        for number, (model, sites) in enumerate([(PLSRegression(4), "diabetes"), (Ridge(0.5), "diabetes")]):
+            name = type(model).__name__
+            registry = workspace.registry(sites, f"{number + 1:04}_{name.lower()}")
+            for fold, (train, test) in enumerate(KFold(5, shuffle=True, random_state=0).split(x)):
+                model.fit(x[train], y[train])
+                record = registry.register_with_chain(model, CHAIN.format(name), "model", 1, fold_id=fold)
+                workspace.catalog.add_many(
+                    {
+                        "dataset_name": sites,
+                        "pipeline_uid": registry.pipeline_id,
+                        "model_name": name,
+                        "model_classname": name,
+                        "model_artifact_id": record.artifact_id,
+                        "fold_id": fold,
+                        "partition": partition,
+                        "metric": "rmse",
+                        "task_type": "regression",
+                        "val_score": mean_squared_error(y[test], model.predict(x[test]).ravel()) ** 0.5,
+                        "scores": {"val": {"r2": r2_score(y[test], model.predict(x[test]).ravel())}},
+                        "best_params": {"rank": number, "kind": "linear"},
+                        "y_true": y[rows],
+                        "y_pred": model.predict(x[rows]).ravel(),
+                        "sample_indices": rows,
+                    }
+                    for partition, rows in (("train", train), ("val", test), ("test", np.arange(20)))
+                )
+            workspace.catalog.flush()
+        x, classes = load_iris(return_X_y=True)
+        classifier = LogisticRegression(max_iter=500).fit(x[::2], classes[::2])
+        workspace.catalog.add(
+            dataset_name="iris", model_name="logistic", partition="test", metric="accuracy", task_type="classification",
+            test_score=classifier.score(x[1::2], classes[1::2]),
+            y_true=classes[1::2], y_pred=classifier.predict(x[1::2]),
+            y_proba=classifier.predict_proba(x[1::2]),
+        )  # fmt: skip
+        yield workspace
+
+
+class TestInPython:
+    def test_top_knows_which_metrics_are_better_when_lower(self, study: Workspace) -> None:
+        rmse = [row["score"] for row in study.catalog.top(4, "rmse").to_dicts()]
+        assert rmse == sorted(rmse) and len(rmse) == 4
+        r2 = [row["score"] for row in study.catalog.top(4, "r2").to_dicts()]
+        assert r2 == sorted(r2, reverse=True) and 0 < r2[0] < 1, "found in the scores of each row"
+        worst = study.catalog.top(1, "rmse", ascending=False)
+        assert worst.to_dicts()[0]["score"] > rmse[-1]
+        with pytest.raises(InvalidValueError, match="ascending=True"):
+            study.catalog.top(1, "shininess")
+
+    def test_top_of_each_group(self, study: Workspace) -> None:
+        rows = study.catalog.top(2, "rmse", group_by="model_name").to_dicts()
+        assert [row["model_name"] for row in rows] == ["PLSRegression"] * 2 + ["Ridge"] * 2
+        assert rows[0]["score"] <= rows[1]["score"]
+
+    def test_best_and_filters(self, study: Workspace) -> None:
+        best = study.catalog.best("rmse", model_name="Ridge", fold_id=[1, 2])
+        assert best is not None and best["model_name"] == "Ridge" and best["fold_id"] in ("1", "2")
+        assert study.catalog.best("rmse", model_name="nothing") is None
+        assert len(study.catalog.filter(partition="test", dataset_name="diabetes")) == 10
+        assert len(study.catalog.filter(fold_id=None)) == 1
+
+    def test_the_metric_may_be_left_out_where_there_is_one(self, study: Workspace) -> None:
+        assert study.catalog.best(dataset_name="diabetes") == study.catalog.best("rmse")
+        with pytest.raises(InvalidValueError, match="accuracy, rmse"):
+            study.catalog.top(1, partition="test")
+
+    def test_the_scores_of_folds_side_by_side(self, study: Workspace) -> None:
+        rows = study.catalog.fold_scores("rmse").to_dicts()
+        assert [row["model_name"] for row in rows] == ["PLSRegression", "Ridge"]
+        own = {row["fold_id"]: row["score"] for row in study.catalog.top(99, "rmse", model_name="Ridge").to_dicts()}
+        assert [rows[1][f"fold_{fold}"] for fold in range(5)] == [own[str(fold)] for fold in range(5)]
+        summary = study.catalog.fold_summary("rmse").to_dicts()
+        ridge = next(row for row in summary if row["model_name"] == "Ridge")
+        assert ridge["folds"] == 5
+        assert ridge["mean"] == pytest.approx(np.mean(list(own.values())))
+        assert ridge["std"] == pytest.approx(np.std(list(own.values()), ddof=1))
+        assert [row["mean"] for row in summary] == sorted(row["mean"] for row in summary)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_predictions_averaged_over_folds(self, study: Workspace, weighted: bool) -> None:
+        rows = study.catalog.filter(model_name="Ridge", partition="test").to_dicts()
+        predicted = np.array([study.catalog.get(row["id"])["y_pred"] for row in rows])
+        weights = np.array([1 / row["val_score"] if weighted else 1.0 for row in rows])
+        found = study.catalog.averaged("rmse", "test", weighted, model_name="Ridge").to_dicts()
+        np.testing.assert_allclose([row["y_pred"] for row in found], np.average(predicted, 0, weights), rtol=1e-12)
+        np.testing.assert_allclose([row["std"] for row in found], predicted.std(0, ddof=1), rtol=1e-9)
+        assert {row["folds"] for row in found} == {5}
+
+    def test_out_of_fold_predictions_cover_each_sample_once(self, study: Workspace) -> None:
+        x, y = load_diabetes(return_X_y=True)
+        found = study.catalog.averaged("rmse", "val", model_name="Ridge").to_dicts()
+        assert [row["sample_index"] for row in found] == list(range(len(x)))
+        np.testing.assert_array_equal([row["y_true"] for row in found], y)
+
+    def test_a_confusion_matrix(self, study: Workspace) -> None:
+        (row,) = study.catalog.filter(dataset_name="iris").to_dicts()
+        arrays = study.catalog.arrays([row["id"]])[row["id"]]
+        assert arrays["y_proba"].shape == (75, 3)
+        expected = confusion_matrix(arrays["y_true"], arrays["y_pred"])
+        for cell in study.catalog.confusion_matrix(row["id"]).to_dicts():
+            assert expected[int(cell["y_true"]), int(cell["y_pred"])] == cell["count"]
+        with pytest.raises(InvalidValueError, match="residuals"):
+            study.catalog.confusion_matrix(model_name="Ridge")
+
+    def test_residuals(self, study: Workspace) -> None:
+        best = study.catalog.best("rmse")
+        assert best is not None
+        found = study.catalog.residuals(best["id"]).to_dicts()
+        arrays = study.catalog.get(best["id"])
+        np.testing.assert_array_equal([row["y_pred"] for row in found], arrays["y_pred"])
+        np.testing.assert_array_equal([row["sample_index"] for row in found], arrays["sample_indices"])
+        np.testing.assert_array_equal([row["residual"] for row in found], arrays["y_pred"] - arrays["y_true"])
+
+    def test_answers_turn_into_what_people_use(self, study: Workspace, tmp_path: Path) -> None:
+        found = study.catalog.top(3, "rmse")
+        assert (
+            len(found.to_pandas()) == len(found.to_polars()) == found.to_arrow().num_rows == len(found.to_dicts()) == 3
+        )
+        assert "Ridge" in found._repr_html_() or "PLS" in found._repr_html_()
+        for suffix in (".parquet", ".json", ".csv"):
+            path = found.write(tmp_path / f"best{suffix}")
+            assert path.stat().st_size > 100
+        assert [row["id"] for row in json.loads((tmp_path / "best.json").read_text())] == [row[0] for row in found]
+        again = study.catalog.sql("SELECT 1 AS n, 'NaN'::DOUBLE AS score")
+        assert json.loads(again.write(tmp_path / "nan.json").read_text()) == [{"n": 1, "score": "NaN"}]
+        with pytest.raises(InvalidValueError, match=r"\.csv, \.json or \.parquet"):
+            found.write(tmp_path / "best.xlsx")
+
+
+class TestInSql:
+    def test_scores_with_a_parameter_and_the_size_of_each_fold_model(self, study: Workspace) -> None:
+        found = study.sql("""
+            SELECT p.val_score, a.parameters ->> 'n_components' AS n_components, a.stored_bytes
+            FROM predictions AS p JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id
+            WHERE p.partition = 'val' ORDER BY p.val_score LIMIT 10
+        """)
+        assert len(found) == 10
+        assert {row["n_components"] for row in found.to_dicts()} == {"4", None}
+        assert all(row["stored_bytes"] > 0 for row in found.to_dicts())
+
+    def test_artifacts_that_no_prediction_uses(self, study: Workspace) -> None:
+        sql = "SELECT artifact_id FROM artifacts ANTI JOIN predictions ON model_artifact_id = artifact_id"
+        assert study.sql(sql).rows == []
+        registry = study.registry("diabetes", "0009_unused")
+        unused = registry.register_with_chain(Ridge(), "s1.Ridge", "model", 1)
+        assert study.sql(sql).rows == [(unused.artifact_id,)]
+        registry.delete_pipeline_artifacts("0009_unused")
+
+    @pytest.mark.parametrize("table", ["artifacts", "chains", "folds", "dependencies", "pipelines", "runs"])
+    def test_every_table_of_the_file_can_be_asked(self, study: Workspace, table: str) -> None:
+        from artifactdb.catalog.views import TABLES
+
+        found = study.sql(f"SELECT * FROM {table}")
+        assert tuple(found.columns) == tuple(TABLES[table])
+        (count,) = study.query(f"SELECT count(*) FROM {table}")[0]
+        assert len(found) == count
+
+    def test_parameters_by_position_and_by_name(self, study: Workspace) -> None:
+        assert study.sql("SELECT count(*) FROM predictions WHERE fold_id = ? AND partition = ?", ["0", "val"])[0] == (
+            2,
+        )
+        assert study.sql("SELECT count(*) FROM predictions WHERE fold_id = $fold", {"fold": "0"})[0] == (6,)
+
+    def test_sums_and_counts_are_plain_numbers(self, study: Workspace) -> None:
+        assert study.sql("SELECT sum(n_samples), count(*) FROM predictions WHERE fold_id = '0'").rows == [
+            (2 * (353 + 89 + 20), 6)
+        ]
+
+    def test_one_statement_sees_one_state(self, study: Workspace) -> None:
+        sql = "SELECT (SELECT count(*) FROM predictions) = (SELECT count(DISTINCT id) FROM predictions)"
+        assert study.sql(sql)[0] == (True,)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "DELETE FROM predictions",
+            "INSERT INTO predictions SELECT * FROM predictions",
+            "CREATE TABLE mine AS SELECT 1",
+            "DROP VIEW predictions",
+            "COPY (SELECT 1) TO 'mine.csv'",
+            "EXPLAIN ANALYZE COPY (SELECT 1) TO 'mine.csv'",
+            "ATTACH 'other.db'",
+            "SET memory_limit = '1TB'",
+            "INSTALL sqlite",
+            "LOAD sqlite",
+            "PRAGMA database_list",
+            "CALL pragma_version()",
+            "SELECT 1; SELECT 2",
+            "",
+        ],
+    )
+    def test_what_does_not_read_is_refused(self, study: Workspace, sql: str) -> None:
+        before = sorted(path.name for path in study.catalog.folder.iterdir())
+        with pytest.raises(QueryError):
+            study.sql(sql)
+        assert sorted(path.name for path in study.catalog.folder.iterdir()) == before
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SELECT * FROM read_text('/etc/passwd')",
+            "SELECT * FROM read_csv('/etc/passwd')",
+            "SELECT * FROM '/etc/passwd'",
+            "SELECT * FROM glob('/etc/*')",
+            "SELECT * FROM read_blob('{path}')",
+            "SELECT * FROM read_blob('{folder}/../study.sqlite')",
+            "SELECT * FROM read_text('/tmp/*')",
+            "SELECT * FROM study",
+        ],
+    )
+    def test_nothing_outside_the_catalog_is_read(self, study: Workspace, sql: str) -> None:
+        with pytest.raises(QueryError):
+            study.sql(sql.format(path=study.path, folder=study.catalog.folder))
+
+    def test_limits(self, study: Workspace) -> None:
+        endless = "SELECT count(*) FROM range(100000000) AS a, range(100000000) AS b WHERE a.range + b.range = 3"
+        with pytest.raises(QueryError, match="longer than it was given"):
+            study.sql(endless, timeout_s=0.3)
+        found = study.sql("SELECT id FROM predictions", max_rows=3)
+        assert len(found) == 3 and found.truncated
+        assert study.sql("SELECT current_setting('memory_limit')", memory_limit="100MB")[0][0].startswith("95.3")
+        with pytest.raises(InvalidValueError, match="memory_limit"):
+            study.sql("SELECT 1", memory_limit="plenty")
+
+    def test_what_is_wrong_is_said(self, study: Workspace) -> None:
+        with pytest.raises(QueryError, match="val_scor"):
+            study.sql("SELECT val_scor FROM predictions")
+        with pytest.raises(QueryError, match="no_table"):
+            study.sql("SELECT * FROM no_table")
+
+
+class TestOnlyWhatIsNeededCrossesOver:
+    @pytest.fixture
+    def fetched(
+        self, study: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[list[tuple[str, tuple[str, ...], int]]]:
+        """What was fetched from the file: table, columns, rows."""
+        from artifactdb.catalog import semijoin
+        from artifactdb.catalog.tables import SqliteDataset
+
+        seen: list[tuple[str, tuple[str, ...], int]] = []
+        fetch = SqliteDataset.fetch
+
+        def counted(dataset: SqliteDataset, names: Any, filter: Any = None) -> Any:
+            table = fetch(dataset, names, filter)
+            seen.append((dataset._table.source, tuple(names), table.num_rows))
+            return table
+
+        monkeypatch.setattr(SqliteDataset, "fetch", counted)
+        monkeypatch.setattr(semijoin, "_WORTH_IT", 0)
+        yield seen
+
+    @pytest.mark.parametrize(
+        ("sql", "parameters", "rows"),
+        [
+            ("SELECT class_name FROM artifacts WHERE fold_id = 3", (), 2),
+            ("SELECT class_name FROM artifacts WHERE fold_id IN (1, 2) AND class_name = ?", ("Ridge",), 2),
+            ("SELECT class_name FROM artifacts WHERE class_name > 'Q' AND (fold_id = 1 OR fold_id = 2)", (), 2),
+            ("SELECT class_name FROM artifacts WHERE chain_path = 's1.Ridge' AND substep_index IS NULL", (), 5),
+            (
+                "SELECT class_name, val_score FROM predictions AS p JOIN artifacts AS a "
+                "ON a.artifact_id = p.model_artifact_id WHERE p.fold_id = '2' AND p.partition = 'val'",
+                (),
+                2,
+            ),
+            (
+                "SELECT class_name FROM predictions AS p LEFT JOIN artifacts AS a "
+                "ON a.artifact_id = p.model_artifact_id WHERE p.fold_id = ? AND p.partition = ?",
+                ("2", "val"),
+                2,
+            ),
+            (
+                "WITH best AS (SELECT * FROM predictions WHERE partition = $p ORDER BY val_score LIMIT 3) "
+                "SELECT class_name FROM best JOIN artifacts ON artifact_id = best.model_artifact_id",
+                {"p": "val"},
+                3,
+            ),
+            (
+                "WITH best AS (SELECT * FROM predictions WHERE partition = 'val' ORDER BY val_score LIMIT 3) "
+                "SELECT class_name FROM best JOIN artifacts AS a ON a.artifact_id = best.model_artifact_id",
+                (),
+                3,
+            ),
+            (
+                "SELECT class_name FROM artifacts WHERE artifact_id IN "
+                "(SELECT model_artifact_id FROM predictions WHERE fold_id = '1')",
+                (),
+                2,
+            ),
+            (
+                "SELECT 'été', class_name FROM artifacts, predictions "
+                "WHERE artifact_id = model_artifact_id AND partition = 'val' AND predictions.fold_id = '1'",
+                (),
+                2,
+            ),
+        ],
+    )
+    def test_rows(
+        self,
+        study: Workspace,
+        fetched: list[Any],
+        monkeypatch: pytest.MonkeyPatch,
+        sql: str,
+        parameters: Any,
+        rows: int,
+    ) -> None:
+        from artifactdb.catalog import semijoin
+
+        found = study.sql(sql, parameters)
+        assert [count for source, _, count in fetched if source == "artifacts"] == [rows]
+        # The answer is the one that fetching everything gives.
+        monkeypatch.setattr(semijoin, "_WORTH_IT", 10**9)
+        assert sorted(study.sql(sql, parameters).rows) == sorted(found.rows)
+
+    def test_columns(self, study: Workspace, fetched: list[Any]) -> None:
+        study.sql("SELECT max(stored_bytes) FROM artifacts WHERE class_name = 'Ridge'")
+        ((_, columns, count),) = fetched
+        assert set(columns) == {"stored_bytes", "class_name"} and count == 5
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "FROM artifacts AS a LEFT JOIN predictions AS p ON a.artifact_id = p.model_artifact_id AND p.fold_id = '1'",
+            "FROM artifacts AS a ANTI JOIN predictions AS p ON a.artifact_id = p.model_artifact_id AND p.fold_id = '1'",
+            "FROM artifacts WHERE artifact_id NOT IN (SELECT model_artifact_id FROM predictions WHERE fold_id = '1')",
+            "FROM artifacts AS a JOIN predictions AS p ON a.artifact_id = p.model_artifact_id OR a.fold_id = 1",
+            "FROM artifacts AS a FULL JOIN predictions AS p ON a.artifact_id = p.model_artifact_id",
+            "FROM artifacts AS a JOIN artifacts USING (artifact_id) JOIN predictions ON model_artifact_id = artifact_id",
+            "FROM artifacts WHERE artifact_id = (SELECT min(artifact_id) FROM artifacts)",
+            "FROM artifacts WHERE EXISTS (FROM predictions WHERE model_artifact_id = artifact_id AND step_idx = 0)",
+            "FROM (SELECT artifact_id FROM artifacts UNION ALL SELECT artifact_id FROM folds)",
+        ],
+    )
+    def test_a_statement_that_needs_everything_gets_it(
+        self, study: Workspace, fetched: list[Any], monkeypatch: pytest.MonkeyPatch, sql: str
+    ) -> None:
+        from artifactdb.catalog import semijoin
+
+        sql = f"SELECT count(*) {sql}"
+        narrowed = study.sql(sql).rows
+        monkeypatch.setattr(semijoin, "_WORTH_IT", 10**9)
+        assert study.sql(sql).rows == narrowed
