@@ -31,7 +31,8 @@ with contextlib.redirect_stdout(io.StringIO()):
                 step_idx=3, model_name="PLS", model_classname="PLSRegression", fold_id=number % 5, partition="val",
                 sample_indices=list(range(6)), weights=[0.5, 0.5], metadata={"operator": "ann"}, y_true=np.arange(6.0),
                 y_pred=np.arange(6.0)[:, None] + 0.1 * number, y_proba=np.full((6, 2), number / 40.0),
-                val_score=number / 7, best_params={"n_components": 3}, scores={"val": {"rmse": number / 7}}, metric="rmse", n_samples=6,
+                val_score=number / 7, best_params={"n_components": 3}, scores={"val": {"rmse": number / 7}},
+                metric="rmse", n_samples=6,
             )
         theirs.save_to_parquet(folder)
     loaded = Predictions.load_from_parquet(folder)

@@ -239,6 +239,12 @@ class TestInSql:
         with pytest.raises(QueryError):
             study.sql(sql.format(path=study.path, folder=study.catalog.folder))
 
+    def test_no_variable_of_python_is_read(self, study: Workspace) -> None:
+        frame = study.catalog.top(1, "rmse").to_pandas()
+        with pytest.raises(QueryError, match="frame"):
+            study.sql("SELECT * FROM frame")
+        assert len(frame) == 1
+
     def test_limits(self, study: Workspace) -> None:
         endless = "SELECT count(*) FROM range(100000000) AS a, range(100000000) AS b WHERE a.range + b.range = 3"
         with pytest.raises(QueryError, match="longer than it was given"):
@@ -352,7 +358,7 @@ class TestOnlyWhatIsNeededCrossesOver:
             "FROM artifacts WHERE artifact_id NOT IN (SELECT model_artifact_id FROM predictions WHERE fold_id = '1')",
             "FROM artifacts AS a JOIN predictions AS p ON a.artifact_id = p.model_artifact_id OR a.fold_id = 1",
             "FROM artifacts AS a FULL JOIN predictions AS p ON a.artifact_id = p.model_artifact_id",
-            "FROM artifacts AS a JOIN artifacts USING (artifact_id) JOIN predictions ON model_artifact_id = artifact_id",
+            "FROM artifacts JOIN artifacts b USING (artifact_id) JOIN predictions ON model_artifact_id = artifact_id",
             "FROM artifacts WHERE artifact_id = (SELECT min(artifact_id) FROM artifacts)",
             "FROM artifacts WHERE EXISTS (FROM predictions WHERE model_artifact_id = artifact_id AND step_idx = 0)",
             "FROM (SELECT artifact_id FROM artifacts UNION ALL SELECT artifact_id FROM folds)",

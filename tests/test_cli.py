@@ -154,6 +154,83 @@ def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
     report = json.loads(run("demo", folder, "--json"))
     assert report["predictions_equal_to_the_last_bit"] == report["predictions_compared"] == 25
     assert report["file_bytes"] < report["joblib_compress_3_bytes"] < report["joblib_bytes"]
-    assert len(report["questions"]) == 3 and all(question["answer"] for question in report["questions"])
-    assert [path.name for path in folder.iterdir()] == ["fermentation.sqlite"]
+    assert len(report["questions"]) == 4 and all(question["answer"] for question in report["questions"])
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["fermentation.catalog", "fermentation.sqlite", "predictions.png"]
+    with Workspace(folder / "fermentation.sqlite", mode="ro") as workspace:
+        assert len(workspace.catalog) == 20
+        assert workspace.verify().ok
     assert "not empty" in run("demo", folder, code=2)
+
+
+class TestPredictions:
+    @pytest.fixture
+    def scored(self, file: Path) -> Path:
+        with Workspace(file) as workspace:
+            workspace.catalog.add_many(
+                {
+                    "dataset_name": "wheat" if number % 2 else "corn",
+                    "model_name": f"model_{number % 3}",
+                    "fold_id": number % 5,
+                    "partition": "val",
+                    "metric": "rmse",
+                    "val_score": [1.0 + number, float("nan")][number == 9],
+                    "y_true": [1.0, 2.0],
+                    "y_pred": [1.5, 2.5 + number],
+                }
+                for number in range(10)
+            )
+        return file
+
+    def test_top(self, scored: Path) -> None:
+        rows = json.loads(run("top", scored, "rmse", "-n", "3", "--json"))
+        assert [row["score"] for row in rows] == [1.0, 2.0, 3.0]
+        rows = json.loads(run("top", scored, "-n", "1", "--group-by", "model_name", "--dataset", "wheat", "--json"))
+        assert [row["score"] for row in rows] == [4.0, 2.0, 6.0]
+        assert json.loads(run("top", scored, "rmse", "-n", "1", "--descending", "--json"))[0]["score"] == 9.0
+        assert run("top", scored, "rmse", "-n", "2").splitlines()[1].split("\t")[1] == "1"
+
+    def test_predictions(self, scored: Path, tmp_path: Path) -> None:
+        rows = json.loads(run("predictions", scored, "--where", "fold_id=0", "--where", "fold_id=4", "--json"))
+        assert {row["fold_id"] for row in rows} == {"0", "4"} and len(rows) == 4
+        assert "NaN" in {row["val_score"] for row in rows}
+        lines = run("predictions", scored, "--dataset", "corn", "--csv").splitlines()
+        assert lines[0].startswith("id,dataset_name") and len(lines) == 6
+        assert "3 rows" in run("predictions", scored, "--limit", "3", "--out", tmp_path / "three.parquet")
+        assert (tmp_path / "three.parquet").exists()
+        assert "Did you mean fold_id" in run("predictions", scored, "--where", "fold=0", code=2)
+        assert "looks like fold_id=0" in run("predictions", scored, "--where", "fold_id", code=2)
+
+    def test_sql(self, scored: Path) -> None:
+        assert run("sql", scored, "SELECT count(*) AS n FROM predictions") == "n\n10\n"
+        assert json.loads(run("sql", scored, "SELECT 1 AS one", "--json")) == [{"one": 1}]
+        assert "may only read" in run("sql", scored, "DROP VIEW predictions", code=2)
+        assert "longer than it was given" in run(
+            "sql", scored, "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range = b.range + 1",
+            "--timeout", "0.2", code=2,
+        )  # fmt: skip
+
+    def test_a_shell_of_sql_reads_statements_and_goes_on_after_an_error(self, scored: Path, tmp_path: Path) -> None:
+        statements = "SELECT count(*)\nFROM predictions;\nSELECT nothing;\n.tables\n.export answer.csv\n.help\nSELECT 7"
+        done = subprocess.run(
+            [sys.executable, "-c", "from artifactdb.cli import main; main()", "sql", str(scored)],
+            input=statements, capture_output=True, text=True, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert "10" in done.stdout and "artifacts" in done.stdout and "Ctrl-D" in done.stdout
+        assert done.stdout.endswith("7\n7\n")
+        assert "nothing" in done.stderr
+        assert "10" in (tmp_path / "answer.csv").read_text()
+
+    def test_care_of_the_files(self, scored: Path) -> None:
+        assert json.loads(run("catalog", "flush", scored, "--json"))["moved"] == 0
+        answer = json.loads(run("catalog", "compact", scored, "--json"))
+        assert [entry["name"] for entry in answer["files"]] == ["predictions_meta.parquet", "predictions_data.parquet"]
+        assert "all is well" in run("catalog", "verify", scored)
+        victim = scored.with_suffix(".catalog") / "predictions_meta.parquet"
+        victim.unlink()
+        assert str(victim) in run("catalog", "verify", scored, code=7)
+        assert str(victim) in run("predictions", scored, code=7)
+        assert run("predictions", scored, "--skip-damaged", "--csv").count("\n") == 1
+        assert str(victim) in run("verify", scored, code=7)
+        run("catalog", "compact", scored.with_name("mistyped.sqlite"), code=3)
+        assert not scored.with_name("mistyped.sqlite").exists()

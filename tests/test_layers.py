@@ -31,7 +31,7 @@ OWNERS = {
     "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
     "duckdb": {"catalog"},
     "pyarrow": {"catalog", "results"},
-    "matplotlib": {"catalog.plots"},
+    "matplotlib": {"catalog.plots", "demo"},
     "prompt_toolkit": {"cli"},
     "zstandard": {"blobs.codec"},
     "dill": {"formats"},

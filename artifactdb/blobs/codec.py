@@ -14,7 +14,7 @@ import zstandard
 from artifactdb.content import Segment
 from artifactdb.errors import CorruptBlobError
 
-LEVEL, QUICK_LEVEL = 9, 3
+LEVEL, QUICK_LEVEL = 12, 3
 _WORTH_EFFORT = range(8 * 1024, 1024 * 1024 + 1)
 """Below, effort gains nothing; above, it takes longer than people wait."""
 SHUFFLED_ITEMS = range(2, 17)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from artifactdb.errors import InvalidValueError
 
 
-@dataclass(frozen=True, slots=True)
-class StoredArray:
+class StoredArray(NamedTuple):
     """An array as bytes: little-endian items in C order."""
 
     array_id: str
@@ -21,11 +20,6 @@ class StoredArray:
     dtype: str
     shape: str
     data: bytes
-
-    @property
-    def length(self) -> int:
-        """Number of samples: the first of the shape."""
-        return int(self.shape[1:].partition(",")[0].rstrip("]"))
 
 
 def to_stored(value: Any, array_type: str) -> StoredArray:
@@ -49,9 +43,20 @@ def to_stored(value: Any, array_type: str) -> StoredArray:
         raise InvalidValueError(f"{array_type} has {array.ndim} dimensions; one or two can be kept.")
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    dtype, shape, data = array.dtype.str, json.dumps(array.shape), array.tobytes()
+    dtype, shape, data = array.dtype.str, _shape_text(array.shape), array.tobytes()
     digest = hashlib.sha256(f"{dtype}{shape}".encode() + data)
     return StoredArray(f"array_{digest.hexdigest()[:32]}", array_type, dtype, shape, data)
+
+
+@lru_cache(1024)
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return json.dumps(shape)
+
+
+@lru_cache(1024)
+def samples(shape: str) -> int:
+    """Give the number of samples: the first of a shape."""
+    return int(json.loads(shape)[0])
 
 
 def from_stored(dtype: str, shape: str, data: bytes) -> np.ndarray[Any, Any]:

@@ -15,6 +15,7 @@ from artifactdb.catalog.checking import check
 from artifactdb.catalog.engine import Engine
 from artifactdb.catalog.files import Inspector, catalog_folder, live_files
 from artifactdb.database import Database
+from artifactdb.database.snapshot import release_space
 from artifactdb.errors import InvalidValueError, StorageError
 from artifactdb.results import QueryResult
 
@@ -154,6 +155,7 @@ class Catalog:
             return
         try:
             merging.flush(self)
+            release_space(self.database)
         except StorageError as error:
             warnings.warn(f"predictions stay staged in the workspace, and safe: {error}", stacklevel=3)
 
@@ -348,7 +350,7 @@ class Catalog:
         for file in files:
             if file.file_key not in self._filters:
                 # A file never changes, and its number is never used again.
-                bits = self.database.value("SELECT bits FROM catalog_filters WHERE file_key = ?", (file.file_key,))
+                bits = self.database.value("SELECT id_filter FROM catalog_files WHERE file_key = ?", (file.file_key,))
                 self._filters[file.file_key] = bits
         self._filters = {file.file_key: self._filters[file.file_key] for file in files}
         return {file.file_key: self._filters[file.file_key] for file in files if file.kind == kind}

@@ -52,7 +52,8 @@ class Engine:
             "allow_community_extensions": False,
             "python_enable_replacements": False,
             "parquet_metadata_cache": True,
-            "enable_progress_bar": False,
+            # The statistics of a row group leave NaN out; without this a condition on scores is optimized away.
+            "parquet_can_have_nan": True,
             # One of its own: whatever lies in DuckDB's folder for spilling may be read by SQL too.
             "temp_directory": str(Path(tempfile.gettempdir()) / f"artifactdb-{os.getpid()}-{secrets.token_hex(8)}"),
         }
@@ -62,12 +63,12 @@ class Engine:
             settings["threads"] = self.threads
         try:
             for name, value in settings.items():
-                connection.execute(f"SET {name} = {literal(value)}")
+                connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         except duckdb.Error as error:
             raise InvalidValueError(f"memory_limit={self.memory_limit!r} is not understood ({error}).") from None
-        connection.execute(f"SET allowed_directories = [{literal(str(self.folder))}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        connection.execute(f"SET GLOBAL allowed_directories = [{literal(str(self.folder))}]")
+        connection.execute("SET GLOBAL enable_external_access = false")
+        connection.execute("SET GLOBAL lock_configuration = true")
         return connection
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from artifactdb.database import Database, Snapshot
 from artifactdb.database.opening import FILE_NAME
-from artifactdb.errors import BusyError, CatalogFileError, ReadOnlyError
+from artifactdb.errors import ArtifactDBError, BusyError, CatalogFileError, ReadOnlyError, StorageFullError
 
 try:
     import fcntl
@@ -154,13 +154,11 @@ def content_hash(path: Path) -> bytes:
 def enter(database: Database, path: Path, kind: str, rows: int, filter_bits: bytes, digest: bytes) -> int:
     """Name a file in the workspace, which makes it count once the transaction is committed."""
     created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    file_key = database.insert(
-        "INSERT INTO catalog_files (kind, name, rows, size_bytes, content_hash, footer_hash, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (kind, path.name, rows, path.stat().st_size, digest, footer_hash(path), created_at),
+    return database.insert(
+        "INSERT INTO catalog_files (kind, name, rows, size_bytes, content_hash, footer_hash, created_at, id_filter) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (kind, path.name, rows, path.stat().st_size, digest, footer_hash(path), created_at, filter_bits),
     )
-    database.rows("INSERT INTO catalog_filters (file_key, bits) VALUES (?, ?)", (file_key, filter_bits))
-    return file_key
 
 
 def sync(path: Path) -> None:
@@ -170,6 +168,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def device_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system raises inside the block into an error of ours."""
+    try:
+        yield
+    except ArtifactDBError:
+        raise
+    except OSError as error:
+        raise StorageFullError(
+            f"a file in {folder} could not be written ({error}).", hint="Free space; nothing was lost."
+        ) from error
 
 
 @contextmanager

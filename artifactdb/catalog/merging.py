@@ -26,6 +26,7 @@ from artifactdb.catalog.files import (
     FINAL_NAMES,
     CatalogFile,
     content_hash,
+    device_errors,
     enter,
     live_files,
     new_name,
@@ -72,7 +73,7 @@ class _Merge:
 
 def flush(catalog: Catalog, progress: Progress | None = None) -> int:
     """Move staged rows into Parquet; give how many."""
-    with only_writer(catalog.folder, catalog.database.timeout_s):
+    with device_errors(catalog.folder), only_writer(catalog.folder, catalog.database.timeout_s):
         with state_of(catalog.database, catalog.inspector) as state:
             staged = _count(state.snapshot, "staged_predictions")
             arrays = _count(state.snapshot, "staged_arrays")
@@ -94,7 +95,7 @@ def flush(catalog: Catalog, progress: Progress | None = None) -> int:
 def compact(catalog: Catalog, progress: Progress | None = None) -> bool:
     """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
     database = catalog.database
-    with only_writer(catalog.folder, database.timeout_s):
+    with device_errors(catalog.folder), only_writer(catalog.folder, database.timeout_s):
         if _is_compact(database):
             sweep(database, catalog.folder, database.timeout_s)
             return False
@@ -216,10 +217,8 @@ def _write_file(
             if group or not merge.rows:
                 _write_group(writer, group, schema)
         sync(merge.path)
-    except (OSError, pa.ArrowException) as error:
-        raise StorageFullError(
-            f"{merge.path} could not be written ({error}).", hint="Free space; nothing was changed."
-        ) from error
+    except pa.ArrowException as error:
+        raise StorageFullError(f"{merge.path} could not be written ({error}).", hint="Nothing was lost.") from error
     merge.filter_bits = filter_of_ids.bits()
     merge.digest = content_hash(merge.path)
 
@@ -279,7 +278,10 @@ def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, 
                 else:
                     _settle_arrays(catalog, merge, merges, referenced_only=referenced_only)
                 table, key = _STAGED[merge.kind]
-                database.rows(f"DELETE FROM {table} WHERE {key} <= ?", (merge.last_staged,))
+                newer = database.value(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {key} > ?)", (merge.last_staged,))
+                # Without a condition SQLite drops the pages instead of visiting the rows.
+                condition = f" WHERE {key} <= {merge.last_staged:d}" if newer else ""
+                database.rows(f"DELETE FROM {table}{condition}")
                 replaced = [(file.file_key,) for file in merge.files]
                 database.run_many("DELETE FROM catalog_files WHERE file_key = ?", replaced)
     except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from artifactdb.catalog.arrays import StoredArray, to_stored
+from artifactdb.catalog.arrays import StoredArray, samples, to_stored
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -54,7 +54,7 @@ def to_row(prediction: Mapping[str, Any]) -> tuple[Row, list[StoredArray]]:
             continue
         check = _CHECKS.get(name)
         if check is not None:
-            values[name] = check(name, value)
+            values[name] = value if check is _text and type(value) is str else check(name, value)
         elif name in ARRAYS:
             arrays[name] = stored = to_stored(value, ARRAYS[name])
             values[f"{name}_id"] = stored.array_id
@@ -65,7 +65,7 @@ def to_row(prediction: Mapping[str, Any]) -> tuple[Row, list[StoredArray]]:
             raise InvalidValueError(f"a prediction needs {column}.", hint=f"Needed are {', '.join(REQUIRED)}.")
     _require_equal_lengths(arrays)
     if values["n_samples"] is None:
-        values["n_samples"] = arrays["y_pred"].length if "y_pred" in arrays else 0
+        values["n_samples"] = samples(arrays["y_pred"].shape) if "y_pred" in arrays else 0
     if not values["id"]:
         values["id"] = make_id(values)
     return _in_order(values), list(arrays.values())
@@ -73,12 +73,10 @@ def to_row(prediction: Mapping[str, Any]) -> tuple[Row, list[StoredArray]]:
 
 def make_id(values: Mapping[str, Any]) -> str:
     """Give the id of a row: 16 hex digits of SHA-256 over what identifies it."""
-    return hashlib.sha256(json.dumps(_identity(values)).encode()).hexdigest()[:16]
+    return hashlib.sha256(_encode_identity(_identity(values)).encode()).hexdigest()[:16]
 
 
 def _text(column: str, value: Any) -> str:
-    if type(value) is str:
-        return value
     if column == "fold_id" and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
     if not isinstance(value, str):
@@ -87,14 +85,14 @@ def _text(column: str, value: Any) -> str:
 
 
 def _number(column: str, value: Any) -> float | str:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise InvalidValueError(f"{column} is a number, not {value!r}.")
     number = float(value)
     return NAN if math.isnan(number) else number
 
 
 def _integer(column: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
         raise InvalidValueError(f"{column} is a whole number, not {value!r}.")
     whole = int(value)
     if not -(2**63) <= whole < 2**63:
@@ -117,6 +115,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
+_encode_identity = json.JSONEncoder().encode
 _encode = json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=False).encode
 
 
@@ -134,7 +133,8 @@ _CHECKS = {column: _check_of(column) for column in VALUES}
 def _require_equal_lengths(arrays: Mapping[str, StoredArray]) -> None:
     if "y_pred" not in arrays:
         return
-    expected = arrays["y_pred"].length
+    expected = samples(arrays["y_pred"].shape)
     for name in _PER_SAMPLE:
-        if name in arrays and arrays[name].length not in (expected, 0):
-            raise InvalidValueError(f"{name} has {arrays[name].length} samples and y_pred has {expected}.")
+        length = samples(arrays[name].shape) if name in arrays else expected
+        if length not in (expected, 0):  # nirs4all keeps an empty array for what is missing
+            raise InvalidValueError(f"{name} has {length} samples and y_pred has {expected}.")

@@ -56,7 +56,7 @@ def _add(catalog: Catalog, predictions: Sequence[Mapping[str, Any]]) -> list[str
 
 def stage(catalog: Catalog, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
     """Insert rows, and arrays that no file holds."""
-    stored = [(array.array_id, array.array_type, array.dtype, array.shape, array.data) for array in arrays]
+    stored = list(arrays)
     catalog.database.run_many(_INSERT_ARRAY, stored)
     catalog.database.run_many(_INSERT_ROW, list(rows))
     catalog.staged_bytes += sum(len(data) for *_, data in stored)

@@ -16,23 +16,23 @@ DATASET = "fermentation"
 
 
 def run(folder: Path, *, as_json: bool = False) -> None:
-    """Run the demo in an empty or new folder; at the end it holds one file.
+    """Run the demo in an empty or new folder; at the end it holds the file, its catalog of predictions, and a picture.
 
     Raises
     ------
     InvalidValueError
         When the folder holds anything.
     """
-    missing = [name for name in ("chemotools", "joblib", "sklearn") if find_spec(name) is None]
+    missing = [name for name in ("chemotools", "joblib", "matplotlib", "sklearn") if find_spec(name) is None]
     if missing:
         raise ArtifactDBError(f"the demo needs {', '.join(missing)}.", hint='pip install "artifactdb[demo]"')
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidValueError(f"{folder} is there and not empty.", hint="Name a new folder: artifactdb demo OTHER")
     from artifactdb.demo.training import train
 
-    file = folder / f"{DATASET}.sqlite"
+    file, picture = folder / f"{DATASET}.sqlite", folder / "predictions.png"
     with tempfile.TemporaryDirectory(prefix="artifactdb-demo-") as scratch:
-        expected = train(file, Path(scratch), verbose=not as_json)
+        expected = train(file, picture, Path(scratch), verbose=not as_json)
         command = [sys.executable, "-m", "artifactdb.demo.second_process", str(file), str(expected)]
         environment = {**os.environ, "PYTHONHASHSEED": "1"}
         done = subprocess.run([*command, *(["--json"] if as_json else [])], env=environment, check=False)
@@ -41,6 +41,6 @@ def run(folder: Path, *, as_json: bool = False) -> None:
     left = sorted(entry.name for entry in folder.iterdir())
     if not as_json:
         print(f"\n{folder} holds {', '.join(left)} and nothing else.")
-        print(f"Look around: artifactdb ls {file}")
-    if left != [file.name]:
-        raise StorageError(f"the folder holds {json.dumps(left)}, not one file.")
+        print(f"Look around: artifactdb ls {file}, artifactdb top {file}")
+    if left != [f"{DATASET}.catalog", file.name, picture.name]:
+        raise StorageError(f"the folder holds {json.dumps(left)}, which is not what was to be left.")

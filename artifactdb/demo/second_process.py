@@ -10,6 +10,7 @@ import numpy as np
 
 from artifactdb.cli import render
 from artifactdb.demo import DATASET
+from artifactdb.demo.training import on_disk
 from artifactdb.loader import ArtifactLoader
 from artifactdb.workspace import Workspace
 
@@ -29,6 +30,12 @@ QUESTIONS = (
         "SELECT class_name, ancestor_id FROM lineage_up WHERE artifact_id LIKE '0005_stack$%' ORDER BY ancestor_id",
     ),
 )
+
+SCORES = (
+    "SELECT p.model_name, p.fold_id, round(p.val_score, 2) AS rmse, a.stored_bytes\n"
+    "FROM predictions AS p JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id ORDER BY p.val_score LIMIT 5"
+)
+"""Asked of scores and artifacts together, by DuckDB."""
 
 
 def predict(loader: ArtifactLoader, artifact_id: str, x: Any) -> Any:
@@ -64,7 +71,8 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         compared += 1
         equal += int(np.array_equal(stacked, expected[f"id:{stack_id}"]))
         stats = workspace.stats()
-        answers = [workspace.query(sql) for _, sql in QUESTIONS]
+        questions = [*QUESTIONS, ("Which fold models predict best?", SCORES)]
+        answers = [*(workspace.query(sql) for _, sql in QUESTIONS), workspace.sql(SCORES)]
     plain, compressed = (int(size) for size in expected["joblib_bytes"])
     report = {
         "predictions_compared": compared,
@@ -73,13 +81,14 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         "records": stats["total_artifacts"],
         "distinct_blobs": stats["unique_files"],
         "deduplication_ratio": stats["deduplication_ratio"],
-        "file_bytes": stats["disk_usage_bytes"],
+        "file_bytes": on_disk(file),
         "joblib_bytes": plain,
         "joblib_compress_3_bytes": compressed,
     }
     if as_json:
         rows = [
-            {"question": q, "sql": sql, "answer": a.to_dicts()} for (q, sql), a in zip(QUESTIONS, answers, strict=True)
+            {"question": question, "sql": sql, "answer": answer.to_dicts()}
+            for (question, sql), answer in zip(questions, answers, strict=True)
         ]
         render.as_json({**report, "questions": rows})
         return int(equal != compared)
@@ -94,7 +103,7 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         f"  size             {render.size(report['file_bytes'])}, {share:.0%} of the same objects as joblib files: "
         f"{render.size(plain)}, with compress=3 {render.size(compressed)}"
     )
-    for (question, sql), answer in zip(QUESTIONS, answers, strict=True):
+    for (question, sql), answer in zip(questions, answers, strict=True):
         print(f"\n{question}\n  {sql.replace(chr(10), chr(10) + '  ')}")
         render.table(answer.columns, answer.rows)
     return int(equal != compared)

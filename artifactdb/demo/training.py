@@ -8,6 +8,7 @@ from typing import Any
 
 import chemotools.datasets
 import joblib
+import matplotlib
 import numpy as np
 from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import StandardNormalVariate
@@ -64,7 +65,7 @@ def spectra() -> tuple[Any, Any]:
     return x[live], y[live]
 
 
-def train(file: Path, scratch: Path, *, verbose: bool) -> Path:
+def train(file: Path, picture: Path, scratch: Path, *, verbose: bool) -> Path:
     """Train everything into ``file``; give the file of the predictions that the second process must repeat."""
     x, y = spectra()
     if verbose:
@@ -80,6 +81,7 @@ def train(file: Path, scratch: Path, *, verbose: bool) -> Path:
             # Everything of a pipeline becomes durable at once.
             with workspace.transaction():
                 trained = _Trained(workspace.registry(DATASET, pipeline.name), pipeline, x, y)
+                workspace.catalog.add_many(trained.rows)
             expected |= trained.predictions
             objects += trained.objects
             out_of_fold[pipeline.name] = trained.out_of_fold
@@ -95,6 +97,7 @@ def train(file: Path, scratch: Path, *, verbose: bool) -> Path:
         stack_id = registry.register_with_chain(stack, chain, "meta_model", 5, meta_config=config).artifact_id
         objects.append(stack)
         expected[stack_id] = stack.predict(np.column_stack([expected[source] for source in sources]))
+        _draw(workspace, picture)
     sizes = [_joblib_bytes(objects, scratch, compress) for compress in (0, 3)]
     predictions = scratch / "predictions.npz"
     np.savez(
@@ -110,6 +113,7 @@ class _Trained:
         self.registry = registry
         self.predictions: dict[str, Any] = {}
         self.objects: list[Any] = []
+        self.rows: list[dict[str, Any]] = []
         self.needed: list[str] = []
         keys: list[str] = []
         for transformer in map(clone, pipeline.transformers):
@@ -132,7 +136,33 @@ class _Trained:
             predicted = scaler.inverse_transform(model.predict(x).reshape(-1, 1)).ravel()
             self.predictions[artifact_id] = predicted
             self.out_of_fold[held_out] = predicted[held_out]
+            if not whole:
+                self._score(pipeline, step + 1, fold, artifact_id, held_out, y[held_out], predicted[held_out])
         self.whole_id = artifact_id
+
+    def _score(
+        self, pipeline: Pipeline, step: int, fold: int, artifact_id: str, held_out: Any, y: Any, predicted: Any
+    ) -> None:
+        self.rows.append(
+            {
+                "dataset_name": DATASET,
+                "config_name": pipeline.name,
+                "pipeline_uid": pipeline.name,
+                "step_idx": step,
+                "model_name": type(pipeline.model).__name__,
+                "model_classname": type(pipeline.model).__name__,
+                "model_artifact_id": artifact_id,
+                "fold_id": fold,
+                "partition": "val",
+                "metric": "rmse",
+                "val_score": float(np.sqrt(np.mean((predicted - y) ** 2))),
+                "task_type": "regression",
+                "preprocessings": "|".join(type(transformer).__name__ for transformer in pipeline.transformers),
+                "y_true": y,
+                "y_pred": predicted,
+                "sample_indices": held_out,
+            }
+        )
 
     def _register(self, obj: Any, chain: str, kind: str, step: int, fold_id: int | None = None) -> str:
         sources = self.needed if kind == "model" else []
@@ -143,9 +173,29 @@ class _Trained:
         return record.artifact_id
 
 
+def _draw(workspace: Workspace, picture: Path) -> None:
+    """Draw what the folds of the best model predicted for the samples that they had not seen."""
+    matplotlib.use("Agg")
+    best = workspace.catalog.fold_summary("rmse").to_dicts()[0]
+    one = workspace.catalog.best("rmse", pipeline_uid=best["pipeline_uid"])
+    assert one is not None
+    ax = workspace.catalog.plot_predictions(one["id"])
+    ax.set_xlabel("measured glucose, g/l")
+    ax.set_ylabel("predicted glucose, g/l")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(picture, dpi=110)
+
+
+def on_disk(file: Path) -> int:
+    """Give the bytes that a file takes on the disk, which hands out whole blocks."""
+    found = file.stat()
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
+
+
 def _joblib_bytes(objects: list[Any], scratch: Path, compress: int) -> int:
     folder = scratch / f"joblib-{compress}"
     folder.mkdir()
     for number, obj in enumerate(objects):
         joblib.dump(obj, folder / f"{number}.joblib", compress=compress)
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(map(on_disk, folder.iterdir()))
