@@ -233,8 +233,8 @@ class TestFiles:
     ) -> None:
         import pyarrow.parquet as pq
 
-        monkeypatch.setattr("artifactdb.catalog.merging._META_ROWS_A_GROUP", 1)
-        monkeypatch.setattr("artifactdb.catalog.merging._ROWS_A_BATCH", 250)
+        monkeypatch.setattr("artifactdb.catalog.parquet.META_ROWS_A_GROUP", 1)
+        monkeypatch.setattr("artifactdb.catalog.parquet.ROWS_A_BATCH", 250)
         catalog.add_many(
             prediction(number, dataset_name=f"site_{number % 4}", partition=("train", "val", "test")[number % 3])
             for number in range(3000)

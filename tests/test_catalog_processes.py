@@ -158,7 +158,7 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
     tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th call of what touches the disk raises; the same object goes on working when the fault is gone."""
-    from artifactdb.catalog import files, merging
+    from artifactdb.catalog import files, merging, parquet
 
     calls = 0
 
@@ -180,9 +180,10 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
         catalog.delete(ids[0])
         with monkeypatch.context() as patched:
             for module, name in [
-                (merging, "sync"), (merging, "content_hash"), (merging, "enter"), (merging, "remove_unread"),
+                (merging, "sync"), (parquet, "sync"), (parquet, "content_hash"), (merging, "enter"),
+                (merging, "remove_unread"),
                 (files, "footer_hash"), (merging.os, "link"), (merging.Path, "unlink"),
-                (merging.pq.ParquetWriter, "close"), (merging.pq.ParquetWriter, "write_table"),
+                (parquet.pq.ParquetWriter, "close"), (parquet.pq.ParquetWriter, "write_table"),
             ]:  # fmt: skip
                 patched.setattr(module, name, faulty(getattr(module, name)))
             with suppress(ArtifactDBError):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from artifactdb.catalog.columns import column_list
-from artifactdb.catalog.engine import Engine, require_reading, time_limit, translated
+from artifactdb.catalog.engine import Engine, Session, require_reading, time_limit, translated
 from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.views import State, define, rows_of, state_of
 from artifactdb.errors import InvalidValueError
@@ -42,47 +41,45 @@ def ask(
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
     engine = catalog.engine if memory_limit is None else Engine(catalog.folder, memory_limit)
-    with state_of(catalog.database, catalog.inspector, skip_damaged=skip_damaged) as state:
-        cursor = engine.cursor(state.files)
-        try:
-            require_reading(cursor, sql)
-            with time_limit(cursor, timeout_s), translated():
-                return _run(cursor, state, sql, parameters, max_rows)
-        finally:
-            cursor.close()
+    with (
+        state_of(catalog.database, catalog.inspector, skip_damaged=skip_damaged) as state,
+        engine.session(state.files) as session,
+    ):
+        require_reading(session.cursor, sql)
+        with time_limit(session.cursor, timeout_s), translated():
+            return _run(session, state, sql, parameters, max_rows)
 
 
-def _run(
-    cursor: duckdb.DuckDBPyConnection, state: State, sql: str, parameters: Parameters, max_rows: int | None
-) -> QueryResult:
-    define(cursor, state, sql)
-    narrow_tables(cursor, state, sql, parameters)
-    if max_rows is None:
-        relation: Any = cursor.sql(sql, params=_bound(parameters))
-        table = _readable(relation.to_arrow_table())
-        return QueryResult(list(table.column_names), table=table)
-    rows = cursor.execute(sql, _bound(parameters)).fetchmany(max_rows + 1)
-    columns = [name for name, *_ in cursor.description or []]
-    return QueryResult(columns, rows[:max_rows], truncated=len(rows) > max_rows)
+def _run(session: Session, state: State, sql: str, parameters: Parameters, max_rows: int | None) -> QueryResult:
+    cursor = session.cursor
+    define(session, state, sql)
+    narrow_tables(session, state, sql, parameters)
+    relation: Any = cursor.sql(sql, params=_bound(parameters))
+    if max_rows is not None:
+        relation = relation.limit(max_rows + 1)
+    table = _readable(relation.to_arrow_table())
+    truncated = max_rows is not None and table.num_rows > max_rows
+    return QueryResult(
+        list(table.column_names), table=table.slice(0, max_rows) if truncated else table, truncated=truncated
+    )
 
 
 def find_in_files(
     catalog: Catalog, kind: str, file_keys: set[int] | None, column: str, values: Sequence[str], columns: Sequence[str]
 ) -> list[tuple[Any, ...]]:
     """Give rows of Parquet files by id, from some files or all, and not from staging."""
-    with state_of(catalog.database, catalog.inspector) as state:
-        cursor = catalog.engine.cursor(state.files)
-        try:
-            files = [file for file in state.of_kind(kind) if file_keys is None or file.file_key in file_keys]
-            with translated():
-                select = rows_of(cursor, state, kind, files, staged=False)
-                found: list[tuple[Any, ...]] = []
-                for condition, parameters in among(column, values):
-                    sql = f"SELECT {column_list(columns)} FROM ({select}) WHERE {condition}"
-                    found += cursor.execute(sql, parameters).fetchall()
-                return found
-        finally:
-            cursor.close()
+    with (
+        state_of(catalog.database, catalog.inspector) as state,
+        catalog.engine.session(state.files) as session,
+        translated(),
+    ):
+        files = [file for file in state.of_kind(kind) if file_keys is None or file.file_key in file_keys]
+        select = rows_of(session, state, kind, files, staged=False)
+        found: list[tuple[Any, ...]] = []
+        for condition, parameters in among(column, values):
+            sql = f"SELECT {column_list(columns)} FROM ({select}) WHERE {condition}"
+            found += session.cursor.execute(sql, parameters).fetchall()
+        return found
 
 
 def among(column: str, values: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

@@ -6,8 +6,9 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,60 @@ from artifactdb.errors import ArtifactDBError, InvalidValueError, QueryError, St
 _READING = (duckdb.StatementType.SELECT,)
 
 
+@dataclass(slots=True)
+class Session:
+    """A cursor that one thread uses again and again, and the views it has made so far."""
+
+    cursor: duckdb.DuckDBPyConnection
+    opened: duckdb.DuckDBPyConnection
+    views: dict[str, str] = field(default_factory=dict)
+    registered: set[str] = field(default_factory=set)
+
+    def view(self, name: str, select: str) -> None:
+        """Make a temporary view, unless it is there already."""
+        if self.views.get(name) != select:
+            self.cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
+            self.views[name] = select
+
+    def register(self, name: str, dataset: Any) -> None:
+        """Hand over a table for as long as the session is lent."""
+        self.cursor.register(name, dataset)
+        self.registered.add(name)
+        self.views.pop(name, None)
+
+
 class Engine:
-    """One DuckDB in memory for each process; threads get cursors of their own."""
+    """One DuckDB in memory for each process; threads have cursors of their own."""
 
     def __init__(self, folder: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
         self.folder = folder
         self.memory_limit = memory_limit
         self.threads = threads
         self._guard = threading.Lock()
+        self._local = threading.local()
         self._duckdb: duckdb.DuckDBPyConnection | None = None
         self._process = 0
         self._names: dict[str, int] = {}
 
-    def cursor(self, files: list[CatalogFile]) -> duckdb.DuckDBPyConnection:
-        """Give a cursor of one's own; close it after use."""
+    @contextmanager
+    def session(self, files: Sequence[CatalogFile]) -> Iterator[Session]:
+        """Lend this thread's session; what was handed over in the block is taken back when it ends."""
+        opened = self._current(files)
+        session: Session | None = getattr(self._local, "session", None)
+        self._local.session = None
+        if session is None or session.opened is not opened:
+            session = Session(opened.cursor(), opened)
+        try:
+            yield session
+            for name in session.registered:
+                session.cursor.unregister(name)
+            session.registered.clear()
+        except BaseException:
+            session.cursor.close()
+            raise
+        self._local.session = session
+
+    def _current(self, files: Sequence[CatalogFile]) -> duckdb.DuckDBPyConnection:
         with self._guard:
             # A forked child must not use its parent's threads, and a name that another file took since must not be
             # answered from what was remembered of the first.
@@ -42,7 +83,7 @@ class Engine:
                 self._process = os.getpid()
                 self._names = {}
             self._names.update((file.name, file.file_key) for file in files)
-            return self._duckdb.cursor()
+            return self._duckdb
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:")

@@ -151,13 +151,13 @@ def content_hash(path: Path) -> bytes:
 # -- writing ----------------------------------------------------------------------------------------
 
 
-def enter(database: Database, path: Path, kind: str, rows: int, filter_bits: bytes, digest: bytes) -> int:
+def enter(database: Database, path: Path, kind: str, rows: int, id_filter: bytes, digest: bytes) -> int:
     """Name a file in the workspace, which makes it count once the transaction is committed."""
     created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return database.insert(
         "INSERT INTO catalog_files (kind, name, rows, size_bytes, content_hash, footer_hash, created_at, id_filter) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (kind, path.name, rows, path.stat().st_size, digest, footer_hash(path), created_at, filter_bits),
+        (kind, path.name, rows, path.stat().st_size, digest, footer_hash(path), created_at, id_filter),
     )
 
 

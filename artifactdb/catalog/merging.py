@@ -10,22 +10,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from artifactdb.catalog import parquet
 from artifactdb.catalog.arrays import stored_again
-from artifactdb.catalog.bloom import BloomBuilder, hashed, may_contain
-from artifactdb.catalog.columns import ARRAY_IDS, ARRAY_SCHEMA, SCHEMA, SORTED_BY, column_list
-from artifactdb.catalog.engine import literal, translated
+from artifactdb.catalog.bloom import hashed, may_contain
+from artifactdb.catalog.columns import ARRAY_IDS, column_list
+from artifactdb.catalog.engine import Session, literal, translated
 from artifactdb.catalog.files import (
     FINAL_NAMES,
     CatalogFile,
-    content_hash,
     device_errors,
     enter,
     live_files,
@@ -36,9 +32,8 @@ from artifactdb.catalog.files import (
     sync,
 )
 from artifactdb.catalog.staging import arrays_of, stage
-from artifactdb.catalog.views import State, rows_of, state_of, view
+from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot
-from artifactdb.errors import StorageFullError
 
 if TYPE_CHECKING:
     from artifactdb.catalog.catalog import Catalog
@@ -48,13 +43,6 @@ Progress = Callable[[int, int], None]
 SMALL_ROWS = 100_000
 """A flush takes along files smaller than this, so that many small flushes do not leave many files."""
 
-_META_ROWS_A_GROUP = 65_536
-_DATA_BYTES_A_GROUP = 8 << 20
-_DATA_ROWS_A_GROUP = 16_384
-_ROWS_A_BATCH = 4_096
-_SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}
-_ORDERS = {"meta": SORTED_BY, "data": ("array_id",)}
-_NAMES = {"meta": "id", "data": "array_id"}
 _STAGED = {"meta": ("staged_predictions", "staged_key"), "data": ("staged_arrays", "array_key")}
 
 
@@ -66,9 +54,7 @@ class _Merge:
     files: list[CatalogFile]
     last_staged: int
     path: Path
-    rows: int = 0
-    filter_bits: bytes = b""
-    digest: bytes = b""
+    written: parquet.Written = field(default_factory=parquet.Written)
 
 
 def flush(catalog: Catalog, progress: Progress | None = None) -> int:
@@ -161,106 +147,43 @@ def _write(
     *,
     referenced_only: bool = False,
 ) -> None:
-    cursor = catalog.writing_engine.cursor(state.files)
     try:
-        expected = [
-            sum(file.rows for file in merge.files) + _count(state.snapshot, _STAGED[merge.kind][0]) for merge in merges
-        ]
-        done = 0
-        for merge, rows in zip(merges, expected, strict=True):
-            select = rows_of(cursor, state, merge.kind, merge.files)
-            if merge.kind == "data" and referenced_only:
-                select = _only_referenced(cursor, state, select)
-            order = column_list(_ORDERS[merge.kind])
-            columns = column_list(_SCHEMAS[merge.kind].names)
-            _write_file(
-                cursor, merge, f"SELECT {columns} FROM ({select}) ORDER BY {order}", rows, done, sum(expected), progress
-            )
-            done += rows
+        with catalog.writing_engine.session(state.files) as session:
+            _write_all(session, state, merges, progress, referenced_only=referenced_only)
         sync(catalog.folder)
     except BaseException:
         _remove(merges)
         raise
-    finally:
-        cursor.close()
 
 
-def _only_referenced(cursor: duckdb.DuckDBPyConnection, state: State, select: str) -> str:
-    view(cursor, "kept_predictions", rows_of(cursor, state, "meta", state.of_kind("meta")))
+def _write_all(
+    session: Session, state: State, merges: Sequence[_Merge], progress: Progress | None, *, referenced_only: bool
+) -> None:
+    expected = [
+        sum(file.rows for file in merge.files) + _count(state.snapshot, _STAGED[merge.kind][0]) for merge in merges
+    ]
+    done = 0
+    for merge, rows in zip(merges, expected, strict=True):
+        select = rows_of(session, state, merge.kind, merge.files)
+        if merge.kind == "data" and referenced_only:
+            select = _only_referenced(session, state, select)
+        columns, order = column_list(parquet.SCHEMAS[merge.kind].names), column_list(parquet.ORDERS[merge.kind])
+        with translated():
+            batches = session.cursor.sql(f"SELECT {columns} FROM ({select}) ORDER BY {order}").to_arrow_reader(
+                parquet.ROWS_A_BATCH
+            )
+            merge.written = parquet.write(batches, merge.path, merge.kind, rows, _from(done, sum(expected), progress))
+        done += rows
+
+
+def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:
+    return (lambda rows: progress(done + rows, total)) if progress else (lambda rows: None)
+
+
+def _only_referenced(session: Session, state: State, select: str) -> str:
+    session.view("kept_predictions", rows_of(session, state, "meta", state.of_kind("meta")))
     named = " UNION ALL ".join(f"SELECT {name} AS array_id FROM kept_predictions" for name in ARRAY_IDS)
     return f"SELECT * FROM ({select}) WHERE array_id IN (SELECT array_id FROM ({named}) WHERE array_id IS NOT NULL)"
-
-
-def _write_file(
-    cursor: duckdb.DuckDBPyConnection,
-    merge: _Merge,
-    sql: str,
-    expected: int,
-    before: int,
-    total: int,
-    progress: Progress | None,
-) -> None:
-    schema = _SCHEMAS[merge.kind]
-    filter_of_ids = BloomBuilder(expected)
-    try:
-        with translated(), pq.ParquetWriter(merge.path, schema, **_options(merge.kind, schema)) as writer:
-            group: list[pa.RecordBatch] = []
-            for batch in cursor.sql(sql).to_arrow_reader(_ROWS_A_BATCH):
-                group.append(batch)
-                merge.rows += batch.num_rows
-                filter_of_ids.add(batch.column(schema.get_field_index(_NAMES[merge.kind])).to_pylist())
-                if _is_full(merge.kind, group):
-                    _write_group(writer, group, schema)
-                    group = []
-                    if progress:
-                        progress(before + merge.rows, total)
-            if group or not merge.rows:
-                _write_group(writer, group, schema)
-        sync(merge.path)
-    except pa.ArrowException as error:
-        raise StorageFullError(f"{merge.path} could not be written ({error}).", hint="Nothing was lost.") from error
-    merge.filter_bits = filter_of_ids.bits()
-    merge.digest = content_hash(merge.path)
-
-
-def _is_full(kind: str, group: list[pa.RecordBatch]) -> bool:
-    rows: int = sum(batch.num_rows for batch in group)
-    if kind == "meta":
-        return rows >= _META_ROWS_A_GROUP
-    size_bytes: int = sum(batch.nbytes for batch in group)
-    return rows >= _DATA_ROWS_A_GROUP or size_bytes >= _DATA_BYTES_A_GROUP
-
-
-def _write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch], schema: pa.Schema) -> None:
-    table = pa.Table.from_batches(group).cast(schema) if group else schema.empty_table()
-    writer.write_table(table, row_group_size=max(1, table.num_rows))
-
-
-def _options(kind: str, schema: pa.Schema) -> dict[str, object]:
-    """Say how a file is encoded.
-
-    Rows are sorted by what people filter on, so that the least and greatest value of a row group tell whether it
-    can be skipped; ids, which are spread over all groups, get Bloom filters instead. Floats are split into byte
-    planes, which zstd packs better; texts are kept as dictionaries, but for those that never repeat.
-    """
-    if kind == "meta":
-        unique = {"id", "scores", "y_pred_id", "y_proba_id"}
-        texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name not in unique]
-        floats = [field.name for field in schema if pa.types.is_floating(field.type)]
-        filtered = {"id": {"ndv": _META_ROWS_A_GROUP, "fpp": 0.01}, "model_artifact_id": {"ndv": 4096, "fpp": 0.01}}
-        numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
-    else:
-        texts, floats, numbers = ["array_type", "array_shape", "array_dtype"], ["array_data.list.element"], []
-        filtered = {}
-    return {
-        "compression": "zstd",
-        "use_dictionary": [*texts, *numbers],
-        "use_byte_stream_split": floats,
-        "write_page_checksum": True,
-        "bloom_filter_options": filtered or None,
-        "sorting_columns": [pq.SortingColumn(schema.get_field_index(name)) for name in _ORDERS[kind]],
-        "store_schema": False,
-    }
 
 
 # -- naming -----------------------------------------------------------------------------------------
@@ -272,7 +195,7 @@ def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, 
     try:
         with database.transaction():
             for merge in merges:
-                file_key = enter(database, merge.path, merge.kind, merge.rows, merge.filter_bits, merge.digest)
+                file_key = enter(database, merge.path, merge.kind, *astuple(merge.written))
                 if merge.kind == "meta":
                     _carry_deletions(database, merge, file_key, last_deletion)
                 else:
@@ -304,7 +227,7 @@ def _settle_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge], *,
     database = catalog.database
     newer = database.rows("SELECT array_id FROM staged_arrays WHERE array_key > ?", (merge.last_staged,))
     # Deleted and staged again meanwhile: the new file has them.
-    doubled = _in_files(catalog, [merge.path], [array_id for (array_id,) in newer], merge.filter_bits)
+    doubled = _in_files(catalog, [merge.path], [array_id for (array_id,) in newer], merge.written.filter_bits)
     database.run_many("DELETE FROM staged_arrays WHERE array_id = ?", [(array_id,) for array_id, *_ in doubled])
     if not referenced_only:
         return
@@ -312,7 +235,7 @@ def _settle_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge], *,
     (last,) = (other.last_staged for other in merges if other.kind == "meta")
     added = database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
     named = arrays_of(added) - {array_id for (array_id,) in newer}
-    kept = {array_id for array_id, *_ in _in_files(catalog, [merge.path], sorted(named), merge.filter_bits)}
+    kept = {array_id for array_id, *_ in _in_files(catalog, [merge.path], sorted(named), merge.written.filter_bits)}
     old = [catalog.folder / file.name for file in merge.files]
     stage(catalog, [], [stored_again(*row) for row in _in_files(catalog, old, sorted(named - kept))])
 
@@ -326,18 +249,14 @@ def _in_files(
         array_ids = [array_id for array_id, may in zip(array_ids, possible, strict=True) if may]
     if not array_ids or not paths:
         return []
-    cursor = catalog.writing_engine.cursor([])
-    try:
-        with translated():
-            found: list[tuple[Any, ...]] = cursor.execute(
-                "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
-                f"FROM read_parquet([{', '.join(literal(str(path)) for path in paths)}]) "
-                "WHERE array_id IN (SELECT unnest(?))",
-                [list(array_ids)],
-            ).fetchall()
-            return found
-    finally:
-        cursor.close()
+    with catalog.writing_engine.session([]) as session, translated():
+        found: list[tuple[Any, ...]] = session.cursor.execute(
+            "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
+            f"FROM read_parquet([{', '.join(literal(str(path)) for path in paths)}]) "
+            "WHERE array_id IN (SELECT unnest(?))",
+            [list(array_ids)],
+        ).fetchall()
+    return found
 
 
 def _take_final_names(catalog: Catalog) -> None:

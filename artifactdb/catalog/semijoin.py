@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from artifactdb.catalog.columns import quoted
+from artifactdb.catalog.engine import Session
 from artifactdb.catalog.tables import RECORD_TABLES
 from artifactdb.catalog.views import TABLES, State, narrow
 
@@ -24,14 +25,14 @@ _MOST_KEYS = 20_000
 Node = dict[str, Any]
 
 
-def narrow_tables(cursor: duckdb.DuckDBPyConnection, state: State, sql: str, parameters: Any) -> None:
+def narrow_tables(session: Session, state: State, sql: str, parameters: Any) -> None:
     """Let the record tables of a statement give no rows but those that can matter to it."""
     if not any(name in sql.lower() for name in RECORD_TABLES):
         return
     if state.snapshot.rows("SELECT coalesce(max(record_key), 0) FROM records")[0][0] < _WORTH_IT:
         return
     try:
-        statement = _Statement(cursor, sql, parameters)
+        statement = _Statement(session.cursor, sql, parameters)
         uses = list(statement.uses())
         # Twice, since a table may be joined to predictions only by way of another.
         for use in [*uses, *uses]:
@@ -39,7 +40,7 @@ def narrow_tables(cursor: duckdb.DuckDBPyConnection, state: State, sql: str, par
                 keys = statement.keys_of(use)
                 if keys is not None:
                     statement.narrowed.add(use.table)
-                    narrow(cursor, state, use.table, keys)
+                    narrow(session, state, use.table, keys)
     except (duckdb.Error, KeyError, IndexError, TypeError, ValueError):
         return
 

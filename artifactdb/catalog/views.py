@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
-
 from artifactdb.catalog.columns import ARRAY_SCHEMA, COLUMNS, column_list
-from artifactdb.catalog.engine import literal
+from artifactdb.catalog.engine import Session, literal
 from artifactdb.catalog.files import CatalogFile, Inspector, is_missing, live_files
 from artifactdb.catalog.tables import (
     DELETED_PREDICTIONS,
@@ -81,30 +79,23 @@ def state_of(database: Database, inspector: Inspector, *, skip_damaged: bool = F
                 return
 
 
-def define(cursor: duckdb.DuckDBPyConnection, state: State, sql: str) -> None:
-    """Make the tables that a statement names, as temporary views of this cursor."""
+def define(session: Session, state: State, sql: str) -> None:
+    """Make the tables that a statement names, as temporary views of this session."""
     words = {word.lower() for word in re.findall(r"\w+", sql)}
     for name, kind in _KINDS.items():
         if name in words:
-            view(cursor, name, rows_of(cursor, state, kind, state.of_kind(kind)))
+            session.view(name, rows_of(session, state, kind, state.of_kind(kind)))
     for name, table in RECORD_TABLES.items():
         if name in words:
-            register(cursor, state, name, table)
+            register(session, state, name, table)
 
 
-def narrow(cursor: duckdb.DuckDBPyConnection, state: State, name: str, only: tuple[str, Sequence[Any]]) -> None:
+def narrow(session: Session, state: State, name: str, only: tuple[str, Sequence[Any]]) -> None:
     """Let a record table give no rows but those with certain keys in one column."""
-    cursor.register(name, SqliteDataset(RECORD_TABLES[name], state.snapshot, only))
+    session.register(name, SqliteDataset(RECORD_TABLES[name], state.snapshot, only))
 
 
-def view(cursor: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
-    """Make a temporary view."""
-    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
-
-
-def rows_of(
-    cursor: duckdb.DuckDBPyConnection, state: State, kind: str, files: Sequence[CatalogFile], *, staged: bool = True
-) -> str:
+def rows_of(session: Session, state: State, kind: str, files: Sequence[CatalogFile], *, staged: bool = True) -> str:
     """Give the SELECT of the rows of some files that count, and of the staged ones."""
     columns = column_list(_COLUMNS[kind])
     whole = [file for file in files if file.file_key not in state.deleted_in]
@@ -113,21 +104,21 @@ def rows_of(
     )
     for file in files:
         if file not in whole:
-            register(cursor, state, "deleted_rows", DELETED_PREDICTIONS)
+            register(session, state, "deleted_rows", DELETED_PREDICTIONS)
             parts.append(
                 f"SELECT {columns} FROM read_parquet({_path(state, file)}) AS kept WHERE NOT EXISTS "
                 f"(FROM deleted_rows AS d WHERE d.file_key = {file.file_key} AND d.id = kept.id)"
             )
     table = _STAGED[kind]
     if not parts or (staged and state.snapshot.rows(f"SELECT 1 FROM {table.source} LIMIT 1")):
-        register(cursor, state, f"staged_{kind}", table)
+        register(session, state, f"staged_{kind}", table)
         parts.append(f"SELECT {columns} FROM staged_{kind}{'' if staged else ' WHERE false'}")
     return " UNION ALL ".join(parts)
 
 
-def register(cursor: duckdb.DuckDBPyConnection, state: State, name: str, table: Table) -> None:
+def register(session: Session, state: State, name: str, table: Table) -> None:
     """Hand a table of the snapshot to DuckDB."""
-    cursor.register(name, SqliteDataset(table, state.snapshot))
+    session.register(name, SqliteDataset(table, state.snapshot))
 
 
 def _path(state: State, file: CatalogFile) -> str:
