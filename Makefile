@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow lint types benchmarks clean
+.PHONY: install demo test test-slow kills lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -18,6 +18,9 @@ test: install
 test-slow: install
 	$(PYTHON) -m pytest -m slow
 
+kills: install
+	$(PYTHON) -m tests.campaigns.catalog_kills --kills 1200
+
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
@@ -25,7 +28,7 @@ types: install
 	.venv/bin/mypy
 
 benchmarks: install
-	for name in register growth load size large_array; do $(PYTHON) -m benchmarks.$$name || exit 1; done
+	for name in register growth load size large_array catalog_add catalog_scale catalog_join; do $(PYTHON) -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,8 @@ _HOMES = {
     "artifactdb.errors": (
         "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
         "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
-        "InvalidIdError", "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
+        "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",
+        "NotAWorkspaceError",
         "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
         "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
@@ -28,6 +29,7 @@ _HOMES = {
         "generate_artifact_id_v3", "generate_filename", "get_short_hash", "is_v3_artifact_id",
         "parse_artifact_id_v3", "parse_filename", "validate_artifact_id",
     ),
+    "artifactdb.library": ("LibraryManager",),
     "artifactdb.loader": ("ArtifactLoader",),
     "artifactdb.records": ("ArtifactRecord", "ArtifactType", "MetaModelConfig", "register_artifact_type"),
     "artifactdb.registry": ("ArtifactRegistry",),
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         InvalidChainError,
         InvalidIdError,
         InvalidValueError,
+        LibraryEntryNotFoundError,
         MissingDependencyError,
         NewerSchemaError,
         NotAWorkspaceError,
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         parse_filename,
         validate_artifact_id,
     )
+    from artifactdb.library import LibraryManager
     from artifactdb.loader import ArtifactLoader
     from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, register_artifact_type
     from artifactdb.registry import ArtifactRegistry
@@ -87,14 +91,16 @@ if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
-    "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "ArtifactRecord", "ArtifactType", "MetaModelConfig",
+    "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "ArtifactRecord",
+    "ArtifactType", "MetaModelConfig",
     "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",
     "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
     "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "register_artifact_type", "validate_artifact_id",
     "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
     "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
-    "InvalidIdError", "InvalidValueError", "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError",
+    "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",
+    "NotAWorkspaceError",
     "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
     "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 ArtifactDBError
 ├── ArtifactNotFoundError (KeyError)             no record answers to that id
 ├── PredictionNotFoundError (KeyError)           no prediction has that id
+├── LibraryEntryNotFoundError (FileNotFoundError) the library has no entry of that name
 ├── WorkspaceNotFoundError (FileNotFoundError)   a file or folder that was named is not there
 ├── InvalidChainError (ValueError)               a chain path that cannot be read
 ├── InvalidIdError (ValueError)                  an artifact id that cannot be read
@@ -75,6 +76,12 @@ class ArtifactNotFoundError(ArtifactDBError, KeyError):
 
 class PredictionNotFoundError(ArtifactDBError, KeyError):
     """No prediction of the catalog has that id."""
+
+    exit_code = 3
+
+
+class LibraryEntryNotFoundError(ArtifactDBError, FileNotFoundError):
+    """The library has no entry of that name; a missing file, as where the library is a folder."""
 
     exit_code = 3
 

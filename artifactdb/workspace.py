@@ -15,6 +15,7 @@ from artifactdb.artifacts.delete import Orphan
 from artifactdb.chain import OperatorChain
 from artifactdb.database import Database, querying, snapshot
 from artifactdb.ids import validate_fold_id
+from artifactdb.library import LibraryManager
 from artifactdb.loader import ArtifactLoader
 from artifactdb.records import ArtifactRecord
 from artifactdb.registry import ArtifactRegistry
@@ -98,6 +99,11 @@ class Workspace:
     def loader(self, dataset: str, cache_size: int = 100) -> ArtifactLoader:
         """Give a loader for a dataset."""
         return ArtifactLoader(self, dataset, cache_size=cache_size)
+
+    @property
+    def library(self) -> LibraryManager:
+        """The reusable configurations that this workspace keeps."""
+        return LibraryManager(self)
 
     @property
     def catalog(self) -> Catalog:
@@ -207,7 +213,7 @@ class Workspace:
         ----------
         sql : str
             One statement that reads. Its tables are ``predictions, arrays``, Parquet and staged rows together, and
-            ``artifacts, chains, folds, dependencies, pipelines, runs``.
+            ``artifacts, chains, folds, dependencies, pipelines, runs, library``.
         params : sequence or dict
             Values for ``?`` or ``$name``.
         timeout_s : float, optional

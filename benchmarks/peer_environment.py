@@ -13,6 +13,7 @@ from pathlib import Path
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "artifactdb-peers"
 
 NIRS4ALL = "nirs4all==0.6.2"
+NIRS4ALL_STORE = "nirs4all==1.4.10"
 MLFLOW = "mlflow==3.17.2"
 
 _SHARED = ("scikit-learn", "numpy", "joblib")  # as the environment that measures has them
@@ -35,9 +36,10 @@ _WITH = {
         "seaborn",
         "shap",
     ],
+    NIRS4ALL_STORE: [NIRS4ALL_STORE],
     MLFLOW: [MLFLOW],
 }
-_WITHOUT_DEPENDENCIES = {NIRS4ALL: [NIRS4ALL, "kennard-stone", "twinning"], MLFLOW: []}
+_WITHOUT_DEPENDENCIES = {NIRS4ALL: [NIRS4ALL, "kennard-stone", "twinning"], NIRS4ALL_STORE: [], MLFLOW: []}
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 def peer_python(peer: str, folder: Path) -> Path:
     """Give the Python of a peer's environment, made if it is not there."""
-    home = folder / peer.partition("==")[0]
+    home = folder / peer.replace("==", "-")
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = home / "artifactdb-complete"
     if done.exists() and done.read_text() == peer:

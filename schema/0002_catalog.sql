@@ -1,4 +1,4 @@
--- artifactdb, schema 2: the prediction catalog. Rows and arrays are staged here, in the transaction of the artifacts they
+-- artifactdb, schema 2: the prediction catalog, and the library's templates. Rows and arrays are staged here, in the transaction of the artifacts they
 -- belong to, and move to Parquet files beside the workspace; a Parquet file counts only when catalog_files names it.
 -- docs/format.md describes the columns of the Parquet files.
 
@@ -72,6 +72,24 @@ CREATE TABLE deleted_predictions (
   id TEXT NOT NULL, -- id of the prediction in that file
   UNIQUE (file_key, id)
 ) STRICT;
+
+CREATE TABLE library_entries (
+  -- Reusable configurations. Kinds with trained artifacts come with a later schema.
+  entry_key INTEGER PRIMARY KEY, -- internal number
+  entry_type TEXT NOT NULL CHECK (entry_type IN ('template')), -- template: configuration only
+  name TEXT NOT NULL, -- as the user calls it
+  description TEXT NOT NULL, -- in the user's words; '' for none
+  category TEXT NOT NULL, -- e.g. calibration; '' for none
+  tags TEXT NOT NULL CHECK (json_valid(tags)), -- JSON list of texts, sorted
+  config TEXT NOT NULL CHECK (json_valid(config)), -- JSON: the pipeline's configuration
+  created_at TEXT NOT NULL, -- ISO 8601, UTC; stays when the entry is saved again
+  saved_at TEXT NOT NULL, -- ISO 8601, UTC; of the content
+  UNIQUE (entry_type, name)
+) STRICT;
+
+CREATE VIEW library AS
+  -- Every entry of the library.
+  SELECT name, entry_type AS type, description, category, tags, config, created_at, saved_at FROM library_entries;
 
 CREATE INDEX pipelines_by_id ON pipelines (pipeline_id);
 

@@ -173,7 +173,7 @@ class TestInSql:
         assert study.sql(sql).rows == [(unused.artifact_id,)]
         registry.delete_pipeline_artifacts("0009_unused")
 
-    @pytest.mark.parametrize("table", ["artifacts", "chains", "folds", "dependencies", "pipelines", "runs"])
+    @pytest.mark.parametrize("table", ["artifacts", "chains", "folds", "dependencies", "pipelines", "runs", "library"])
     def test_every_table_of_the_file_can_be_asked(self, study: Workspace, table: str) -> None:
         from artifactdb.catalog.views import TABLES
 

@@ -40,7 +40,9 @@ def test_the_readme_examples_run_one_after_the_other(
     names["registry"].close()
     names["loader"].close()
     names["workspace"].close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["study-monday.sqlite", "study.sqlite"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "study-monday.catalog", "study-monday.sqlite", "study.catalog", "study.sqlite",
+    ]  # fmt: skip
 
 
 def test_the_gate_runs_the_readmes_test_command() -> None:

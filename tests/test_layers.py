@@ -17,7 +17,7 @@ LAYERS = [
     ["formats", "blobs"],
     ["artifacts"],
     ["catalog"],
-    ["registry"],
+    ["registry", "library"],
     ["loader"],
     ["workspace"],
     ["cli.render"],

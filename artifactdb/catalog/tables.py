@@ -211,6 +211,11 @@ RECORD_TABLES = {
         "(SELECT pipeline_id, name AS dataset, p.created_at FROM pipelines AS p JOIN datasets USING (dataset_key))",
         ("pipeline_id",), pipeline_id="text", dataset="text", created_at="text",
     ),
+    "library": _table(
+        "library", (),
+        name="text", type="text", description="text", category="text", tags="text", config="text", created_at="text",
+        saved_at="text",
+    ),
     "runs": _table(
         "runs", (),
         run_id="int", dataset="text", pipeline_id="text", started_at="text", ended_at="text", artifacts="int",

@@ -21,7 +21,7 @@ NAMES = (
 
 
 def main() -> None:
-    count, at_once = int(sys.argv[1]), sys.argv[2] == "at-once"
+    count, at_once = int(sys.argv[2]), sys.argv[1] == "at-once"
     given = list(rows(count))
     with tempfile.TemporaryDirectory() as folder, WorkspaceStore(Path(folder)) as store:
         run_id = store.begin_run("study", {}, [])
