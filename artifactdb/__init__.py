@@ -16,11 +16,11 @@ _HOMES = {
     "artifactdb.chain": ("OperatorChain", "OperatorNode", "compute_chain_hash"),
     "artifactdb.errors": (
         "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
-        "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
-        "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",
-        "NotAWorkspaceError",
-        "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
-        "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
+        "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError",
+        "InvalidChainError", "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError",
+        "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "PredictionNotFoundError", "QueryError",
+        "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
+        "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
     "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
     "artifactdb.graph": ("DependencyGraph",),
@@ -100,9 +100,9 @@ __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the f
     "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
     "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
     "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",
-    "NotAWorkspaceError",
-    "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError", "StillReferencedError",
-    "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError", "__version__",
+    "NotAWorkspaceError", "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError",
+    "StillReferencedError", "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
+    "__version__",
 ]  # fmt: skip
 
 

@@ -216,7 +216,7 @@ class TestFiles:
         def read() -> None:
             from artifactdb.catalog.views import state_of
 
-            with state_of(catalog.database, catalog.inspector):
+            with state_of(catalog.database, catalog._store.inspector):
                 started.set()
                 done.wait(20)
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from artifactdb.catalog.columns import column_list
 from artifactdb.catalog.engine import Engine, Session, require_reading, time_limit, translated
 from artifactdb.catalog.semijoin import narrow_tables
+from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -23,7 +21,7 @@ _MANY = 100
 
 
 def ask(
-    catalog: Catalog,
+    store: Store,
     sql: str,
     parameters: Parameters = (),
     *,
@@ -40,9 +38,9 @@ def ask(
     """
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
-    engine = catalog.engine if memory_limit is None else Engine(catalog.folder, memory_limit)
+    engine = store.engine if memory_limit is None else Engine(store.folder, memory_limit)
     with (
-        state_of(catalog.database, catalog.inspector, skip_damaged=skip_damaged) as state,
+        state_of(store.database, store.inspector, skip_damaged=skip_damaged) as state,
         engine.session(state.files) as session,
     ):
         require_reading(session.cursor, sql)
@@ -65,12 +63,12 @@ def _run(session: Session, state: State, sql: str, parameters: Parameters, max_r
 
 
 def find_in_files(
-    catalog: Catalog, kind: str, file_keys: set[int] | None, column: str, values: Sequence[str], columns: Sequence[str]
+    store: Store, kind: str, file_keys: set[int] | None, column: str, values: Sequence[str], columns: Sequence[str]
 ) -> list[tuple[Any, ...]]:
     """Give rows of Parquet files by id, from some files or all, and not from staging."""
     with (
-        state_of(catalog.database, catalog.inspector) as state,
-        catalog.engine.session(state.files) as session,
+        state_of(store.database, store.inspector) as state,
+        store.engine.session(state.files) as session,
         translated(),
     ):
         files = [file for file in state.of_kind(kind) if file_keys is None or file.file_key in file_keys]

@@ -12,8 +12,7 @@ from artifactdb.artifacts.check import Problem
 from artifactdb.catalog import copying, deleting, exchange, folds, merging, questions, staging
 from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check
-from artifactdb.catalog.engine import Engine
-from artifactdb.catalog.files import Inspector, catalog_folder, live_files
+from artifactdb.catalog.store import Store
 from artifactdb.database import Database
 from artifactdb.database.snapshot import release_space
 from artifactdb.errors import InvalidValueError, StorageError
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 _STAGED_ROWS = "SELECT coalesce(max(staged_key) - min(staged_key) + 1, 0) FROM staged_predictions"
-_WRITING_MEMORY = "700MB"
 _FLUSH_ROWS = 100_000
 _FLUSH_BYTES = 64 << 20
-_FEW = 100
 
 
 class Catalog:
@@ -55,24 +52,18 @@ class Catalog:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database = database
-        self._start()
-
-    def _start(self) -> None:
-        self.folder: Path = catalog_folder(self.database.path)
-        self.inspector = Inspector(self.folder)
-        self.engine = Engine(self.folder)
-        self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
-        self.staged_bytes = 0
+        self._store = Store(database)
         self._has_staged = False
-        self._filters: dict[int, bytes] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"database": self.database}
+    @property
+    def database(self) -> Database:
+        """The workspace's file."""
+        return self._store.database
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.database = state["database"]
-        self._start()
+    @property
+    def folder(self) -> Path:
+        """Where the Parquet files lie."""
+        return self._store.folder
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.folder)!r})"
@@ -108,10 +99,8 @@ class Catalog:
         DuplicateError
             When an id is there with other content.
         """
-        ids = staging.add_many(self, predictions)
-        self._has_staged = True
-        if not self.database.in_transaction and self._has_grown():
-            self.flush()
+        ids = staging.add_many(self._store, predictions)
+        self._flush_if_grown()
         return ids
 
     def delete(self, ids: str | Sequence[str] | None = None, *, run_id: int | None = None, **filters: Any) -> int:
@@ -133,13 +122,13 @@ class Catalog:
             condition += " AND id IN (SELECT unnest(?))"
             parameters.append([ids] if isinstance(ids, str) else list(ids))
         if run_id is not None:
-            trained = deleting.pipelines_of_run(self.database, run_id)
+            trained = deleting.pipelines_of_run(self._store.database, run_id)
             either = " OR ".join(["(dataset_name = ? AND pipeline_uid = ?)"] * len(trained))
             condition += f" AND ({either or 'false'})"
             parameters += [name for pair in trained for name in pair]
         with self.database.transaction():
-            found = [row[0] for row in ask(self, f"SELECT id FROM predictions WHERE {condition}", parameters)]
-            deleting.delete(self, found)
+            found = [row[0] for row in ask(self._store, f"SELECT id FROM predictions WHERE {condition}", parameters)]
+            deleting.delete(self._store, found)
         return len(found)
 
     # -- files --------------------------------------------------------------------------------------
@@ -147,14 +136,14 @@ class Catalog:
     def flush(self, progress: Progress | None = None) -> int:
         """Move staged predictions into Parquet files, and give how many; happens by itself when many are staged."""
         self._require_no_transaction("flush")
-        return merging.flush(self, progress)
+        return merging.flush(self._store, progress)
 
     def flush_on_close(self) -> None:
         """Flush if this process staged anything; what cannot be moved now stays staged, and safe."""
         if not self._has_staged or self.database.closed or self.database.in_transaction:
             return
         try:
-            merging.flush(self)
+            merging.flush(self._store)
             release_space(self.database)
         except StorageError as error:
             warnings.warn(f"predictions stay staged in the workspace, and safe: {error}", stacklevel=3)
@@ -162,15 +151,15 @@ class Catalog:
     def compact(self, progress: Progress | None = None) -> bool:
         """Make one file of predictions and one of arrays of all that counts; False when they were so already."""
         self._require_no_transaction("compact")
-        return merging.compact(self, progress)
+        return merging.compact(self._store, progress)
 
     def verify(self, progress: Progress | None = None) -> list[Problem]:
         """Read every file back, compare it with its hash, and say what is wrong."""
-        return check(self, progress)
+        return check(self._store, progress)
 
     def backup(self, target: Path, progress: Progress | None = None) -> Path:
         """Copy the workspace with its Parquet files, all of one state."""
-        return copying.backup(self, target, progress)
+        return copying.backup(self._store, target, progress)
 
     def _require_no_transaction(self, what: str) -> None:
         if self.database.in_transaction:
@@ -178,8 +167,12 @@ class Catalog:
                 f"{what} cannot run inside a transaction.", hint="Call it when the block has ended."
             )
 
-    def _has_grown(self) -> bool:
-        return self.staged_bytes >= _FLUSH_BYTES or self.database.value(_STAGED_ROWS) >= _FLUSH_ROWS
+    def _flush_if_grown(self) -> None:
+        self._has_staged = True
+        if self.database.in_transaction:
+            return
+        if self._store.staged_bytes >= _FLUSH_BYTES or self.database.value(_STAGED_ROWS) >= _FLUSH_ROWS:
+            self.flush()
 
     # -- questions ----------------------------------------------------------------------------------
 
@@ -195,7 +188,7 @@ class Catalog:
     ) -> QueryResult:
         """Ask in SQL; ``Workspace.sql`` says more."""
         return ask(
-            self,
+            self._store,
             sql,
             params,
             timeout_s=timeout_s,
@@ -207,7 +200,7 @@ class Catalog:
     def filter(self, **criteria: Any) -> QueryResult:
         """Give the predictions that meet conditions on columns: a value, None for missing, or a list of values."""
         condition, parameters = questions.where(criteria)
-        return ask(self, f"SELECT * FROM predictions WHERE {condition}", parameters)
+        return ask(self._store, f"SELECT * FROM predictions WHERE {condition}", parameters)
 
     def top(
         self,
@@ -239,7 +232,7 @@ class Catalog:
         QueryResult
             Every column of ``predictions``, and ``score``.
         """
-        return questions.top(self, n, metric, ascending, partition, group_by, filters)
+        return questions.top(self._store, n, metric, ascending, partition, group_by, filters)
 
     def best(
         self, metric: str | None = None, ascending: bool | None = None, partition: str = "val", **filters: Any
@@ -256,19 +249,19 @@ class Catalog:
         PredictionNotFoundError
             A KeyError.
         """
-        return questions.get(self, prediction_id, arrays=arrays)
+        return questions.get(self._store, prediction_id, arrays=arrays)
 
     def arrays(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Give the arrays of predictions by id and name, with the shape and dtype they came with."""
-        return questions.arrays(self, ids)
+        return questions.arrays(self._store, ids)
 
     def fold_scores(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
         """Give one row for each model, with a column for the score of each fold."""
-        return folds.fold_scores(self, metric, partition, filters)
+        return folds.fold_scores(self._store, metric, partition, filters)
 
     def fold_summary(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
         """Give the mean, standard deviation (n - 1) and range of each model's scores over its folds, best first."""
-        return folds.fold_summary(self, metric, partition, filters)
+        return folds.fold_summary(self._store, metric, partition, filters)
 
     def averaged(
         self, metric: str | None = None, partition: str = "test", weighted: bool = False, **filters: Any
@@ -281,15 +274,15 @@ class Catalog:
             Weigh each fold by its validation score: by 1 / score where lower is better, else by the score, and not at
             all where that is negative.
         """
-        return folds.averaged(self, metric, partition, weighted, filters)
+        return folds.averaged(self._store, metric, partition, weighted, filters)
 
     def residuals(self, prediction_id: str | Sequence[str] | None = None, **filters: Any) -> QueryResult:
         """Give one row for each sample: ``y_true``, ``y_pred`` and ``residual``, predicted minus measured."""
-        return folds.residuals(self, _with_ids(prediction_id, filters))
+        return folds.residuals(self._store, _with_ids(prediction_id, filters))
 
     def confusion_matrix(self, prediction_id: str | Sequence[str] | None = None, **filters: Any) -> QueryResult:
         """Count how often each class (``y_true``) was predicted as each (``y_pred``)."""
-        return folds.confusion_matrix(self, _with_ids(prediction_id, filters))
+        return folds.confusion_matrix(self._store, _with_ids(prediction_id, filters))
 
     # -- in and out ---------------------------------------------------------------------------------
 
@@ -305,7 +298,9 @@ class Catalog:
         data_path : str or Path, optional
             The file of the arrays, if it lies elsewhere than beside the rows.
         """
-        return exchange.import_parquet(self, Path(path), None if data_path is None else Path(data_path))
+        ids = exchange.import_parquet(self._store, Path(path), None if data_path is None else Path(data_path))
+        self._flush_if_grown()
+        return ids
 
     def export_csv(self, prediction_id: str, path: str | os.PathLike[str] | None = None) -> Path:
         """Write y_true, y_pred, sample index, fold and partition of one prediction, and give the file.
@@ -315,13 +310,13 @@ class Catalog:
         path : str or Path, optional
             A file or a folder; else ``exports/best_predictions/`` of the workspace.
         """
-        return exchange.export_csv(self, prediction_id, None if path is None else Path(path))
+        return exchange.export_csv(self._store, prediction_id, None if path is None else Path(path))
 
     def plot_predictions(self, prediction_id: str, ax: Axes | None = None) -> Axes:
         """Draw predicted against measured for all folds of a prediction's model (``pip install artifactdb[plot]``)."""
         from artifactdb.catalog import plots
 
-        return plots.plot_predictions(self, prediction_id, ax)
+        return plots.plot_predictions(self._store, prediction_id, ax)
 
     def plot_scores(
         self,
@@ -340,20 +335,7 @@ class Catalog:
         """
         from artifactdb.catalog import plots
 
-        return plots.plot_scores(self, metric, by, partition, ax, filters)
-
-    # -- what the modules of this package need ------------------------------------------------------
-
-    def filters(self, kind: str) -> dict[int, bytes]:
-        """Give the Bloom filters of the files that count, by ``file_key``."""
-        files = live_files(self.database)
-        for file in files:
-            if file.file_key not in self._filters:
-                # A file never changes, and its number is never used again.
-                bits = self.database.value("SELECT id_filter FROM catalog_files WHERE file_key = ?", (file.file_key,))
-                self._filters[file.file_key] = bits
-        self._filters = {file.file_key: self._filters[file.file_key] for file in files}
-        return {file.file_key: self._filters[file.file_key] for file in files if file.kind == kind}
+        return plots.plot_scores(self._store, metric, by, partition, ax, filters)
 
 
 def _with_ids(prediction_id: str | Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from artifactdb.artifacts.check import Problem
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.files import content_hash
+from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.errors import ArtifactDBError
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
-
 
 _TWICE = "SELECT id, count(*) AS times FROM predictions GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 10"
 _TWICE_ARRAYS = "SELECT array_id, count(*) AS times FROM arrays GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 10"
@@ -25,29 +21,27 @@ SELECT array_id FROM named WHERE array_id NOT IN (SELECT array_id FROM arrays) O
 """
 
 
-def check(catalog: Catalog, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+def check(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
     """Compare every file with its hash, then every row with the arrays it names."""
     problems: list[Problem] = []
-    with state_of(catalog.database, catalog.inspector) as state:
+    with state_of(store.database, store.inspector) as state:
         for done, file in enumerate(state.files, start=1):
             wrong = state.problems.get(file.file_key, "")
             if not wrong:
                 (digest,) = state.snapshot.rows(
                     "SELECT content_hash FROM catalog_files WHERE file_key = ?", (file.file_key,)
                 )[0]
-                wrong = (
-                    "" if content_hash(catalog.folder / file.name) == digest else "has other content than was written"
-                )
+                wrong = "" if content_hash(store.folder / file.name) == digest else "has other content than was written"
             if wrong:
-                problems.append(Problem(str(catalog.folder / file.name), wrong))
+                problems.append(Problem(str(store.folder / file.name), wrong))
             if progress:
                 progress(done, len(state.files))
     if problems:
         return problems
     try:
-        problems += [Problem("predictions", f"{row[0]} is there {row[1]} times") for row in ask(catalog, _TWICE)]
-        problems += [Problem("arrays", f"{row[0]} is there {row[1]} times") for row in ask(catalog, _TWICE_ARRAYS)]
-        problems += [Problem("arrays", f"{row[0]} is named and not there") for row in ask(catalog, _DANGLING)]
+        problems += [Problem("predictions", f"{row[0]} is there {row[1]} times") for row in ask(store, _TWICE)]
+        problems += [Problem("arrays", f"{row[0]} is there {row[1]} times") for row in ask(store, _TWICE_ARRAYS)]
+        problems += [Problem("arrays", f"{row[0]} is named and not there") for row in ask(store, _DANGLING)]
     except ArtifactDBError as error:
         problems.append(Problem("predictions", str(error)))
     return problems

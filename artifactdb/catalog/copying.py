@@ -5,20 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifactdb.catalog.files import catalog_folder, live_files, sync
+from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
 from artifactdb.database import Database, snapshot
 from artifactdb.errors import BusyError, InvalidValueError
 
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
-
 _TRIES = 10
 
 
-def backup(catalog: Catalog, target: Path, progress: Callable[[int, int], None] | None) -> Path:
+def backup(store: Store, target: Path, progress: Callable[[int, int], None] | None) -> Path:
     """Copy the Parquet files first and the SQLite file last: a copy that has its name is whole.
 
     Raises
@@ -26,7 +23,7 @@ def backup(catalog: Catalog, target: Path, progress: Callable[[int, int], None] 
     InvalidValueError
         When the target, or a catalog of its name, exists.
     """
-    file = target / catalog.database.path.name if target.is_dir() else target
+    file = target / store.database.path.name if target.is_dir() else target
     folder = catalog_folder(file)
     for taken in (file, folder):
         if taken.exists():
@@ -34,10 +31,10 @@ def backup(catalog: Catalog, target: Path, progress: Callable[[int, int], None] 
     try:
         for _ in range(_TRIES):
             # The files of this state stay in place while the block lasts, whatever others do.
-            with state_of(catalog.database, catalog.inspector) as state:
+            with state_of(store.database, store.inspector) as state:
                 _copy_files(state, folder)
                 names = [entry.name for entry in state.files]
-            snapshot.backup(catalog.database, file, progress)
+            snapshot.backup(store.database, file, progress)
             with_names = Database(file, mode="ro")
             copied = [entry.name for entry in live_files(with_names)]
             with_names.close()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.files import live_files
+from artifactdb.catalog.store import Store
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 _UNNAMED_ARRAYS = f"""
 DELETE FROM staged_arrays WHERE array_id NOT IN (
@@ -33,9 +30,9 @@ WHERE t.training_run_key = ? AND t.pipeline_id <> ''
 """
 
 
-def delete(catalog: Catalog, ids: Sequence[str]) -> None:
+def delete(store: Store, ids: Sequence[str]) -> None:
     """Delete predictions by id, within the caller's transaction."""
-    database = catalog.database
+    database = store.database
     wanted = json.dumps(list(ids))
     staged = "SELECT id FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
     in_staging = [(row_id,) for (row_id,) in database.rows(staged, (wanted,))]
@@ -48,7 +45,7 @@ def delete(catalog: Catalog, ids: Sequence[str]) -> None:
     if elsewhere:
         for file in live_files(database):
             if file.kind == "meta":
-                there = find_in_files(catalog, "meta", {file.file_key}, "id", elsewhere, ("id",))
+                there = find_in_files(store, "meta", {file.file_key}, "id", elsewhere, ("id",))
                 database.run_many(
                     "INSERT OR IGNORE INTO deleted_predictions (file_key, id) VALUES (?, ?)",
                     [(file.file_key, row_id) for (row_id,) in there],

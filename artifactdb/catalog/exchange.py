@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,21 +15,21 @@ from artifactdb.catalog.arrays import from_parquet
 from artifactdb.catalog.columns import ARRAYS, VALUES
 from artifactdb.catalog.files import FINAL_NAMES
 from artifactdb.catalog.folds import residuals
+from artifactdb.catalog.questions import get
+from artifactdb.catalog.staging import add_many
+from artifactdb.catalog.store import Store
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import CatalogFileError, InvalidValueError, WorkspaceNotFoundError
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 _ROWS_AT_ONCE = 10_000
 
 
-def import_parquet(catalog: Catalog, path: Path, data_path: Path | None) -> list[str]:
+def import_parquet(store: Store, path: Path, data_path: Path | None) -> list[str]:
     """Add the predictions of a pair of files; nothing in them is run."""
     meta, data = _pair(path, data_path)
     try:
         held = _read_arrays(data)
-        return catalog.add_many(_predictions(meta, held))
+        return add_many(store, _predictions(meta, held))
     except pa.ArrowException as error:
         raise CatalogFileError(
             f"{meta} or {data} is no Parquet file of predictions ({error}).", file=str(meta)
@@ -109,16 +109,16 @@ def exports_folder(file: Path) -> Path:
     return file.parent / "exports" if file.name == FILE_NAME else file.with_suffix(".exports")
 
 
-def export_csv(catalog: Catalog, prediction_id: str, path: Path | None) -> Path:
+def export_csv(store: Store, prediction_id: str, path: Path | None) -> Path:
     """Write one prediction as CSV."""
-    row = catalog.get(prediction_id, arrays=False)
+    row = get(store, prediction_id, arrays=False)
     if path is None or path.is_dir() or not path.suffix:
-        folder = path if path is not None else exports_folder(catalog.database.path) / "best_predictions"
+        folder = path if path is not None else exports_folder(store.database.path) / "best_predictions"
         named = [row["dataset_name"], row["pipeline_uid"], row["model_name"], row["partition"], f"fold{row['fold_id']}"]
         parts = [re.sub(r"[^\w.-]+", "_", str(part)) for part in (*named, prediction_id) if part]
         path = folder / f"{'_'.join(parts)}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = residuals(catalog, {"id": prediction_id}).to_dicts()
+    rows = residuals(store, {"id": prediction_id}).to_dicts()
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("y_true", "y_pred", "sample_index", "fold", "partition"))

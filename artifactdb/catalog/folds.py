@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.columns import column_list, lower_is_better, quoted
 from artifactdb.catalog.questions import score_of, where
+from artifactdb.catalog.store import Store
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 MODEL = (
     "dataset_name", "config_name", "pipeline_uid", "step_idx", "model_name", "model_classname", "branch_id",
@@ -44,13 +42,13 @@ WITH chosen AS (
 """One row for each sample of each prediction: positions count from 0, ``output`` tells several targets apart."""
 
 
-def fold_scores(catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
+def fold_scores(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
     """Give one row for each model, with a column for each fold."""
     filters = {"partition": partition, **filters}
-    score, values, _ = score_of(catalog, metric, partition, filters)
+    score, values, _ = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
     folds = ask(
-        catalog,
+        store,
         f"SELECT fold_id FROM predictions WHERE {condition} AND fold_id IS NOT NULL GROUP BY 1 "
         "ORDER BY try_cast(fold_id AS BIGINT) NULLS LAST, fold_id",
         parameters,
@@ -60,13 +58,13 @@ def fold_scores(catalog: Catalog, metric: str | None, partition: str, filters: M
         WITH scored AS (SELECT {column_list(MODEL)}, fold_id, {score} AS score FROM predictions WHERE {condition})
         SELECT {column_list(MODEL)}{columns} FROM scored GROUP BY ALL ORDER BY ALL
     """
-    return ask(catalog, sql, [*values, *parameters, *(fold for (fold,) in folds)])
+    return ask(store, sql, [*values, *parameters, *(fold for (fold,) in folds)])
 
 
-def fold_summary(catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
+def fold_summary(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
     """Give mean, standard deviation and range of each model's scores over its folds, best mean first."""
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(catalog, metric, partition, filters)
+    score, values, metric = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
     sql = f"""
         WITH scored AS (
@@ -77,18 +75,18 @@ def fold_summary(catalog: Catalog, metric: str | None, partition: str, filters: 
         FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
         GROUP BY ALL ORDER BY mean {"ASC" if lower_is_better(metric) else "DESC"}
     """
-    return ask(catalog, sql, [*values, *parameters])
+    return ask(store, sql, [*values, *parameters])
 
 
 def averaged(
-    catalog: Catalog, metric: str | None, partition: str, weighted: bool, filters: Mapping[str, Any]
+    store: Store, metric: str | None, partition: str, weighted: bool, filters: Mapping[str, Any]
 ) -> QueryResult:
     """Give for each sample the mean of what the fold models predicted."""
     filters = {"partition": partition, **filters}
     score, weight = "NULL", "1"
     values: list[Any] = []
     if weighted:
-        score, values, metric = score_of(catalog, metric, "val", filters)
+        score, values, metric = score_of(store, metric, "val", filters)
         weight = "1 / score" if lower_is_better(metric) else "greatest(score, 0)"
     condition, parameters = where(filters)
     sql = f"""
@@ -99,10 +97,10 @@ def averaged(
         FROM weighed WHERE weight > 0 AND isfinite(weight)
         GROUP BY ALL ORDER BY {column_list(MODEL)}, sample_index, output
     """
-    return ask(catalog, sql, [*values, *parameters])
+    return ask(store, sql, [*values, *parameters])
 
 
-def residuals(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResult:
+def residuals(store: Store, filters: Mapping[str, Any]) -> QueryResult:
     """Give one row for each sample: measured, predicted, and the difference."""
     condition, parameters = where(filters)
     sql = f"""
@@ -110,13 +108,13 @@ def residuals(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResult:
         SELECT id, model_name, fold_id, "partition", sample_index, output, y_true, y_pred, y_pred - y_true AS residual
         FROM samples ORDER BY id, position, output
     """
-    return ask(catalog, sql, parameters)
+    return ask(store, sql, parameters)
 
 
-def confusion_matrix(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResult:
+def confusion_matrix(store: Store, filters: Mapping[str, Any]) -> QueryResult:
     """Count how often each class was predicted as each."""
     condition, parameters = where(filters)
-    tasks = ask(catalog, f"SELECT DISTINCT task_type FROM predictions WHERE {condition}", parameters)
+    tasks = ask(store, f"SELECT DISTINCT task_type FROM predictions WHERE {condition}", parameters)
     if any("regression" in (task or "") for (task,) in tasks):
         raise InvalidValueError(
             "a confusion matrix counts classes; these predictions are of a regression.", hint="Ask for residuals."
@@ -125,4 +123,4 @@ def confusion_matrix(catalog: Catalog, filters: Mapping[str, Any]) -> QueryResul
         {_SAMPLES.format(score="NULL", condition=condition)}
         SELECT y_true, y_pred, count(*) AS count FROM samples GROUP BY ALL ORDER BY ALL
     """
-    return ask(catalog, sql, parameters)
+    return ask(store, sql, parameters)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifactdb.catalog import parquet
 from artifactdb.catalog.arrays import stored_again
@@ -32,11 +32,9 @@ from artifactdb.catalog.files import (
     sync,
 )
 from artifactdb.catalog.staging import arrays_of, stage
+from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 Progress = Callable[[int, int], None]
 
@@ -57,48 +55,48 @@ class _Merge:
     written: parquet.Written = field(default_factory=parquet.Written)
 
 
-def flush(catalog: Catalog, progress: Progress | None = None) -> int:
+def flush(store: Store, progress: Progress | None = None) -> int:
     """Move staged rows into Parquet; give how many."""
-    with device_errors(catalog.folder), only_writer(catalog.folder, catalog.database.timeout_s):
-        with state_of(catalog.database, catalog.inspector) as state:
+    with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s):
+        with state_of(store.database, store.inspector) as state:
             staged = _count(state.snapshot, "staged_predictions")
             arrays = _count(state.snapshot, "staged_arrays")
             if not staged and not arrays:
-                sweep(catalog.database, catalog.folder)
+                sweep(store.database, store.folder)
                 return 0
             merges = [
-                _Merge(kind, _small(state, kind, rows), _last(state.snapshot, kind), catalog.folder / new_name(kind))
+                _Merge(kind, _small(state, kind, rows), _last(state.snapshot, kind), store.folder / new_name(kind))
                 for kind, rows in (("meta", staged), ("data", arrays))
                 if rows
             ]
-            _write(catalog, state, merges, progress)
+            _write(store, state, merges, progress)
             last_deletion = _last_deletion(state.snapshot)
-        _publish(catalog, merges, last_deletion)
-        sweep(catalog.database, catalog.folder)
+        _publish(store, merges, last_deletion)
+        sweep(store.database, store.folder)
     return staged
 
 
-def compact(catalog: Catalog, progress: Progress | None = None) -> bool:
+def compact(store: Store, progress: Progress | None = None) -> bool:
     """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
-    database = catalog.database
-    with device_errors(catalog.folder), only_writer(catalog.folder, database.timeout_s):
+    database = store.database
+    with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
         if _is_compact(database):
-            sweep(database, catalog.folder, database.timeout_s)
+            sweep(database, store.folder, database.timeout_s)
             return False
-        with state_of(database, catalog.inspector) as state:
+        with state_of(database, store.inspector) as state:
             for kind in FINAL_NAMES:
                 state.of_kind(kind)
             merges = [
                 _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
-                       catalog.folder / new_name(kind))
+                       store.folder / new_name(kind))
                 for kind in FINAL_NAMES
             ]  # fmt: skip
             referenced_only = bool(state.deleted_in)
-            _write(catalog, state, merges, progress, referenced_only=referenced_only)
+            _write(store, state, merges, progress, referenced_only=referenced_only)
             last_deletion = _last_deletion(state.snapshot)
-        _publish(catalog, merges, last_deletion, referenced_only=referenced_only)
-        _take_final_names(catalog)
-        sweep(database, catalog.folder, database.timeout_s)
+        _publish(store, merges, last_deletion, referenced_only=referenced_only)
+        _take_final_names(store)
+        sweep(database, store.folder, database.timeout_s)
     return True
 
 
@@ -140,7 +138,7 @@ def _last_deletion(snapshot: Snapshot) -> int:
 
 
 def _write(
-    catalog: Catalog,
+    store: Store,
     state: State,
     merges: Sequence[_Merge],
     progress: Progress | None,
@@ -148,9 +146,9 @@ def _write(
     referenced_only: bool = False,
 ) -> None:
     try:
-        with catalog.writing_engine.session(state.files) as session:
+        with store.writing_engine.session(state.files) as session:
             _write_all(session, state, merges, progress, referenced_only=referenced_only)
-        sync(catalog.folder)
+        sync(store.folder)
     except BaseException:
         _remove(merges)
         raise
@@ -189,9 +187,9 @@ def _only_referenced(session: Session, state: State, select: str) -> str:
 # -- naming -----------------------------------------------------------------------------------------
 
 
-def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, referenced_only: bool = False) -> None:
+def _publish(store: Store, merges: Sequence[_Merge], last_deletion: int, *, referenced_only: bool = False) -> None:
     """Let the new files count instead of what they were made of, and carry over what was deleted meanwhile."""
-    database = catalog.database
+    database = store.database
     try:
         with database.transaction():
             for merge in merges:
@@ -199,7 +197,7 @@ def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, 
                 if merge.kind == "meta":
                     _carry_deletions(database, merge, file_key, last_deletion)
                 else:
-                    _settle_arrays(catalog, merge, merges, referenced_only=referenced_only)
+                    _settle_arrays(store, merge, merges, referenced_only=referenced_only)
                 table, key = _STAGED[merge.kind]
                 newer = database.value(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {key} > ?)", (merge.last_staged,))
                 # Without a condition SQLite drops the pages instead of visiting the rows.
@@ -210,7 +208,7 @@ def _publish(catalog: Catalog, merges: Sequence[_Merge], last_deletion: int, *, 
     except BaseException:
         _remove(merges)
         raise
-    catalog.staged_bytes = 0
+    store.staged_bytes = 0
 
 
 def _carry_deletions(database: Database, merge: _Merge, file_key: int, last_deletion: int) -> None:
@@ -222,12 +220,12 @@ def _carry_deletions(database: Database, merge: _Merge, file_key: int, last_dele
     database.rows("DELETE FROM deleted_predictions WHERE file_key IS NULL")
 
 
-def _settle_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge], *, referenced_only: bool) -> None:
+def _settle_arrays(store: Store, merge: _Merge, merges: Sequence[_Merge], *, referenced_only: bool) -> None:
     """See to arrays that were staged, or found a new prediction, after the merge had read its state."""
-    database = catalog.database
+    database = store.database
     newer = database.rows("SELECT array_id FROM staged_arrays WHERE array_key > ?", (merge.last_staged,))
     # Deleted and staged again meanwhile: the new file has them.
-    doubled = _in_files(catalog, [merge.path], [array_id for (array_id,) in newer], merge.written.filter_bits)
+    doubled = _in_files(store, [merge.path], [array_id for (array_id,) in newer], merge.written.filter_bits)
     database.run_many("DELETE FROM staged_arrays WHERE array_id = ?", [(array_id,) for array_id, *_ in doubled])
     if not referenced_only:
         return
@@ -235,13 +233,13 @@ def _settle_arrays(catalog: Catalog, merge: _Merge, merges: Sequence[_Merge], *,
     (last,) = (other.last_staged for other in merges if other.kind == "meta")
     added = database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
     named = arrays_of(added) - {array_id for (array_id,) in newer}
-    kept = {array_id for array_id, *_ in _in_files(catalog, [merge.path], sorted(named), merge.written.filter_bits)}
-    old = [catalog.folder / file.name for file in merge.files]
-    stage(catalog, [], [stored_again(*row) for row in _in_files(catalog, old, sorted(named - kept))])
+    kept = {array_id for array_id, *_ in _in_files(store, [merge.path], sorted(named), merge.written.filter_bits)}
+    old = [store.folder / file.name for file in merge.files]
+    stage(store, [], [stored_again(*row) for row in _in_files(store, old, sorted(named - kept))])
 
 
 def _in_files(
-    catalog: Catalog, paths: Sequence[Path], array_ids: Sequence[str], filter_bits: bytes | None = None
+    store: Store, paths: Sequence[Path], array_ids: Sequence[str], filter_bits: bytes | None = None
 ) -> list[tuple[Any, ...]]:
     """Give the arrays with these ids that lie in some files."""
     if filter_bits is not None and array_ids:
@@ -249,7 +247,7 @@ def _in_files(
         array_ids = [array_id for array_id, may in zip(array_ids, possible, strict=True) if may]
     if not array_ids or not paths:
         return []
-    with catalog.writing_engine.session([]) as session, translated():
+    with store.writing_engine.session([]) as session, translated():
         found: list[tuple[Any, ...]] = session.cursor.execute(
             "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
             f"FROM read_parquet([{', '.join(literal(str(path)) for path in paths)}]) "
@@ -259,12 +257,12 @@ def _in_files(
     return found
 
 
-def _take_final_names(catalog: Catalog) -> None:
+def _take_final_names(store: Store) -> None:
     """Give the two files the names of the seed: a second name first, then the commit, then the first name goes.
 
     Where somebody is still reading the file that bears the name, this one keeps its own until the next compaction.
     """
-    database, folder = catalog.database, catalog.folder
+    database, folder = store.database, store.folder
     for file in live_files(database):
         final = folder / FINAL_NAMES[file.kind]
         if file.name == final.name or not remove_unread(final, database.timeout_s):

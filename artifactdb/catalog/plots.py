@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.columns import COLUMNS, quoted, require_columns
-from artifactdb.catalog.folds import MODEL
-from artifactdb.catalog.questions import score_of, where
+from artifactdb.catalog.folds import MODEL, residuals
+from artifactdb.catalog.questions import get, score_of, where
+from artifactdb.catalog.store import Store
 from artifactdb.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from artifactdb.catalog.catalog import Catalog
 
 _MOST_GROUPS = 40
 
@@ -30,11 +30,11 @@ def _axes(ax: Axes | None) -> Axes:
     return drawn
 
 
-def plot_predictions(catalog: Catalog, prediction_id: str, ax: Axes | None = None) -> Axes:
+def plot_predictions(store: Store, prediction_id: str, ax: Axes | None = None) -> Axes:
     """Draw predicted against measured, one colour a fold, for all folds of a prediction's model and partition."""
-    row = catalog.get(prediction_id, arrays=False)
+    row = get(store, prediction_id, arrays=False)
     same = {column: row[column] for column in (*MODEL, "partition")}
-    found = catalog.residuals(**same).to_dicts()
+    found = residuals(store, same).to_dicts()
     points = [sample for sample in found if sample["y_true"] is not None and sample["output"] == 0]
     if not points:
         raise InvalidValueError(f"prediction {prediction_id} has no arrays y_true and y_pred to draw.")
@@ -58,7 +58,7 @@ def plot_predictions(catalog: Catalog, prediction_id: str, ax: Axes | None = Non
 
 
 def plot_scores(
-    catalog: Catalog,
+    store: Store,
     metric: str | None,
     by: str | Sequence[str],
     partition: str,
@@ -67,14 +67,14 @@ def plot_scores(
 ) -> Axes:
     """Draw how scores are distributed over the values of a column, or their mean over two parameters."""
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(catalog, metric, partition, filters)
+    score, values, metric = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
     scored = f"SELECT *, {score} AS score FROM predictions WHERE {condition}"
     if not isinstance(by, str):
-        return _heat_map(catalog, scored, [*values, *parameters], tuple(by), metric, partition, ax)
+        return _heat_map(store, scored, [*values, *parameters], tuple(by), metric, partition, ax)
     require_columns([by], COLUMNS)
     rows = ask(
-        catalog,
+        store,
         f"SELECT coalesce({quoted(by)}::VARCHAR, 'none'), list(score) FROM ({scored}) "
         "WHERE score IS NOT NULL AND isfinite(score) GROUP BY 1 ORDER BY try_cast(any_value("
         f"{quoted(by)}) AS BIGINT), 1 LIMIT {_MOST_GROUPS}",
@@ -92,7 +92,7 @@ def plot_scores(
 
 
 def _heat_map(
-    catalog: Catalog, scored: str, values: list[Any], by: tuple[str, ...], metric: str, partition: str, ax: Axes | None
+    store: Store, scored: str, values: list[Any], by: tuple[str, ...], metric: str, partition: str, ax: Axes | None
 ) -> Axes:
     if len(by) != 2:
         raise InvalidValueError(f"a heat map has two parameters, not {len(by)}.", hint='by=("n_components", "window")')
@@ -100,7 +100,7 @@ def _heat_map(
     parameter = "coalesce(json_extract_string(best_params, ?), json_extract_string(a.parameters, ?))"
     paths = [path for name in by for path in [f'$."{name}"'] * 2]
     rows = ask(
-        catalog,
+        store,
         f"SELECT {parameter} AS x, {parameter} AS y, avg(score) AS score FROM ({scored}) AS p "
         "LEFT JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id "
         "WHERE score IS NOT NULL AND isfinite(score) GROUP BY ALL",

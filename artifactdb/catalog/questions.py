@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,9 @@ from artifactdb.catalog.columns import (
     quoted,
     require_columns,
 )
+from artifactdb.catalog.store import Store
 from artifactdb.errors import InvalidValueError, PredictionNotFoundError
 from artifactdb.results import QueryResult
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 PARTITIONS = ("train", "val", "test")
 _AT_ONCE = 100
@@ -60,7 +58,7 @@ def _comparable(column: str, value: Any) -> Any:
 
 
 def score_of(
-    catalog: Catalog, metric: str | None, partition: str, filters: Mapping[str, Any]
+    store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]
 ) -> tuple[str, list[Any], str]:
     """Give the SQL of the score in a metric, its parameters, and the metric's name.
 
@@ -70,10 +68,10 @@ def score_of(
     condition, parameters = where(filters)
     own = f"{partition}_score"
     if metric is None:
-        metric = _only_metric(catalog, condition, parameters)
+        metric = _only_metric(store, condition, parameters)
     # Row groups whose only metric is this one are skipped by their statistics, so this costs little.
     others = ask(
-        catalog,
+        store,
         f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1",
         [metric, *parameters],
     )
@@ -87,9 +85,9 @@ def score_of(
     )
 
 
-def _only_metric(catalog: Catalog, condition: str, parameters: list[Any]) -> str:
+def _only_metric(store: Store, condition: str, parameters: list[Any]) -> str:
     sql = f"SELECT DISTINCT metric FROM predictions WHERE {condition} AND metric IS NOT NULL ORDER BY 1"
-    metrics = [row[0] for row in ask(catalog, sql, parameters)]
+    metrics = [row[0] for row in ask(store, sql, parameters)]
     if len(metrics) > 1:
         raise InvalidValueError(f"the predictions have several metrics: {', '.join(metrics)}.", hint="Name one.")
     return metrics[0] if metrics else "rmse"
@@ -102,7 +100,7 @@ def require_partition(partition: str) -> None:
 
 
 def top(
-    catalog: Catalog,
+    store: Store,
     n: int,
     metric: str | None,
     ascending: bool | None,
@@ -114,7 +112,7 @@ def top(
     if n < 0:
         raise InvalidValueError(f"n is 0 or more, not {n}.")
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(catalog, metric, partition, filters)
+    score, values, metric = score_of(store, metric, partition, filters)
     order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
     condition, parameters = where(filters)
     groups = [group_by] if isinstance(group_by, str) else list(group_by or ())
@@ -130,10 +128,10 @@ def top(
         {qualify}
         ORDER BY {f"{column_list(groups)}, " if groups else ""}score {order}{"" if groups else f" LIMIT {n}"}
     """
-    return ask(catalog, sql, [*values, *parameters])
+    return ask(store, sql, [*values, *parameters])
 
 
-def get(catalog: Catalog, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
+def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
     """Give one prediction as a dict, its JSON read and its arrays in place.
 
     Raises
@@ -141,7 +139,7 @@ def get(catalog: Catalog, prediction_id: str, *, arrays: bool) -> dict[str, Any]
     PredictionNotFoundError
         A KeyError.
     """
-    found = look_up(catalog, "predictions", "id", [prediction_id], COLUMNS)
+    found = look_up(store, "predictions", "id", [prediction_id], COLUMNS)
     if not found:
         raise PredictionNotFoundError(
             f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
@@ -149,30 +147,30 @@ def get(catalog: Catalog, prediction_id: str, *, arrays: bool) -> dict[str, Any]
     row = dict(zip(COLUMNS, found[0], strict=True))
     prediction = {name: read_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
     if arrays:
-        prediction |= _arrays_of(catalog, [row])[prediction_id]
+        prediction |= _arrays_of(store, [row])[prediction_id]
     return prediction
 
 
-def arrays(catalog: Catalog, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def arrays(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
     wanted = [ids] if isinstance(ids, str) else list(ids)
     columns = ("id", *(f"{name}_id" for name in ARRAYS))
-    rows = [dict(zip(columns, row, strict=True)) for row in look_up(catalog, "predictions", "id", wanted, columns)]
+    rows = [dict(zip(columns, row, strict=True)) for row in look_up(store, "predictions", "id", wanted, columns)]
     missing = sorted(set(wanted) - {row["id"] for row in rows})
     if missing:
         raise PredictionNotFoundError(
             f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(wanted)} asked)."
         )
-    found = _arrays_of(catalog, rows)
+    found = _arrays_of(store, rows)
     return {prediction_id: found[prediction_id] for prediction_id in wanted}
 
 
-def _arrays_of(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _arrays_of(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     named = sorted({row[f"{name}_id"] for row in rows for name in ARRAYS if row[f"{name}_id"] is not None})
     columns = ("array_id", "array_dtype", "array_shape", "array_data", "array_bytes")
     stored: dict[str, Any] = {}
     for start in range(0, len(named), _AT_ONCE):
-        found = look_up(catalog, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
+        found = look_up(store, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
         stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
     return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
 
@@ -185,10 +183,10 @@ def read_json(text: str | None) -> Any:
 
 
 def look_up(
-    catalog: Catalog, table: str, column: str, values: Sequence[str], columns: Sequence[str]
+    store: Store, table: str, column: str, values: Sequence[str], columns: Sequence[str]
 ) -> list[tuple[Any, ...]]:
     """Give rows of ``predictions`` or ``arrays`` by id."""
     found: list[tuple[Any, ...]] = []
     for condition, parameters in among(column, values):
-        found += ask(catalog, f"SELECT {column_list(columns)} FROM {table} WHERE {condition}", parameters).rows
+        found += ask(store, f"SELECT {column_list(columns)} FROM {table} WHERE {condition}", parameters).rows
     return found

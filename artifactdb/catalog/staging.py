@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
 from artifactdb.catalog.rows import NAN, Row, to_row
+from artifactdb.catalog.store import Store
 from artifactdb.errors import DuplicateError
-
-if TYPE_CHECKING:
-    from artifactdb.catalog.catalog import Catalog
 
 _AT_ONCE = 10_000
 _INSERT_ROW = f"INSERT INTO staged_predictions ({column_list()}) VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -26,17 +24,17 @@ _INSERT_ARRAY = "INSERT OR IGNORE INTO staged_arrays (array_id, array_type, dtyp
 STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
 
 
-def add_many(catalog: Catalog, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
+def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
     """Stage predictions, all or none, and give their ids; what is there already with the same content stays."""
     ids: list[str] = []
     given = iter(predictions)
-    with catalog.database.transaction():
+    with store.database.transaction():
         while batch := list(islice(given, _AT_ONCE)):
-            ids += _add(catalog, batch)
+            ids += _add(store, batch)
     return ids
 
 
-def _add(catalog: Catalog, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+def _add(store: Store, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
     rows: dict[str, Row] = {}
     arrays: dict[str, StoredArray] = {}
     ids = []
@@ -45,21 +43,21 @@ def _add(catalog: Catalog, predictions: Sequence[Mapping[str, Any]]) -> list[str
         _require_same(rows.setdefault(row[0], row), row)
         arrays.update((array.array_id, array) for array in held)
         ids.append(row[0])
-    for present in _present_rows(catalog, list(rows)):
+    for present in _present_rows(store, list(rows)):
         _require_same(present, rows.pop(present[0]))
     if rows:
-        for array_id in _present_arrays(catalog, list(arrays)):
+        for array_id in _present_arrays(store, list(arrays)):
             del arrays[array_id]
-        stage(catalog, rows.values(), arrays.values())
+        stage(store, rows.values(), arrays.values())
     return ids
 
 
-def stage(catalog: Catalog, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
+def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
     """Insert rows, and arrays that no file holds."""
     stored = list(arrays)
-    catalog.database.run_many(_INSERT_ARRAY, stored)
-    catalog.database.run_many(_INSERT_ROW, list(rows))
-    catalog.staged_bytes += sum(len(data) for *_, data in stored)
+    store.database.run_many(_INSERT_ARRAY, stored)
+    store.database.run_many(_INSERT_ROW, list(rows))
+    store.staged_bytes += sum(len(data) for *_, data in stored)
 
 
 def _require_same(present: Row, given: Row) -> None:
@@ -72,28 +70,28 @@ def _require_same(present: Row, given: Row) -> None:
     )
 
 
-def _present_rows(catalog: Catalog, ids: list[str]) -> list[Row]:
-    found = catalog.database.rows(STAGED_BY_ID, (json.dumps(ids),))
-    for row in _in_files(catalog, "meta", "id", ids, COLUMNS):
+def _present_rows(store: Store, ids: list[str]) -> list[Row]:
+    found = store.database.rows(STAGED_BY_ID, (json.dumps(ids),))
+    for row in _in_files(store, "meta", "id", ids, COLUMNS):
         # A NaN is the text nan in SQLite, and equal to itself only as that.
         found.append(tuple(NAN if isinstance(value, float) and math.isnan(value) else value for value in row))
     return list({row[0]: row for row in found}.values())
 
 
-def _present_arrays(catalog: Catalog, array_ids: list[str]) -> list[str]:
-    return list({row[0] for row in _in_files(catalog, "data", "array_id", array_ids, ("array_id",))})
+def _present_arrays(store: Store, array_ids: list[str]) -> list[str]:
+    return list({row[0] for row in _in_files(store, "data", "array_id", array_ids, ("array_id",))})
 
 
-def _in_files(catalog: Catalog, kind: str, column: str, ids: list[str], columns: Sequence[str]) -> list[Row]:
+def _in_files(store: Store, kind: str, column: str, ids: list[str], columns: Sequence[str]) -> list[Row]:
     """Give the rows with these ids that lie in Parquet files; most of the time no file needs to be opened."""
-    filters = catalog.filters(kind)
+    filters = store.filters(kind)
     if not filters or not ids:
         return []
     hashes, names = bloom.hashed(ids), np.array(ids, object)
     maybe = {file_key: names[bloom.may_contain(bits, hashes)].tolist() for file_key, bits in filters.items()}
     wanted = sorted({text for candidates in maybe.values() for text in candidates})
     files = {file_key for file_key, candidates in maybe.items() if candidates}
-    return find_in_files(catalog, kind, files, column, wanted, columns) if wanted else []
+    return find_in_files(store, kind, files, column, wanted, columns) if wanted else []
 
 
 def arrays_of(rows: Iterable[Row]) -> set[str]:

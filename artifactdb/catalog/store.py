@@ -1,0 +1,57 @@
+"""What every part of a catalog works with: the file, the folder beside it, and the two DuckDBs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from artifactdb.catalog.engine import Engine
+from artifactdb.catalog.files import Inspector, catalog_folder, live_files
+from artifactdb.database import Database
+
+_WRITING_MEMORY = "700MB"
+
+
+class Store:
+    """A catalog's place on the disk; holds no row of it.
+
+    Attributes
+    ----------
+    database : Database
+        The workspace's file.
+    folder : Path
+        Where the Parquet files lie.
+    engine, writing_engine : Engine
+        For questions, and for merges, which keep to a bounded memory.
+    staged_bytes : int
+        Array bytes that this process has staged since its last flush.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._start()
+
+    def _start(self) -> None:
+        self.folder = catalog_folder(self.database.path)
+        self.inspector = Inspector(self.folder)
+        self.engine = Engine(self.folder)
+        self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
+        self.staged_bytes = 0
+        self._filters: dict[int, bytes] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"database": self.database}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.database = state["database"]
+        self._start()
+
+    def filters(self, kind: str) -> dict[int, bytes]:
+        """Give the Bloom filters of the files that count, by ``file_key``."""
+        files = live_files(self.database)
+        for file in files:
+            if file.file_key not in self._filters:
+                # A file never changes, and its number is never used again.
+                bits = self.database.value("SELECT id_filter FROM catalog_files WHERE file_key = ?", (file.file_key,))
+                self._filters[file.file_key] = bits
+        self._filters = {file.file_key: self._filters[file.file_key] for file in files}
+        return {file.file_key: self._filters[file.file_key] for file in files if file.kind == kind}
