@@ -128,6 +128,26 @@ class TestAdding:
             catalog.add_many(rows())
         assert len(catalog) == 0
 
+    def test_very_many_go_straight_to_files_all_or_none(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("artifactdb.catalog.catalog._STAGED_AT_MOST", 10)
+        monkeypatch.setattr("artifactdb.catalog.bulk._AT_ONCE", 20)
+        rows = [prediction(number, val_score=[0.5, math.nan, math.inf][number % 3]) for number in range(50)]
+        staged = catalog.add_many(rows[:5])
+        with pytest.raises(DuplicateError):
+            catalog.add_many([*rows[:40], prediction(3, val_score=9.0)])
+        assert len(catalog) == 5 and files(catalog) == []
+        ids = catalog.add_many(rows)
+        assert ids[:5] == staged and len(catalog) == 50 and len(set(ids)) == 50
+        assert catalog.database.value("SELECT count(*) FROM staged_predictions") == 5
+        assert catalog.add_many(iter(rows)) == ids and len(catalog) == 50
+        for row, prediction_id in zip(rows, ids, strict=True):
+            np.testing.assert_array_equal(catalog.get(prediction_id)["y_pred"], row["y_pred"])
+        assert not catalog.verify()
+        catalog.compact()
+        assert len(catalog) == 50 and not catalog.verify()
+
     @settings(max_examples=60, deadline=None)
     @given(
         array=hnp.arrays(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.check import Problem
-from artifactdb.catalog import copying, deleting, exchange, folds, merging, questions, staging
+from artifactdb.catalog import bulk, copying, deleting, exchange, folds, merging, questions, staging
 from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check
 from artifactdb.catalog.store import Store
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 _STAGED_ROWS = "SELECT coalesce(max(staged_key) - min(staged_key) + 1, 0) FROM staged_predictions"
+_STAGED_AT_MOST = 20_000
 _FLUSH_ROWS = 100_000
 _FLUSH_BYTES = 64 << 20
 
@@ -99,7 +101,11 @@ class Catalog:
         DuplicateError
             When an id is there with other content.
         """
-        ids = staging.add_many(self._store, predictions)
+        given = iter(predictions)
+        first = list(islice(given, _STAGED_AT_MOST + 1))
+        if len(first) > _STAGED_AT_MOST and not self.database.in_transaction:
+            return bulk.add_many(self._store, chain(first, given))
+        ids = staging.add_many(self._store, chain(first, given))
         self._flush_if_grown()
         return ids
 

@@ -165,13 +165,20 @@ def _write_all(
         select = rows_of(session, state, merge.kind, merge.files)
         if merge.kind == "data" and referenced_only:
             select = _only_referenced(session, state, select)
-        columns, order = column_list(parquet.SCHEMAS[merge.kind].names), column_list(parquet.ORDERS[merge.kind])
-        with translated():
-            batches = session.cursor.sql(f"SELECT {columns} FROM ({select}) ORDER BY {order}").to_arrow_reader(
-                parquet.ROWS_A_BATCH
-            )
-            merge.written = parquet.write(batches, merge.path, merge.kind, rows, _from(done, sum(expected), progress))
+        merge.written = write_sorted(
+            session, select, merge.path, merge.kind, rows, _from(done, sum(expected), progress)
+        )
         done += rows
+
+
+def write_sorted(
+    session: Session, select: str, path: Path, kind: str, expected: int, progress: Callable[[int], None]
+) -> parquet.Written:
+    """Write the rows of a SELECT, sorted by DuckDB within its memory limit."""
+    columns, order = column_list(parquet.SCHEMAS[kind].names), column_list(parquet.ORDERS[kind])
+    with translated():
+        rows = session.cursor.sql(f"SELECT {columns} FROM ({select}) ORDER BY {order}")
+        return parquet.write(rows.to_arrow_reader(parquet.ROWS_A_BATCH), path, kind, expected, progress)
 
 
 def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -35,6 +35,15 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
 
 
 def _add(store: Store, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+    ids, rows, arrays = new_of(store, predictions)
+    stage(store, rows, arrays)
+    return ids
+
+
+def new_of(
+    store: Store, predictions: Iterable[Mapping[str, Any]]
+) -> tuple[list[str], Collection[Row], Collection[StoredArray]]:
+    """Check predictions; give their ids, and the rows and arrays among them that are not there yet."""
     rows: dict[str, Row] = {}
     arrays: dict[str, StoredArray] = {}
     ids = []
@@ -45,11 +54,9 @@ def _add(store: Store, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         ids.append(row[0])
     for present in _present_rows(store, list(rows)):
         _require_same(present, rows.pop(present[0]))
-    if rows:
-        for array_id in _present_arrays(store, list(arrays)):
-            del arrays[array_id]
-        stage(store, rows.values(), arrays.values())
-    return ids
+    for array_id in _present_arrays(store, list(arrays)) if rows else list(arrays):
+        del arrays[array_id]
+    return ids, rows.values(), arrays.values()
 
 
 def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:

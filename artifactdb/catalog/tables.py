@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.columns import ARRAY_SCHEMA, COLUMNS, FLOAT_COLUMNS, SCHEMA, quoted
 from artifactdb.catalog.pushdown import conditions
-from artifactdb.catalog.rows import NAN
+from artifactdb.catalog.rows import NAN, Row
 from artifactdb.database import Snapshot
 
 _ROWS_AT_ONCE = 20_000
@@ -96,6 +97,25 @@ class SqliteDataset(ds.Dataset):  # type: ignore[misc]
         return [name for name in self._table.columns if name in text]
 
 
+def rows_to_arrow(rows: Iterable[Row]) -> pa.Table:
+    """Give rows as they are staged as the table that a Parquet file holds."""
+    columns = list(STAGED_PREDICTIONS.columns.values())
+    return pa.Table.from_batches([_to_arrow(list(rows), columns, SCHEMA)], SCHEMA)
+
+
+def arrays_to_arrow(arrays: Iterable[StoredArray]) -> pa.Table:
+    """Give arrays as they are staged as the table that a Parquet file holds."""
+    rows = [
+        (
+            array_id, dtype, data, array_id.removeprefix("array_"), dtype, len(data), shape, array_type, dtype, dtype,
+            None if dtype == "<f8" else data,
+        )
+        for array_id, array_type, dtype, shape, data in arrays
+    ]  # fmt: skip
+    columns = list(STAGED_ARRAYS.columns.values())
+    return pa.Table.from_batches([_to_arrow(rows, columns, ARRAY_SCHEMA)], ARRAY_SCHEMA)
+
+
 def _to_arrow(rows: list[tuple[Any, ...]], columns: Sequence[Column], schema: pa.Schema) -> pa.RecordBatch:
     values = list(zip(*rows, strict=True))
     arrays, position = [], 0
@@ -132,11 +152,11 @@ def _as_float64(dtype: str, data: bytes) -> np.ndarray[Any, Any]:
         return (items.real if items.dtype.kind == "c" else items).astype(np.float64)
 
 
-def _inexact(dtypes: Sequence[str], items: Sequence[bytes]) -> pa.Array:
+def _inexact(dtypes: Sequence[str], items: Sequence[bytes | None]) -> pa.Array:
     """Give the bytes of arrays that float64 does not hold exactly, and nothing for the others."""
     kept: list[bytes | None] = []
     for dtype, data in zip(dtypes, items, strict=True):
-        if dtype == "<f8":
+        if data is None:
             kept.append(None)
             continue
         with np.errstate(all="ignore"):
@@ -145,9 +165,9 @@ def _inexact(dtypes: Sequence[str], items: Sequence[bytes]) -> pa.Array:
     return pa.array(kept, pa.large_binary())
 
 
-def _sizes(dtypes: Sequence[str], items: Sequence[bytes]) -> pa.Array:
+def _sizes(dtypes: Sequence[str], lengths: Sequence[int]) -> pa.Array:
     return pa.array(
-        [len(data) // np.dtype(dtype).itemsize for dtype, data in zip(dtypes, items, strict=True)], pa.int64()
+        [length // np.dtype(dtype).itemsize for dtype, length in zip(dtypes, lengths, strict=True)], pa.int64()
     )
 
 
@@ -169,11 +189,11 @@ STAGED_ARRAYS = Table(
         "array_id": _plain("array_id", pa.string()),
         "array_data": Column(ARRAY_SCHEMA.field("array_data").type, ("dtype", "data"), _numbers),
         "array_hash": Column(pa.string(), ("substr(array_id, 7)",)),
-        "array_size": Column(pa.int64(), ("dtype", "data"), _sizes),
+        "array_size": Column(pa.int64(), ("dtype", "length(data)"), _sizes),
         "array_shape": Column(pa.string(), ("shape",)),
         "array_type": _plain("array_type", pa.string()),
         "array_dtype": Column(pa.string(), ("dtype",)),
-        "array_bytes": Column(pa.large_binary(), ("dtype", "data"), _inexact),
+        "array_bytes": Column(pa.large_binary(), ("dtype", "CASE WHEN dtype <> '<f8' THEN data END"), _inexact),
     },
     keys=("array_id",),
 )

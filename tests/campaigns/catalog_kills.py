@@ -1,4 +1,4 @@
-"""Kills a process at every kind of step of ``flush`` and ``compact``, and looks whether anything was lost or doubled.
+"""Kills a process at every kind of step of flush, compact and bulk adding; looks whether anything was lost or doubled.
 
     python -m tests.campaigns.catalog_kills --kills 1000 --seed 0
 
@@ -24,9 +24,18 @@ from typing import Any
 import numpy as np
 
 from artifactdb import Catalog, Workspace
-from artifactdb.catalog import merging  # noqa: F401 - imported before the forks
+from artifactdb.catalog import bulk
+from artifactdb.catalog.rows import to_row
 
-OPERATIONS: dict[str, Callable[[Catalog], Any]] = {"flush": Catalog.flush, "compact": Catalog.compact}
+NEW = range(60, 90)
+
+
+def add(catalog: Catalog) -> None:
+    """Add many rows at once, some of which are there already."""
+    bulk.add_many(catalog._store, [prediction(number) for number in (0, 1, 45, *NEW)])
+
+
+OPERATIONS: dict[str, Callable[[Catalog], Any]] = {"flush": Catalog.flush, "compact": Catalog.compact, "add": add}
 _WATCHED = ("artifactdb/catalog/", "artifactdb/database/")
 
 
@@ -106,6 +115,8 @@ def check(folder: Path, operation: str, acknowledged: dict[str, float]) -> None:
         for again in (lambda: None, lambda: OPERATIONS[operation](catalog)):
             again()
             rows = catalog.filter().to_dicts()
+            if operation == "add" and len(rows) > len(acknowledged):  # all of the new ones, or none
+                acknowledged = acknowledged | {to_row(prediction(number))[0][0]: number / 7 for number in (0, *NEW)}
             assert len(rows) == len(acknowledged), f"{len(rows)} rows, {len(acknowledged)} acknowledged"
             assert {row["id"]: row["val_score"] for row in rows} == acknowledged
             arrays = catalog.arrays(sorted(acknowledged))
@@ -115,6 +126,8 @@ def check(folder: Path, operation: str, acknowledged: dict[str, float]) -> None:
                     assert np.array_equal(arrays[prediction_id][name], expected[name]), (prediction_id, name)
         found = workspace.verify()
         assert found.ok, found.problems
+        if operation == "add":
+            catalog.flush()  # clears away what a killed process left over
         live = sorted(name for (name,) in workspace.database.rows("SELECT name FROM catalog_files"))
         assert sorted(path.name for path in catalog.folder.iterdir()) == live, "nothing is left over"
         if operation == "compact":
