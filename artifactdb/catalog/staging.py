@@ -50,7 +50,8 @@ def new_of(
     for prediction in predictions:
         row, held = to_row(prediction)
         _require_same(rows.setdefault(row[0], row), row)
-        arrays.update((array.array_id, array) for array in held)
+        for array in held:
+            arrays[array.array_id] = array
         ids.append(row[0])
     for present in _present_rows(store, list(rows)):
         _require_same(present, rows.pop(present[0]))
@@ -68,7 +69,7 @@ def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> N
 
 
 def _require_same(present: Row, given: Row) -> None:
-    if present == given:
+    if present is given or present == given:
         return
     differing = [name for name, old, new in zip(COLUMNS, present, given, strict=True) if old != new]
     raise DuplicateError(
