@@ -173,6 +173,30 @@ class TestInSql:
         assert study.sql(sql).rows == [(unused.artifact_id,)]
         registry.delete_pipeline_artifacts("0009_unused")
 
+    def test_datasets_where_stacking_beat_its_best_source(self, workspace: Workspace) -> None:
+        scores = {"corn": (1.0, 2.0, 0.5), "wheat": (1.0, 2.0, 1.5)}
+        for dataset, (first, second, stacked) in scores.items():
+            registry = workspace.registry(dataset, "0001_stack")
+            sources = [
+                registry.register_with_chain(Ridge(alpha), "s1.Ridge", "model", 1, fold_id=fold).artifact_id
+                for fold, alpha in enumerate((0.1, 0.2))
+            ]
+            stack = registry.register_meta_model(Ridge(), "0001_stack$aaaaaaaaaaaa:all", sources)
+            for artifact_id, score in zip([*sources, stack.artifact_id], (first, second, stacked), strict=True):
+                workspace.catalog.add(
+                    dataset_name=dataset, model_name=artifact_id, model_artifact_id=artifact_id, partition="val",
+                    metric="rmse", val_score=score,
+                )  # fmt: skip
+        found = workspace.sql("""
+            SELECT stack.dataset_name FROM predictions AS stack
+            JOIN artifacts AS a ON a.artifact_id = stack.model_artifact_id AND a.dataset = stack.dataset_name
+            WHERE a.artifact_type = 'meta_model' AND stack.val_score < (
+              SELECT min(source.val_score) FROM dependencies AS d
+              JOIN predictions AS source ON source.model_artifact_id = d.depends_on AND source.dataset_name = d.dataset
+              WHERE d.artifact_id = a.artifact_id AND d.dataset = a.dataset)
+        """)
+        assert found.rows == [("corn",)]
+
     @pytest.mark.parametrize("table", ["artifacts", "chains", "folds", "dependencies", "pipelines", "runs", "library"])
     def test_every_table_of_the_file_can_be_asked(self, study: Workspace, table: str) -> None:
         from artifactdb.catalog.views import TABLES

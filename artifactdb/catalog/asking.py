@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult
 
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+Ask = Callable[[str, Parameters], QueryResult]
 
 _MANY = 100
 
@@ -46,6 +49,18 @@ def ask(
         require_reading(session.cursor, sql)
         with time_limit(session.cursor, timeout_s), translated():
             return _run(session, state, sql, parameters, max_rows)
+
+
+@contextmanager
+def asking(store: Store) -> Iterator[Ask]:
+    """Give a function that runs one statement after the other over the same state."""
+    with state_of(store.database, store.inspector) as state, store.engine.session(state.files) as session:
+
+        def put(sql: str, parameters: Parameters = ()) -> QueryResult:
+            with translated():
+                return _run(session, state, sql, parameters, None)
+
+        yield put
 
 
 def _run(session: Session, state: State, sql: str, parameters: Parameters, max_rows: int | None) -> QueryResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from artifactdb.catalog.asking import ask
+from artifactdb.catalog.asking import ask, asking
 from artifactdb.catalog.columns import column_list, lower_is_better, quoted
 from artifactdb.catalog.questions import score_of, where
 from artifactdb.catalog.store import Store
@@ -45,37 +45,44 @@ WITH chosen AS (
 def fold_scores(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
     """Give one row for each model, with a column for each fold."""
     filters = {"partition": partition, **filters}
-    score, values, _ = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
-    folds = ask(
-        store,
-        f"SELECT fold_id FROM predictions WHERE {condition} AND fold_id IS NOT NULL GROUP BY 1 "
-        "ORDER BY try_cast(fold_id AS BIGINT) NULLS LAST, fold_id",
-        parameters,
-    )
-    columns = "".join(f", any_value(score) FILTER (WHERE fold_id = ?) AS {quoted(f'fold_{fold}')}" for (fold,) in folds)
-    sql = f"""
-        WITH scored AS (SELECT {column_list(MODEL)}, fold_id, {score} AS score FROM predictions WHERE {condition})
-        SELECT {column_list(MODEL)}{columns} FROM scored GROUP BY ALL ORDER BY ALL
-    """
-    return ask(store, sql, [*values, *parameters, *(fold for (fold,) in folds)])
+    with asking(store) as put:
+        score, values, _ = score_of(put, metric, partition, filters)
+        folds = put(
+            f"SELECT fold_id FROM predictions WHERE {condition} AND fold_id IS NOT NULL GROUP BY 1 "
+            "ORDER BY try_cast(fold_id AS BIGINT) NULLS LAST, fold_id",
+            parameters,
+        )
+        columns = "".join(
+            f", any_value(score) FILTER (WHERE fold_id = ?) AS {quoted(f'fold_{fold}')}" for (fold,) in folds
+        )
+        return put(
+            f"""
+            WITH scored AS (SELECT {column_list(MODEL)}, fold_id, {score} AS score FROM predictions WHERE {condition})
+            SELECT {column_list(MODEL)}{columns} FROM scored GROUP BY ALL ORDER BY ALL
+            """,
+            [*values, *parameters, *(fold for (fold,) in folds)],
+        )
 
 
 def fold_summary(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
     """Give mean, standard deviation and range of each model's scores over its folds, best mean first."""
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
-    sql = f"""
-        WITH scored AS (
-          SELECT {column_list(MODEL)}, {score} AS score FROM predictions WHERE {condition} AND {_IS_FOLD}
+    with asking(store) as put:
+        score, values, metric = score_of(put, metric, partition, filters)
+        return put(
+            f"""
+            WITH scored AS (
+              SELECT {column_list(MODEL)}, {score} AS score FROM predictions WHERE {condition} AND {_IS_FOLD}
+            )
+            SELECT {column_list(MODEL)}, count(score) AS folds, avg(score) AS mean,
+              stddev_samp(score) AS std, min(score) AS min, max(score) AS max
+            FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
+            GROUP BY ALL ORDER BY mean {"ASC" if lower_is_better(metric) else "DESC"}
+            """,
+            [*values, *parameters],
         )
-        SELECT {column_list(MODEL)}, count(score) AS folds, avg(score) AS mean,
-          stddev_samp(score) AS std, min(score) AS min, max(score) AS max
-        FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
-        GROUP BY ALL ORDER BY mean {"ASC" if lower_is_better(metric) else "DESC"}
-    """
-    return ask(store, sql, [*values, *parameters])
 
 
 def averaged(
@@ -83,21 +90,24 @@ def averaged(
 ) -> QueryResult:
     """Give for each sample the mean of what the fold models predicted."""
     filters = {"partition": partition, **filters}
+    condition, parameters = where(filters)
     score, weight = "NULL", "1"
     values: list[Any] = []
-    if weighted:
-        score, values, metric = score_of(store, metric, "val", filters)
-        weight = "1 / score" if lower_is_better(metric) else "greatest(score, 0)"
-    condition, parameters = where(filters)
-    sql = f"""
-        {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}
-        , weighed AS (SELECT *, {weight} AS weight FROM samples)
-        SELECT {column_list(MODEL)}, sample_index, output, any_value(y_true) AS y_true,
-          sum(weight * y_pred) / sum(weight) AS y_pred, stddev_samp(y_pred) AS std, count(*) AS folds
-        FROM weighed WHERE weight > 0 AND isfinite(weight)
-        GROUP BY ALL ORDER BY {column_list(MODEL)}, sample_index, output
-    """
-    return ask(store, sql, [*values, *parameters])
+    with asking(store) as put:
+        if weighted:
+            score, values, metric = score_of(put, metric, "val", filters)
+            weight = "1 / score" if lower_is_better(metric) else "greatest(score, 0)"
+        return put(
+            f"""
+            {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}
+            , weighed AS (SELECT *, {weight} AS weight FROM samples)
+            SELECT {column_list(MODEL)}, sample_index, output, any_value(y_true) AS y_true,
+              sum(weight * y_pred) / sum(weight) AS y_pred, stddev_samp(y_pred) AS std, count(*) AS folds
+            FROM weighed WHERE weight > 0 AND isfinite(weight)
+            GROUP BY ALL ORDER BY {column_list(MODEL)}, sample_index, output
+            """,
+            [*values, *parameters],
+        )
 
 
 def residuals(store: Store, filters: Mapping[str, Any]) -> QueryResult:
@@ -114,13 +124,16 @@ def residuals(store: Store, filters: Mapping[str, Any]) -> QueryResult:
 def confusion_matrix(store: Store, filters: Mapping[str, Any]) -> QueryResult:
     """Count how often each class was predicted as each."""
     condition, parameters = where(filters)
-    tasks = ask(store, f"SELECT DISTINCT task_type FROM predictions WHERE {condition}", parameters)
-    if any("regression" in (task or "") for (task,) in tasks):
-        raise InvalidValueError(
-            "a confusion matrix counts classes; these predictions are of a regression.", hint="Ask for residuals."
+    with asking(store) as put:
+        tasks = put(f"SELECT DISTINCT task_type FROM predictions WHERE {condition}", parameters)
+        if any("regression" in (task or "") for (task,) in tasks):
+            raise InvalidValueError(
+                "a confusion matrix counts classes; these predictions are of a regression.", hint="Ask for residuals."
+            )
+        return put(
+            f"""
+            {_SAMPLES.format(score="NULL", condition=condition)}
+            SELECT y_true, y_pred, count(*) AS count FROM samples GROUP BY ALL ORDER BY ALL
+            """,
+            parameters,
         )
-    sql = f"""
-        {_SAMPLES.format(score="NULL", condition=condition)}
-        SELECT y_true, y_pred, count(*) AS count FROM samples GROUP BY ALL ORDER BY ALL
-    """
-    return ask(store, sql, parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.catalog.asking import ask
+from artifactdb.catalog.asking import Ask, asking
 from artifactdb.catalog.columns import COLUMNS, quoted, require_columns
 from artifactdb.catalog.folds import MODEL, residuals
 from artifactdb.catalog.questions import get, score_of, where
@@ -67,18 +67,26 @@ def plot_scores(
 ) -> Axes:
     """Draw how scores are distributed over the values of a column, or their mean over two parameters."""
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(store, metric, partition, filters)
     condition, parameters = where(filters)
-    scored = f"SELECT *, {score} AS score FROM predictions WHERE {condition}"
-    if not isinstance(by, str):
-        return _heat_map(store, scored, [*values, *parameters], tuple(by), metric, partition, ax)
-    require_columns([by], COLUMNS)
-    rows = ask(
-        store,
-        f"SELECT coalesce({quoted(by)}::VARCHAR, 'none'), list(score) FROM ({scored}) "
-        "WHERE score IS NOT NULL AND isfinite(score) GROUP BY 1 ORDER BY try_cast(any_value("
-        f"{quoted(by)}) AS BIGINT), 1 LIMIT {_MOST_GROUPS}",
-        [*values, *parameters],
+    if isinstance(by, str):
+        require_columns([by], COLUMNS)
+    elif len(by) != 2:
+        raise InvalidValueError(f"a heat map has two parameters, not {len(by)}.", hint='by=("n_components", "window")')
+    with asking(store) as put:
+        score, values, metric = score_of(put, metric, partition, filters)
+        scored = (
+            f"SELECT * FROM (SELECT *, {score} AS score FROM predictions WHERE {condition}) "
+            "WHERE score IS NOT NULL AND isfinite(score)"
+        )
+        draw = _boxes if isinstance(by, str) else _heat_map
+        return draw(put, scored, [*values, *parameters], by, f"{metric} ({partition})", ax)
+
+
+def _boxes(put: Ask, scored: str, values: list[Any], by: Any, label: str, ax: Axes | None) -> Axes:
+    rows = put(
+        f"SELECT coalesce({quoted(by)}::VARCHAR, 'none'), list(score) FROM ({scored}) GROUP BY 1 "
+        f"ORDER BY try_cast(any_value({quoted(by)}) AS BIGINT), 1 LIMIT {_MOST_GROUPS}",
+        values,
     )
     if not len(rows):
         raise InvalidValueError("no prediction with a score meets these conditions.")
@@ -87,23 +95,17 @@ def plot_scores(
     if len(rows) > 4 or any(len(name) > 12 for name, _ in rows):
         ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel(by)
-    ax.set_ylabel(f"{metric} ({partition})")
+    ax.set_ylabel(label)
     return ax
 
 
-def _heat_map(
-    store: Store, scored: str, values: list[Any], by: tuple[str, ...], metric: str, partition: str, ax: Axes | None
-) -> Axes:
-    if len(by) != 2:
-        raise InvalidValueError(f"a heat map has two parameters, not {len(by)}.", hint='by=("n_components", "window")')
+def _heat_map(put: Ask, scored: str, values: list[Any], by: Any, label: str, ax: Axes | None) -> Axes:
     # A model's own parameters answer where the prediction does not name them.
     parameter = "coalesce(json_extract_string(best_params, ?), json_extract_string(a.parameters, ?))"
     paths = [path for name in by for path in [f'$."{name}"'] * 2]
-    rows = ask(
-        store,
+    rows = put(
         f"SELECT {parameter} AS x, {parameter} AS y, avg(score) AS score FROM ({scored}) AS p "
-        "LEFT JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id "
-        "WHERE score IS NOT NULL AND isfinite(score) GROUP BY ALL",
+        "LEFT JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id GROUP BY ALL",
         [*paths, *values],
     )
     found = [(x, y, mean) for x, y, mean in rows if x is not None and y is not None]
@@ -116,7 +118,7 @@ def _heat_map(
     means = {(x, y): mean for x, y, mean in found}
     grid = [[means.get((x, y), float("nan")) for x in across] for y in along]
     picture = ax.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
-    ax.figure.colorbar(picture, ax=ax, label=f"mean {metric} ({partition})")
+    ax.figure.colorbar(picture, ax=ax, label=f"mean {label}")
     ax.set_xticks(range(len(across)), across)
     ax.set_yticks(range(len(along)), along)
     ax.set_xlabel(by[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.catalog.arrays import from_parquet
-from artifactdb.catalog.asking import among, ask
+from artifactdb.catalog.asking import Ask, among, ask, asking
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -57,9 +57,7 @@ def _comparable(column: str, value: Any) -> Any:
     return str(value) if column == "fold_id" else value
 
 
-def score_of(
-    store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]
-) -> tuple[str, list[Any], str]:
+def score_of(put: Ask, metric: str | None, partition: str, filters: Mapping[str, Any]) -> tuple[str, list[Any], str]:
     """Give the SQL of the score in a metric, its parameters, and the metric's name.
 
     A row's own score is used where it is in that metric, else what its ``scores`` hold.
@@ -68,10 +66,9 @@ def score_of(
     condition, parameters = where(filters)
     own = f"{partition}_score"
     if metric is None:
-        metric = _only_metric(store, condition, parameters)
+        metric = _only_metric(put, condition, parameters)
     # Row groups whose only metric is this one are skipped by their statistics, so this costs little.
-    others = ask(
-        store,
+    others = put(
         f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1",
         [metric, *parameters],
     )
@@ -85,9 +82,9 @@ def score_of(
     )
 
 
-def _only_metric(store: Store, condition: str, parameters: list[Any]) -> str:
+def _only_metric(put: Ask, condition: str, parameters: list[Any]) -> str:
     sql = f"SELECT DISTINCT metric FROM predictions WHERE {condition} AND metric IS NOT NULL ORDER BY 1"
-    metrics = [row[0] for row in ask(store, sql, parameters)]
+    metrics = [row[0] for row in put(sql, parameters)]
     if len(metrics) > 1:
         raise InvalidValueError(f"the predictions have several metrics: {', '.join(metrics)}.", hint="Name one.")
     return metrics[0] if metrics else "rmse"
@@ -112,23 +109,22 @@ def top(
     if n < 0:
         raise InvalidValueError(f"n is 0 or more, not {n}.")
     filters = {"partition": partition, **filters}
-    score, values, metric = score_of(store, metric, partition, filters)
-    order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
     condition, parameters = where(filters)
     groups = [group_by] if isinstance(group_by, str) else list(group_by or ())
     require_columns(groups, COLUMNS)
-    qualify = (
-        f"QUALIFY row_number() OVER (PARTITION BY {column_list(groups)} ORDER BY score {order}, id) <= {n}"
-        if groups
-        else ""
-    )
-    sql = f"""
-        SELECT {column_list()}, {score} AS score FROM predictions
-        WHERE {condition} AND score IS NOT NULL AND NOT isnan(score)
-        {qualify}
-        ORDER BY {f"{column_list(groups)}, " if groups else ""}score {order}{"" if groups else f" LIMIT {n}"}
-    """
-    return ask(store, sql, [*values, *parameters])
+    with asking(store) as put:
+        score, values, metric = score_of(put, metric, partition, filters)
+        order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
+        best_of_each = f"PARTITION BY {column_list(groups)} ORDER BY score {order}, id"
+        return put(
+            f"""
+            SELECT {column_list()}, {score} AS score FROM predictions
+            WHERE {condition} AND score IS NOT NULL AND NOT isnan(score)
+            {f"QUALIFY row_number() OVER ({best_of_each}) <= {n}" if groups else ""}
+            ORDER BY {f"{column_list(groups)}, " if groups else ""}score {order}{"" if groups else f" LIMIT {n}"}
+            """,
+            [*values, *parameters],
+        )
 
 
 def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
