@@ -115,16 +115,21 @@ def top(
     with asking(store) as put:
         score, values, metric = score_of(put, metric, partition, filters)
         order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
-        best_of_each = f"PARTITION BY {column_list(groups)} ORDER BY score {order}, id"
-        return put(
-            f"""
-            SELECT {column_list()}, {score} AS score FROM predictions
-            WHERE {condition} AND score IS NOT NULL AND NOT isnan(score)
-            {f"QUALIFY row_number() OVER ({best_of_each}) <= {n}" if groups else ""}
-            ORDER BY {f"{column_list(groups)}, " if groups else ""}score {order}{"" if groups else f" LIMIT {n}"}
-            """,
-            [*values, *parameters],
-        )
+        is_number = "score IS NOT NULL AND NOT isnan(score)"
+        if groups:
+            ranked = f"""
+                SELECT {column_list()}, {score} AS score FROM predictions WHERE {condition} AND {is_number}
+                QUALIFY row_number() OVER (PARTITION BY {column_list(groups)} ORDER BY score {order}, id) <= {n}
+            """
+        else:
+            # DuckDB ranks NaN above all numbers and what is missing last: lowest first, neither is in the way.
+            before = "" if order == "ASC" else f" AND {is_number}"
+            ranked = f"""
+                SELECT {column_list()}, {score} AS score FROM predictions WHERE {condition}{before}
+                ORDER BY score {order} LIMIT {n}
+            """
+        by = f"{column_list([*groups, 'score'])} {order}"
+        return put(f"FROM ({ranked}) WHERE {is_number} ORDER BY {by}", [*values, *parameters])
 
 
 def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
