@@ -138,6 +138,13 @@ class TestAdding:
         with pytest.raises(DuplicateError):
             catalog.add_many([*rows[:40], prediction(3, val_score=9.0)])
         assert len(catalog) == 5 and files(catalog) == []
+        # The numbers of the files that were taken back go to others: nothing may be remembered of the first.
+        more = [prediction(number) for number in range(100, 130)]
+        with Workspace(catalog.database.path) as other:
+            others = other.catalog.add_many(more)
+        assert catalog.add_many(more) == others and len(catalog) == 35
+        assert not catalog.verify()
+        catalog.delete(others)
         ids = catalog.add_many(rows)
         assert ids[:5] == staged and len(catalog) == 50 and len(set(ids)) == 50
         assert catalog.database.value("SELECT count(*) FROM staged_predictions") == 5
@@ -287,6 +294,21 @@ class TestFiles:
 
 def sorted_rows(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted((repr(tuple(row[name] for name in COLUMNS)),) for row in rows)
+
+
+def test_what_each_adding_asks_is_answered_by_an_index(workspace: Workspace) -> None:
+    from artifactdb.catalog.catalog import STAGED_ROWS
+    from artifactdb.catalog.files import LIVE
+    from artifactdb.catalog.staging import STAGED_BY_ID
+    from artifactdb.catalog.views import DELETED_IN
+
+    for sql, values in ((STAGED_ROWS, ()), (STAGED_BY_ID, ("[]",)), (LIVE, ()), (DELETED_IN, ())):
+        plan = [row[3] for row in workspace.database.rows(f"EXPLAIN QUERY PLAN {sql}", values)]
+        harmless = ("json_each", "CONSTANT", "subquery")
+        scans = [step for step in plan if step.startswith("SCAN") and not any(word in step for word in harmless)]
+        # The files are few, and the whole list is wanted.
+        assert all("catalog_files" in step or step == "SCAN f" for step in scans), plan
+    assert "SEARCH" in str(workspace.database.rows(f"EXPLAIN QUERY PLAN {STAGED_ROWS}"))
 
 
 class TestDeleting:

@@ -42,6 +42,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
+            store.forget()  # the numbers of these files will be those of others
             raise
     return ids
 

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-_STAGED_ROWS = "SELECT coalesce(max(staged_key) - min(staged_key) + 1, 0) FROM staged_predictions"
+# Each end by itself: asked for both at once, SQLite reads the whole table.
+STAGED_ROWS = """
+SELECT coalesce(last - first + 1, 0)
+FROM (SELECT (SELECT min(staged_key) FROM staged_predictions) AS first,
+  (SELECT max(staged_key) FROM staged_predictions) AS last)
+"""
 _STAGED_AT_MOST = 20_000
-_FLUSH_ROWS = 100_000
+_FLUSH_ROWS = 50_000
 _FLUSH_BYTES = 64 << 20
 
 
@@ -177,7 +182,7 @@ class Catalog:
         self._has_staged = True
         if self.database.in_transaction:
             return
-        if self._store.staged_bytes >= _FLUSH_BYTES or self.database.value(_STAGED_ROWS) >= _FLUSH_ROWS:
+        if self._store.staged_bytes >= _FLUSH_BYTES or self.database.value(STAGED_ROWS) >= _FLUSH_ROWS:
             self.flush()
 
     # -- questions ----------------------------------------------------------------------------------

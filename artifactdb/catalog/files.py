@@ -24,7 +24,7 @@ except ImportError:  # Windows: a file that is open there cannot be removed, and
 
 FINAL_NAMES = {"meta": "predictions_meta.parquet", "data": "predictions_data.parquet"}
 _OURS = re.compile(r"predictions_(meta|data)(-[0-9a-f]{16})?\.parquet")
-_LIVE = "SELECT file_key, kind, name, rows, size_bytes, footer_hash FROM catalog_files ORDER BY file_key"
+LIVE = "SELECT file_key, kind, name, rows, size_bytes, footer_hash FROM catalog_files ORDER BY file_key"
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
 
@@ -54,7 +54,7 @@ def catalog_folder(file: Path) -> Path:
 
 def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     """Give the files that count, oldest first."""
-    return [CatalogFile(*row) for row in database.rows(_LIVE)]
+    return [CatalogFile(*row) for row in database.rows(LIVE)]
 
 
 def new_name(kind: str) -> str:

@@ -19,6 +19,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.errors import DuplicateError
 
 _AT_ONCE = 10_000
+_REMEMBERED = 200_000
 _INSERT_ROW = f"INSERT INTO staged_predictions ({column_list()}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_ARRAY = "INSERT OR IGNORE INTO staged_arrays (array_id, array_type, dtype, shape, data) VALUES (?, ?, ?, ?, ?)"
 STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
@@ -80,26 +81,42 @@ def _require_same(present: Row, given: Row) -> None:
 
 def _present_rows(store: Store, ids: list[str]) -> list[Row]:
     found = store.database.rows(STAGED_BY_ID, (json.dumps(ids),))
-    for row in _in_files(store, "meta", "id", ids, COLUMNS):
+    maybe = _maybe_in_files(store, "meta", ids)
+    for row in find_in_files(store, "meta", set(maybe), "id", _all(maybe), COLUMNS) if maybe else []:
         # A NaN is the text nan in SQLite, and equal to itself only as that.
         found.append(tuple(NAN if isinstance(value, float) and math.isnan(value) else value for value in row))
     return list({row[0]: row for row in found}.values())
 
 
 def _present_arrays(store: Store, array_ids: list[str]) -> list[str]:
-    return list({row[0] for row in _in_files(store, "data", "array_id", array_ids, ("array_id",))})
+    live = store.filters("data")
+    # Measured values come again with every model; a file never changes, so looking once is enough.
+    known = [array_id for array_id in array_ids if store.lies_in.get(array_id) in live]
+    maybe = _maybe_in_files(store, "data", sorted(set(array_ids).difference(known))) if live else {}
+    if not maybe:
+        return known
+    found = {row[0] for row in find_in_files(store, "data", set(maybe), "array_id", _all(maybe), ("array_id",))}
+    if len(store.lies_in) > _REMEMBERED:
+        store.lies_in.clear()
+    for array_id in found:
+        places = [file_key for file_key, candidates in maybe.items() if array_id in candidates]
+        if len(places) == 1:  # else one of the filters errs, and which is not known
+            store.lies_in[array_id] = places[0]
+    return [*known, *found]
 
 
-def _in_files(store: Store, kind: str, column: str, ids: list[str], columns: Sequence[str]) -> list[Row]:
-    """Give the rows with these ids that lie in Parquet files; most of the time no file needs to be opened."""
+def _maybe_in_files(store: Store, kind: str, ids: list[str]) -> dict[int, set[str]]:
+    """Give, by file, the ids that its Bloom filter does not rule out; most of the time no file needs to be opened."""
     filters = store.filters(kind)
     if not filters or not ids:
-        return []
+        return {}
     hashes, names = bloom.hashed(ids), np.array(ids, object)
-    maybe = {file_key: names[bloom.may_contain(bits, hashes)].tolist() for file_key, bits in filters.items()}
-    wanted = sorted({text for candidates in maybe.values() for text in candidates})
-    files = {file_key for file_key, candidates in maybe.items() if candidates}
-    return find_in_files(store, kind, files, column, wanted, columns) if wanted else []
+    maybe = {file_key: set(names[bloom.may_contain(bits, hashes)]) for file_key, bits in filters.items()}
+    return {file_key: candidates for file_key, candidates in maybe.items() if candidates}
+
+
+def _all(maybe: Mapping[int, set[str]]) -> list[str]:
+    return sorted({text for candidates in maybe.values() for text in candidates})
 
 
 def arrays_of(rows: Iterable[Row]) -> set[str]:

@@ -24,6 +24,8 @@ class Store:
         For questions, and for merges, which keep to a bounded memory.
     staged_bytes : int
         Array bytes that this process has staged since its last flush.
+    lies_in : dict
+        The ``file_key`` of files that arrays were seen in; true as long as the file counts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -36,6 +38,7 @@ class Store:
         self.engine = Engine(self.folder)
         self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
         self.staged_bytes = 0
+        self.lies_in: dict[str, int] = {}
         self._filters: dict[int, bytes] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,6 +47,11 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.database = state["database"]
         self._start()
+
+    def forget(self) -> None:
+        """Forget what is remembered of files, by number."""
+        self._filters.clear()
+        self.lies_in.clear()
 
     def filters(self, kind: str) -> dict[int, bytes]:
         """Give the Bloom filters of the files that count, by ``file_key``."""

@@ -31,7 +31,7 @@ TABLES: dict[str, Sequence[str]] = {
 _STAGED = {"meta": STAGED_PREDICTIONS, "data": STAGED_ARRAYS}
 _KINDS = {"predictions": "meta", "arrays": "data"}
 _COLUMNS = {"meta": COLUMNS, "data": tuple(ARRAY_SCHEMA.names)}
-_DELETED_IN = """
+DELETED_IN = """
 SELECT file_key FROM catalog_files AS f
 WHERE EXISTS (SELECT 1 FROM deleted_predictions AS d WHERE d.file_key = f.file_key)
 """
@@ -74,7 +74,7 @@ def state_of(database: Database, inspector: Inspector, *, skip_damaged: bool = F
                 if files != seen and any(is_missing(problem) for problem in problems.values()):
                     seen = files
                     continue
-                deleted = {key for (key,) in snapshot.rows(_DELETED_IN)}
+                deleted = {key for (key,) in snapshot.rows(DELETED_IN)}
                 yield State(snapshot, inspector, files, problems, skip_damaged, deleted)
                 return
 
