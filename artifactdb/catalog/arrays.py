@@ -31,7 +31,7 @@ def to_stored(value: Any, array_type: str) -> StoredArray:
         For what is not numeric, or has neither one nor two dimensions.
     """
     try:
-        array = np.asarray(value)
+        array = value if type(value) is np.ndarray else np.asarray(value)
     except ValueError as error:
         raise InvalidValueError(f"{array_type} is not an array ({error}).") from None
     if array.dtype.kind not in "biufc":  # bool, whole numbers, floats, complex

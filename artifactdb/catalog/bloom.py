@@ -53,6 +53,8 @@ def may_contain(filter_bits: bytes, hashes: np.ndarray[Any, Any]) -> np.ndarray[
     octets = np.frombuffer(filter_bits, np.uint8)
     left = np.arange(len(hashes))
     for probe in range(_PROBES):
+        if not len(left):
+            break
         # Half of the bits are set, so each probe leaves half of the absent ids to the next.
         positions = _positions(hashes[left], probe, len(octets) * 8)
         left = left[(octets[positions >> np.uint64(3)] >> (positions & np.uint64(7)).astype(np.uint8)) & 1 == 1]

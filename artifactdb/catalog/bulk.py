@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ from typing import Any
 from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.files import device_errors, enter, new_name, only_writer, sync
 from artifactdb.catalog.merging import write_sorted
-from artifactdb.catalog.rows import Row
-from artifactdb.catalog.staging import new_of
+from artifactdb.catalog.parquet import Written
+from artifactdb.catalog.rows import Row, to_rows
+from artifactdb.catalog.staging import new_among
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
 
-_AT_ONCE = 100_000
+_AT_ONCE = 50_000
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
+_Files = dict[Path, Written]
 
 
 def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -26,34 +30,43 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     Staging them would write every row three times. Others wait meanwhile, as they wait for anybody who writes.
     """
     ids: list[str] = []
-    written: list[Path] = []
+    made: list[Path] = []
     given = iter(predictions)
     with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s):
         try:
-            with store.database.transaction():
+            with store.database.transaction(), ThreadPoolExecutor(1) as writer:
+                writing: Future[_Files] | None = None
                 while batch := list(islice(given, _AT_ONCE)):
-                    own, rows, arrays = new_of(store, batch)
-                    _write(store, rows, arrays, written)
+                    rows_and_arrays = to_rows(batch)  # while the batch before is written
+                    _enter(store, writing)
+                    own, rows, arrays = new_among(store, *rows_and_arrays)
                     # What was staged too lies in a file now, and each array lies in one place.
-                    moved = json.dumps([array.array_id for array in arrays])
-                    store.database.rows(_UNSTAGE, (moved,))
+                    store.database.rows(_UNSTAGE, (json.dumps([array.array_id for array in arrays]),))
+                    writing = writer.submit(_write, store, rows, arrays, made)
                     ids += own
+                _enter(store, writing)
                 sync(store.folder)
         except BaseException:
-            for path in written:
+            for path in made:
                 path.unlink(missing_ok=True)
             store.forget()  # the numbers of these files will be those of others
             raise
     return ids
 
 
-def _write(store: Store, rows: Collection[Row], arrays: Collection[StoredArray], written: list[Path]) -> None:
-    tables = (("meta", rows_to_arrow(rows) if rows else None), ("data", arrays_to_arrow(arrays) if arrays else None))
+def _write(store: Store, rows: Collection[Row], arrays: Collection[StoredArray], made: list[Path]) -> _Files:
+    written: _Files = {}
+    tables = {"meta": rows_to_arrow(rows) if rows else None, "data": arrays_to_arrow(arrays) if arrays else None}
     with store.writing_engine.session([]) as session:
-        for kind, table in tables:
+        for kind, table in tables.items():
             if table is not None:
                 session.register("given", table)
                 path = store.folder / new_name(kind)
-                written.append(path)
-                made = write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
-                enter(store.database, path, kind, made.rows, made.filter_bits, made.digest)
+                made.append(path)
+                written[path] = write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
+    return written
+
+
+def _enter(store: Store, writing: Future[_Files] | None) -> None:
+    for path, written in writing.result().items() if writing else ():
+        enter(store.database, path, *astuple(written))

@@ -200,7 +200,7 @@ def _publish(store: Store, merges: Sequence[_Merge], last_deletion: int, *, refe
     try:
         with database.transaction():
             for merge in merges:
-                file_key = enter(database, merge.path, merge.kind, *astuple(merge.written))
+                file_key = enter(database, merge.path, *astuple(merge.written))
                 if merge.kind == "meta":
                     _carry_deletions(database, merge, file_key, last_deletion)
                 else:

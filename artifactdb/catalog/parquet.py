@@ -29,6 +29,7 @@ _IDS = {"meta": "id", "data": "array_id"}
 class Written:
     """What the workspace keeps of a file."""
 
+    kind: str = ""
     rows: int = 0
     filter_bits: bytes = b""
     digest: bytes = b""
@@ -66,7 +67,7 @@ def write(
     except pa.ArrowException as error:
         raise StorageFullError(f"{path} could not be written ({error}).", hint="Nothing was lost.") from error
     sync(path)
-    return Written(rows, filter_of_ids.bits(), content_hash(path))
+    return Written(kind, rows, filter_of_ids.bits(), content_hash(path))
 
 
 def _is_full(kind: str, group: list[pa.RecordBatch]) -> bool:

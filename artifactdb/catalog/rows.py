@@ -1,13 +1,13 @@
-"""One prediction as the user gives it becomes one row: checked, complete, with an id that is always the same."""
+"""Predictions as the user gives them become rows: checked, complete, each with an id that is always the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import numbers
-from collections.abc import Callable, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby, repeat
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -31,73 +31,113 @@ Row = tuple[Any, ...]
 NAN = "nan"
 """What stands for not-a-number in SQLite, which keeps NaN as NULL."""
 
-_BLANK: dict[str, Any] = dict.fromkeys(COLUMNS) | {
-    **dict.fromkeys(JSON_COLUMNS, "{}"), "step_idx": 0, "op_counter": 0, "n_features": 0,
-}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {**dict.fromkeys(JSON_COLUMNS, "{}"), "step_idx": 0, "op_counter": 0, "n_features": 0}
 _PER_SAMPLE = ("y_true", "y_proba", "sample_indices")
-_in_order = itemgetter(*COLUMNS)
-_identity = itemgetter(*IDENTITY)
 
 
-def to_row(prediction: Mapping[str, Any]) -> tuple[Row, list[StoredArray]]:
-    """Give the values in the order of ``COLUMNS``, and the arrays they name.
+def to_rows(predictions: Iterable[Mapping[str, Any]]) -> tuple[list[Row], list[StoredArray]]:
+    """Give for each prediction its values in the order of ``COLUMNS``, and the arrays that they name.
+
+    Predictions with the same columns are handled column by column, which is several times faster than one by one.
 
     Raises
     ------
     InvalidValueError
         For an unknown or missing column, a value of the wrong kind, or arrays of different lengths.
     """
-    values = dict(_BLANK)
-    arrays: dict[str, StoredArray] = {}
-    for name, value in prediction.items():
-        if value is None:
-            continue
-        check = _CHECKS.get(name)
-        if check is not None:
-            values[name] = value if check is _text and type(value) is str else check(name, value)
-        elif name in ARRAYS:
-            arrays[name] = stored = to_stored(value, ARRAYS[name])
-            values[f"{name}_id"] = stored.array_id
-        else:
-            require_columns([name], (*VALUES, *ARRAYS))
+    rows: list[Row] = []
+    arrays: list[StoredArray] = []
+    for names, alike in groupby(predictions, key=tuple):
+        own_rows, own_arrays = _rows_alike(names, list(alike))
+        rows += own_rows
+        arrays += own_arrays
+    return rows, arrays
+
+
+def _rows_alike(
+    names: tuple[str, ...], predictions: Sequence[Mapping[str, Any]]
+) -> tuple[list[Row], list[StoredArray]]:
+    require_columns(names, (*VALUES, *ARRAYS))
+    columns: dict[str, list[Any]] = {
+        name: _CHECKS[name](name, [prediction[name] for prediction in predictions]) for name in names if name in _CHECKS
+    }
     for column in REQUIRED:
-        if not values[column]:
+        if not all(columns.get(column, [None])):
             raise InvalidValueError(f"a prediction needs {column}.", hint=f"Needed are {', '.join(REQUIRED)}.")
-    _require_equal_lengths(arrays)
-    if values["n_samples"] is None:
-        values["n_samples"] = samples(arrays["y_pred"].shape) if "y_pred" in arrays else 0
-    if not values["id"]:
-        values["id"] = make_id(values)
-    return _in_order(values), list(arrays.values())
+    stored = {
+        name: [None if (value := prediction[name]) is None else to_stored(value, role) for prediction in predictions]
+        for name, role in ARRAYS.items() if name in names
+    }  # fmt: skip
+    _require_equal_lengths(stored)
+    count = len(predictions)
+    for name in ARRAYS:
+        columns[f"{name}_id"] = [array and array.array_id for array in stored.get(name, repeat(None, count))]
+    predicted = stored.get("y_pred", [None] * count)
+    columns["n_samples"] = [
+        given if given is not None else samples(array.shape) if array is not None else 0
+        for given, array in zip(columns.get("n_samples", repeat(None, count)), predicted, strict=True)
+    ]
+    for column, default in _DEFAULTS.items():
+        columns[column] = [default if value is None else value for value in columns.get(column, repeat(None, count))]
+    for column in COLUMNS:
+        columns.setdefault(column, [None] * count)
+    made = map(make_id, zip(*(columns[column] for column in IDENTITY), strict=True))
+    columns["id"] = [given or own for given, own in zip(columns["id"], made, strict=True)]
+    arrays = [array for several in stored.values() for array in several if array is not None]
+    return list(zip(*(columns[column] for column in COLUMNS), strict=True)), arrays
 
 
-def make_id(values: Mapping[str, Any]) -> str:
-    """Give the id of a row: 16 hex digits of SHA-256 over what identifies it."""
-    return hashlib.sha256(_encode_identity(_identity(values)).encode()).hexdigest()[:16]
+def make_id(identity: tuple[Any, ...]) -> str:
+    """Give the id of a row: 16 hex digits of SHA-256 over what identifies it, the values of ``IDENTITY``."""
+    return hashlib.sha256(_encode_identity(identity).encode()).hexdigest()[:16]
 
 
-def _text(column: str, value: Any) -> str:
+_Values = list[Any]
+
+
+def _texts(column: str, values: _Values) -> _Values:
+    return values if set(map(type, values)) <= {str, NoneType} else [_text(column, value) for value in values]
+
+
+def _text(column: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else str(value)
     if column == "fold_id" and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
-    if not isinstance(value, str):
-        raise InvalidValueError(f"{column} is text, not {value!r}.")
-    return str(value)
+    raise InvalidValueError(f"{column} is text, not {value!r}.")
 
 
-def _number(column: str, value: Any) -> float | str:
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+def _numbers(column: str, values: _Values) -> _Values:
+    if not set(map(type, values)) <= {float, NoneType}:
+        values = [_number(column, value) for value in values]
+    return [value if value == value else NAN for value in values]  # only NaN differs from itself
+
+
+def _number(column: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidValueError(f"{column} is a number, not {value!r}.")
-    number = float(value)
-    return NAN if math.isnan(number) else number
+    return float(value)
 
 
-def _integer(column: str, value: Any) -> int:
+def _integers(column: str, values: _Values) -> _Values:
+    return [_integer(column, value) for value in values]
+
+
+def _integer(column: str, value: Any) -> int | None:
+    if value is None:
+        return None
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
         raise InvalidValueError(f"{column} is a whole number, not {value!r}.")
     whole = int(value)
     if not -(2**63) <= whole < 2**63:
         raise InvalidValueError(f"{column} does not fit 64 bits: {whole}.")
     return whole
+
+
+def _jsons(column: str, values: _Values) -> _Values:
+    return [_json(column, value) for value in values]
 
 
 def _json(column: str, value: Any) -> str:
@@ -119,22 +159,22 @@ _encode_identity = json.JSONEncoder().encode
 _encode = json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=False).encode
 
 
-def _check_of(column: str) -> Callable[[str, Any], Any]:
+def _check_of(column: str) -> Callable[[str, _Values], _Values]:
     if column in JSON_COLUMNS:
-        return _json
+        return _jsons
     if column in FLOAT_COLUMNS:
-        return _number
-    return _integer if column in INTEGER_COLUMNS else _text
+        return _numbers
+    return _integers if column in INTEGER_COLUMNS else _texts
 
 
 _CHECKS = {column: _check_of(column) for column in VALUES}
 
 
-def _require_equal_lengths(arrays: Mapping[str, StoredArray]) -> None:
-    if "y_pred" not in arrays:
-        return
-    expected = samples(arrays["y_pred"].shape)
+def _require_equal_lengths(stored: Mapping[str, list[StoredArray | None]]) -> None:
     for name in _PER_SAMPLE:
-        length = samples(arrays[name].shape) if name in arrays else expected
-        if length not in (expected, 0):  # nirs4all keeps an empty array for what is missing
-            raise InvalidValueError(f"{name} has {length} samples and y_pred has {expected}.")
+        for array, predicted in zip(stored.get(name, ()), stored.get("y_pred", ()), strict=False):
+            if array is None or predicted is None or array.shape == predicted.shape:
+                continue
+            length, expected = samples(array.shape), samples(predicted.shape)
+            if length not in (expected, 0):  # nirs4all keeps an empty array for what is missing
+                raise InvalidValueError(f"{name} has {length} samples and y_pred has {expected}.")

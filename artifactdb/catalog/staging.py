@@ -14,7 +14,7 @@ from artifactdb.catalog import bloom
 from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
-from artifactdb.catalog.rows import NAN, Row, to_row
+from artifactdb.catalog.rows import NAN, Row, to_rows
 from artifactdb.catalog.store import Store
 from artifactdb.errors import DuplicateError
 
@@ -36,24 +36,21 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
 
 
 def _add(store: Store, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
-    ids, rows, arrays = new_of(store, predictions)
+    ids, rows, arrays = new_among(store, *to_rows(predictions))
     stage(store, rows, arrays)
     return ids
 
 
-def new_of(
-    store: Store, predictions: Iterable[Mapping[str, Any]]
+def new_among(
+    store: Store, given: Sequence[Row], held: Sequence[StoredArray]
 ) -> tuple[list[str], Collection[Row], Collection[StoredArray]]:
-    """Check predictions; give their ids, and the rows and arrays among them that are not there yet."""
-    rows: dict[str, Row] = {}
-    arrays: dict[str, StoredArray] = {}
-    ids = []
-    for prediction in predictions:
-        row, held = to_row(prediction)
-        _require_same(rows.setdefault(row[0], row), row)
-        for array in held:
-            arrays[array.array_id] = array
-        ids.append(row[0])
+    """Give the ids of rows, and those of the rows and arrays that are not there yet."""
+    arrays = {array.array_id: array for array in reversed(held)}  # the first use of an array names its type
+    rows = {row[0]: row for row in given}
+    ids = [row[0] for row in given]
+    if len(rows) < len(given):
+        for row in given:
+            _require_same(rows[row[0]], row)
     for present in _present_rows(store, list(rows)):
         _require_same(present, rows.pop(present[0]))
     for array_id in _present_arrays(store, list(arrays)) if rows else list(arrays):

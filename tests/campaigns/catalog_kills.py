@@ -25,7 +25,7 @@ import numpy as np
 
 from artifactdb import Catalog, Workspace
 from artifactdb.catalog import bulk
-from artifactdb.catalog.rows import to_row
+from artifactdb.catalog.rows import to_rows
 
 NEW = range(60, 90)
 
@@ -116,7 +116,9 @@ def check(folder: Path, operation: str, acknowledged: dict[str, float]) -> None:
             again()
             rows = catalog.filter().to_dicts()
             if operation == "add" and len(rows) > len(acknowledged):  # all of the new ones, or none
-                acknowledged = acknowledged | {to_row(prediction(number))[0][0]: number / 7 for number in (0, *NEW)}
+                acknowledged = acknowledged | {
+                    to_rows([prediction(number)])[0][0][0]: number / 7 for number in (0, *NEW)
+                }
             assert len(rows) == len(acknowledged), f"{len(rows)} rows, {len(acknowledged)} acknowledged"
             assert {row["id"]: row["val_score"] for row in rows} == acknowledged
             arrays = catalog.arrays(sorted(acknowledged))
