@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, StorageFullError
 
 if TYPE_CHECKING:
     import pandas
@@ -126,6 +126,12 @@ class QueryResult(Sequence[tuple[Any, ...]]):
         JSON knows no NaN and no infinity: they are written as the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
         """
         target = Path(path)
+        try:
+            return self._write(target)
+        except OSError as error:
+            raise StorageFullError(f"{target} cannot be written ({error.strerror or error}).") from error
+
+    def _write(self, target: Path) -> Path:
         if target.suffix == ".parquet":
             import pyarrow.parquet
 

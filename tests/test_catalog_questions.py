@@ -1,5 +1,7 @@
 """Questions to the catalog, in Python and in SQL."""
 
+# ruff: noqa: E501 - statements are kept as one would write them
+
 from __future__ import annotations
 
 import json
@@ -119,6 +121,51 @@ class TestInPython:
         assert [row["sample_index"] for row in found] == list(range(len(x)))
         np.testing.assert_array_equal([row["y_true"] for row in found], y)
 
+    def test_without_a_metric_the_order_must_be_said(self, workspace: Workspace) -> None:
+        for number, score in enumerate((0.3, 0.1, 0.2)):
+            workspace.catalog.add(dataset_name="d", model_name="m", partition="val", op_counter=number, val_score=score)
+        with pytest.raises(InvalidValueError, match="name no metric"):
+            workspace.catalog.best()
+        assert [row["score"] for row in workspace.catalog.top(2, ascending=False).to_dicts()] == [0.3, 0.2]
+        assert len(workspace.catalog.fold_summary()) == 0
+        assert workspace.catalog.fold_scores().to_dicts()[0]["dataset_name"] == "d"
+
+    def test_a_metric_of_any_name_is_found_in_the_scores(self, workspace: Workspace) -> None:
+        for name in ("p.95", "top_k[3]", "a*"):
+            workspace.catalog.add(
+                dataset_name="d", model_name=name, partition="val", metric="rmse", val_score=1.0,
+                scores={"val": {name: 0.5}},
+            )  # fmt: skip
+            best = workspace.catalog.best(name, ascending=False)
+            assert best is not None and best["score"] == 0.5 and best["model_name"] == name
+
+    def test_samples_are_laid_out_by_the_shape_of_what_was_predicted(self, workspace: Workspace) -> None:
+        given = {"dataset_name": "d", "model_name": "m", "partition": "val"}
+        several = workspace.catalog.add(
+            **given, n_samples=100, y_true=[[1, 2], [3, 4], [5, 6]], y_pred=[[1.5, 2], [3, 4], [5, 6.5]]
+        )
+        rows = workspace.catalog.residuals(several).to_dicts()
+        assert [(row["sample_index"], row["output"]) for row in rows] == [
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 1),
+            (2, 0),
+            (2, 1),
+        ]
+        assert [row["residual"] for row in rows] == [0.5, 0, 0, 0, 0, 0.5]
+        other = workspace.catalog.add(**given, op_counter=1, y_true=[10, 20], y_pred=[[1.0, 2.0], [3.0, 4.0]])
+        assert {row["y_true"] for row in workspace.catalog.residuals(other).to_dicts()} == {None}
+
+    def test_a_perfect_fold_weighs_most(self, workspace: Workspace) -> None:
+        for fold, (score, predicted) in enumerate(((0.0, 1.0), (0.5, 2.0))):
+            workspace.catalog.add(
+                dataset_name="d", model_name="m", partition="test", fold_id=fold, metric="rmse", val_score=score,
+                test_score=1.0, y_pred=[predicted],
+            )  # fmt: skip
+        (row,) = workspace.catalog.averaged("rmse", weighted=True).to_dicts()
+        assert row["y_pred"] == pytest.approx(1.0) and row["folds"] == 2
+
     def test_a_confusion_matrix(self, study: Workspace) -> None:
         (row,) = study.catalog.filter(dataset_name="iris").to_dicts()
         arrays = study.catalog.arrays([row["id"]])[row["id"]]
@@ -230,6 +277,13 @@ class TestInSql:
             "DROP VIEW predictions",
             "COPY (SELECT 1) TO 'mine.csv'",
             "EXPLAIN ANALYZE COPY (SELECT 1) TO 'mine.csv'",
+            "WITH x AS (COPY (SELECT 1) TO '{folder}/predictions_meta.parquet') SELECT * FROM x",
+            "WITH x AS (INSERT INTO t VALUES (1)) SELECT * FROM x",
+            "EXPLAIN(ANALYZE) COPY (SELECT 1) TO '{folder}/mine.csv'",
+            "EXPLAIN /**/ ANALYZE COPY (SELECT 1) TO '{folder}/mine.csv'",
+            "/* a b */ EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/mine.csv'",
+            "EXPLAIN (FORMAT json) COPY (SELECT 1) TO '{folder}/mine.csv'",
+            "EXPLAIN EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/mine.csv'",
             "ATTACH 'other.db'",
             "SET memory_limit = '1TB'",
             "INSTALL sqlite",
@@ -243,8 +297,9 @@ class TestInSql:
     def test_what_does_not_read_is_refused(self, study: Workspace, sql: str) -> None:
         before = sorted(path.name for path in study.catalog.folder.iterdir())
         with pytest.raises(QueryError):
-            study.sql(sql)
+            study.sql(sql.format(folder=study.catalog.folder))
         assert sorted(path.name for path in study.catalog.folder.iterdir()) == before
+        assert not study.catalog.verify()
 
     @pytest.mark.parametrize(
         "sql",
@@ -278,6 +333,24 @@ class TestInSql:
         assert study.sql("SELECT current_setting('memory_limit')", memory_limit="100MB")[0][0].startswith("95.3")
         with pytest.raises(InvalidValueError, match="memory_limit"):
             study.sql("SELECT 1", memory_limit="plenty")
+
+    def test_what_reads_may_be_asked(self, study: Workspace) -> None:
+        for sql in ("EXPLAIN SELECT 1", "DESCRIBE predictions", "SUMMARIZE chains", "VALUES (1)", "FROM chains",
+                    "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) FROM n",
+                    "SELECT 1 UNION SELECT 2", "PIVOT chains ON chain_hash IN ('a') USING count(*)"):  # fmt: skip
+            assert len(study.sql(sql)) >= 1
+
+    def test_columns_of_the_same_name_are_told_apart(self, study: Workspace) -> None:
+        sql = "SELECT * FROM predictions AS p JOIN artifacts AS a ON a.artifact_id = p.model_artifact_id"
+        found = study.sql(sql)
+        assert "fold_id_1" in found.columns and len(set(found.columns)) == len(found.columns)
+        assert len(found.to_dicts()[0]) == len(found.columns) == found.to_polars().width
+        assert study.sql(sql, max_rows=1).columns == found.columns
+
+    def test_numbers_of_numpy_are_parameters_too(self, study: Workspace) -> None:
+        assert study.sql("SELECT ? + 1", [np.int64(3)])[0] == (4,)
+        with pytest.raises(InvalidValueError, match="a list or a dict"):
+            study.sql("SELECT ?", 5)  # type: ignore[arg-type]
 
     def test_what_is_wrong_is_said(self, study: Workspace) -> None:
         with pytest.raises(QueryError, match="val_scor"):
@@ -368,6 +441,79 @@ class TestOnlyWhatIsNeededCrossesOver:
         # The answer is the one that fetching everything gives.
         monkeypatch.setattr(semijoin, "_WORTH_IT", 10**9)
         assert sorted(study.sql(sql, parameters).rows) == sorted(found.rows)
+
+    @pytest.mark.parametrize(
+        ("sql", "parameters"),
+        [
+            # Ties: which of them is taken may differ from one time to the next.
+            (
+                "WITH p AS (SELECT * FROM predictions QUALIFY row_number() OVER (PARTITION BY model_name ORDER BY partition)"
+                " = 1) SELECT count(*), count(a.artifact_id) FROM p LEFT JOIN artifacts a ON a.artifact_id = "
+                "p.model_artifact_id WHERE p.model_name IN ('Ridge', 'PLSRegression')",
+                (),
+            ),
+            (
+                "WITH p AS (SELECT * FROM predictions WHERE dataset_name = 'diabetes' ORDER BY partition LIMIT 4) "
+                "SELECT count(*), count(a.artifact_id) FROM p LEFT JOIN artifacts a ON a.artifact_id = p.model_artifact_id",
+                (),
+            ),
+            # Placeholders are numbered as they are written, not as the parser lists them.
+            (
+                "WITH p AS (SELECT * FROM predictions WHERE fold_id = ? ORDER BY id LIMIT ?) "
+                "SELECT p.id, a.class_name FROM p JOIN artifacts a ON a.artifact_id = p.model_artifact_id ORDER BY 1",
+                ("1", 50),
+            ),
+            (
+                "SELECT a.artifact_id FROM artifacts a WHERE a.artifact_id IN (SELECT model_artifact_id FROM predictions "
+                "WHERE step_idx = ? AND fold_id >= ? ORDER BY id LIMIT ?) ORDER BY 1",
+                (0, "1", 50),
+            ),
+            # Names are those of the place where they stand.
+            (
+                "SELECT * FROM (WITH predictions AS (SELECT artifact_id AS model_artifact_id FROM folds) SELECT a.artifact_id "
+                "FROM artifacts a JOIN predictions p ON a.artifact_id = p.model_artifact_id) ORDER BY 1",
+                (),
+            ),
+            (
+                "WITH predictions AS (SELECT p.id, upper(p.model_artifact_id) AS model_artifact_id, a.class_name "
+                "FROM predictions p LEFT JOIN artifacts a ON a.artifact_id = p.model_artifact_id) "
+                "SELECT * FROM predictions ORDER BY id",
+                (),
+            ),
+            (
+                "WITH c AS (SELECT 'zzzz' AS t, min(artifact_id) AS k FROM folds) SELECT a.artifact_id FROM c "
+                "ASOF JOIN artifacts a ON c.t >= a.artifact_id WHERE a.artifact_id = c.k",
+                (),
+            ),
+            (
+                "SELECT count(*) FROM artifacts AS a(dataset, artifact_id) JOIN predictions p ON a.artifact_id = p.dataset_name",
+                (),
+            ),
+            (
+                "WITH p AS (SELECT upper(model_artifact_id) AS model_artifact_id FROM predictions) SELECT count(*) "
+                "FROM p JOIN artifacts a ON upper(a.artifact_id) = p.model_artifact_id",
+                (),
+            ),
+            (
+                "WITH p AS (SELECT * REPLACE (upper(model_artifact_id) AS model_artifact_id) FROM predictions) "
+                "SELECT count(*) FROM artifacts a LEFT JOIN p ON a.artifact_id = p.model_artifact_id",
+                (),
+            ),
+            (
+                "WITH p AS (SELECT * RENAME (y_true_id AS model_artifact_id, model_artifact_id AS y_true_id) FROM predictions) "
+                "SELECT count(*) FROM p LEFT JOIN artifacts a ON a.artifact_id = p.y_true_id WHERE a.artifact_id IS NOT NULL",
+                (),
+            ),
+        ],
+    )
+    def test_a_narrowed_answer_is_the_answer(
+        self, study: Workspace, fetched: list[Any], monkeypatch: pytest.MonkeyPatch, sql: str, parameters: Any
+    ) -> None:
+        from artifactdb.catalog import semijoin
+
+        narrowed = study.sql(sql, parameters).rows
+        monkeypatch.setattr(semijoin, "_WORTH_IT", 10**9)
+        assert study.sql(sql, parameters).rows == narrowed
 
     def test_columns(self, study: Workspace, fetched: list[Any]) -> None:
         study.sql("SELECT max(stored_bytes) FROM artifacts WHERE class_name = 'Ridge'")

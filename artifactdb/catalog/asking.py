@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from artifactdb.catalog.columns import column_list
@@ -66,11 +67,13 @@ def asking(store: Store) -> Iterator[Ask]:
 def _run(session: Session, state: State, sql: str, parameters: Parameters, max_rows: int | None) -> QueryResult:
     cursor = session.cursor
     define(session, state, sql)
-    narrow_tables(session, state, sql, parameters)
-    relation: Any = cursor.sql(sql, params=_bound(parameters))
+    bound = _bound(parameters)
+    narrow_tables(session, state, sql, bound)
+    relation: Any = cursor.sql(sql, params=bound)
     if max_rows is not None:
         relation = relation.limit(max_rows + 1)
     table = _readable(relation.to_arrow_table())
+    table = table.rename_columns(_told_apart(table.column_names))
     truncated = max_rows is not None and table.num_rows > max_rows
     return QueryResult(
         list(table.column_names), table=table.slice(0, max_rows) if truncated else table, truncated=truncated
@@ -107,7 +110,27 @@ def among(column: str, values: Sequence[str]) -> Iterator[tuple[str, list[Any]]]
 
 
 def _bound(parameters: Parameters) -> Any:
-    return dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+    if isinstance(parameters, Mapping):
+        return {name: _plain(value) for name, value in parameters.items()}
+    if not isinstance(parameters, list | tuple):
+        raise InvalidValueError(f"parameters are a list or a dict, not a {type(parameters).__name__}.")
+    return [_plain(value) for value in parameters]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Give names that differ: a second ``fold_id`` is ``fold_id_1``."""
+    told: list[str] = []
+    for name in names:
+        other, count = name, 0
+        while other in told:
+            count += 1
+            other = f"{name}_{count}"
+        told.append(other)
+    return told
 
 
 def _readable(table: pa.Table) -> pa.Table:

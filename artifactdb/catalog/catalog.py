@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from artifactdb.catalog.checking import check
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
 from artifactdb.database.snapshot import release_space
-from artifactdb.errors import InvalidValueError, StorageError
+from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 from artifactdb.results import QueryResult
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Catalog:
         condition, parameters = questions.where(filters)
         if ids is not None:
             condition += " AND id IN (SELECT unnest(?))"
-            parameters.append([ids] if isinstance(ids, str) else list(ids))
+            parameters.append(_listed(ids))
         if run_id is not None:
             trained = deleting.pipelines_of_run(self._store.database, run_id)
             either = " OR ".join(["(dataset_name = ? AND pipeline_uid = ?)"] * len(trained))
@@ -151,13 +152,17 @@ class Catalog:
 
     def flush_on_close(self) -> None:
         """Flush if this process staged anything; what cannot be moved now stays staged, and safe."""
-        if not self._has_staged or self.database.closed or self.database.in_transaction:
-            return
+        if self._has_staged and not self.database.closed and not self.database.in_transaction and self._flush_or_warn():
+            with suppress(BusyError):  # somebody is reading: the space comes back another time
+                release_space(self.database, wait=False)
+
+    def _flush_or_warn(self) -> bool:
         try:
             merging.flush(self._store)
-            release_space(self.database)
         except StorageError as error:
-            warnings.warn(f"predictions stay staged in the workspace, and safe: {error}", stacklevel=3)
+            warnings.warn(f"predictions are saved, and stay staged in the workspace: {error}", stacklevel=4)
+            return False
+        return True
 
     def compact(self, progress: Progress | None = None) -> bool:
         """Make one file of predictions and one of arrays of all that counts; False when they were so already."""
@@ -173,6 +178,8 @@ class Catalog:
         return copying.backup(self._store, target, progress)
 
     def _require_no_transaction(self, what: str) -> None:
+        if self.database.mode == "ro":
+            raise ReadOnlyError(f"{self.database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
         if self.database.in_transaction:
             raise InvalidValueError(
                 f"{what} cannot run inside a transaction.", hint="Call it when the block has ended."
@@ -183,7 +190,7 @@ class Catalog:
         if self.database.in_transaction:
             return
         if self._store.staged_bytes >= _FLUSH_BYTES or self.database.value(STAGED_ROWS) >= _FLUSH_ROWS:
-            self.flush()
+            self._flush_or_warn()
 
     # -- questions ----------------------------------------------------------------------------------
 
@@ -347,6 +354,14 @@ class Catalog:
         from artifactdb.catalog import plots
 
         return plots.plot_scores(self._store, metric, by, partition, ax, filters)
+
+
+def _listed(ids: Any) -> list[str]:
+    if isinstance(ids, str):
+        return [ids]
+    if not isinstance(ids, Iterable):
+        raise InvalidValueError(f"ids are texts, not a {type(ids).__name__}.")
+    return list(ids)
 
 
 def _with_ids(prediction_id: str | Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

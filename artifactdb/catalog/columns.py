@@ -21,6 +21,7 @@ ARRAYS = {
 JSON_COLUMNS = ("best_params", "metadata", "scores")
 FLOAT_COLUMNS = ("val_score", "test_score", "train_score", "exclusion_rate")
 INTEGER_COLUMNS = ("step_idx", "op_counter", "n_samples", "n_features", "branch_id", "exclusion_count")
+PARTITIONS = ("train", "val", "test")
 REQUIRED = ("dataset_name", "model_name", "partition")
 VALUES = (
     "id", "dataset_name", "dataset_path", "config_name", "config_path", "pipeline_uid", "step_idx", "op_counter",

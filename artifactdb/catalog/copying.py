@@ -33,12 +33,12 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
             # The files of this state stay in place while the block lasts, whatever others do.
             with state_of(store.database, store.inspector) as state:
                 _copy_files(state, folder)
-                names = [entry.name for entry in state.files]
+                copied_files = state.files
             snapshot.backup(store.database, file, progress)
-            with_names = Database(file, mode="ro")
-            copied = [entry.name for entry in live_files(with_names)]
-            with_names.close()
-            if copied == names:
+            made = Database(file, mode="ro")
+            named = live_files(made)
+            made.close()
+            if named == copied_files:
                 return file
             file.unlink()
             shutil.rmtree(folder)

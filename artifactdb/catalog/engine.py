@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +21,11 @@ import duckdb
 from artifactdb.catalog.files import CatalogFile
 from artifactdb.errors import ArtifactDBError, InvalidValueError, QueryError, StorageFullError
 
-_READING = (duckdb.StatementType.SELECT,)
+_READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?!ANALY[SZ]E\b)([A-Z(].*)", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Session:
     """A cursor that one thread uses again and again, and the views it has made so far."""
 
@@ -52,8 +57,9 @@ class Engine:
         self._guard = threading.Lock()
         self._local = threading.local()
         self._duckdb: duckdb.DuckDBPyConnection | None = None
-        self._process = 0
         self._names: dict[str, int] = {}
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        _engines.add(self)
 
     @contextmanager
     def session(self, files: Sequence[CatalogFile]) -> Iterator[Session]:
@@ -63,6 +69,7 @@ class Engine:
         self._local.session = None
         if session is None or session.opened is not opened:
             session = Session(opened.cursor(), opened)
+            self._sessions.add(session)
         try:
             yield session
             for name in session.registered:
@@ -75,12 +82,10 @@ class Engine:
 
     def _current(self, files: Sequence[CatalogFile]) -> duckdb.DuckDBPyConnection:
         with self._guard:
-            # A forked child must not use its parent's threads, and a name that another file took since must not be
-            # answered from what was remembered of the first.
+            # A name that another file took since must not be answered from what was remembered of the first.
             replaced = any(self._names.get(file.name, file.file_key) != file.file_key for file in files)
-            if self._duckdb is None or self._process != os.getpid() or replaced:
+            if self._duckdb is None or replaced:
                 self._duckdb = self._open()
-                self._process = os.getpid()
                 self._names = {}
             self._names.update((file.name, file.file_key) for file in files)
             return self._duckdb
@@ -107,10 +112,59 @@ class Engine:
                 connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         except duckdb.Error as error:
             raise InvalidValueError(f"memory_limit={self.memory_limit!r} is not understood ({error}).") from None
-        connection.execute(f"SET GLOBAL allowed_directories = [{literal(str(self.folder))}]")
+        folders = {str(self.folder), escaped(self.folder)}
+        connection.execute(f"SET GLOBAL allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
         connection.execute("SET GLOBAL enable_external_access = false")
         connection.execute("SET GLOBAL lock_configuration = true")
         return connection
+
+    def connections(self) -> list[Any]:
+        """Give everything of DuckDB that this engine has made and that is still there."""
+        return [self._duckdb, *(part for session in self._sessions for part in (session.cursor, session.opened))]
+
+    def start_again(self) -> None:
+        """Forget every connection, as a forked child must."""
+        self._guard = threading.Lock()
+        self._local = threading.local()
+        self._sessions = weakref.WeakSet()
+        self._duckdb = None
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_held_over_fork: list[Any] = []
+
+
+def _before_fork() -> None:
+    _held_over_fork[:] = [part for engine in list(_engines) for part in engine.connections() if part is not None]
+
+
+def _after_fork_in_child() -> None:
+    # Taking DuckDB down waits for its threads, and the child has none of them: what it inherited must never go.
+    for part in _held_over_fork:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
+    for engine in list(_engines):
+        engine.start_again()
+    _held_over_fork.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_held_over_fork.clear, after_in_child=_after_fork_in_child)
+
+
+def escaped(path: Path) -> str:
+    """Give a path whose characters stand for themselves where DuckDB reads patterns.
+
+    Examples
+    --------
+    >>> escaped(Path("run[1]*"))
+    'run[[]1][*]'
+    """
+    return re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", str(path))
+
+
+def parquet_rows(paths: Iterable[Path]) -> str:
+    """Give the table function that reads files, and takes nothing for a column but what they hold."""
+    return f"read_parquet([{', '.join(literal(escaped(path)) for path in paths)}], hive_partitioning = false)"
 
 
 def literal(value: Any) -> str:
@@ -133,16 +187,33 @@ def require_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         statements = cursor.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"one statement at a time; this is {len(statements)}.")
-    (statement,) = statements
-    if statement.type == duckdb.StatementType.EXPLAIN:
-        words = sql.split(None, 2)
-        if len(words) == 3 and words[1].lower() != "analyze" and not words[1].startswith("("):
-            return
-    if statement.type not in _READING:
+    (kind,) = (statement.type for statement in statements)
+    explained = _EXPLAIN.match(sql)
+    if kind == duckdb.StatementType.EXPLAIN and explained:
+        require_reading(cursor, explained[1])
+    elif kind != duckdb.StatementType.SELECT or _writing_parts(cursor, sql):
         raise QueryError(
-            f"a query may only read; this is {statement.type.name}.",
+            f"a query may only read; this is {kind.name}{', and a part of it writes' * (kind.name == 'SELECT')}.",
             hint="SELECT, FROM, WITH, DESCRIBE, SUMMARIZE and EXPLAIN read; `PIVOT … ON x IN (…)` is a SELECT too.",
         )
+
+
+def _writing_parts(cursor: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    """Tell whether a part of a SELECT, such as a CTE, is anything but a SELECT; DuckDB 2 lets them write."""
+    ((text,),) = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    parsed = json.loads(text)
+    return bool(parsed["error"]) or any(kind not in _READING_NODES for kind in _node_types(parsed["statements"]))
+
+
+def _node_types(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        if str(tree.get("type", "")).endswith("_NODE"):
+            yield tree["type"]
+        for value in tree.values():
+            yield from _node_types(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _node_types(value)
 
 
 @contextmanager

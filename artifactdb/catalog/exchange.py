@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,13 @@ import pyarrow.parquet as pq
 
 from artifactdb.catalog.arrays import from_parquet
 from artifactdb.catalog.columns import ARRAYS, VALUES
-from artifactdb.catalog.files import FINAL_NAMES
+from artifactdb.catalog.files import FINAL_NAMES, beside, device_errors
 from artifactdb.catalog.folds import residuals
 from artifactdb.catalog.questions import get
 from artifactdb.catalog.staging import add_many
 from artifactdb.catalog.store import Store
-from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import CatalogFileError, InvalidValueError, WorkspaceNotFoundError
+from artifactdb.results import QueryResult
 
 _ROWS_AT_ONCE = 10_000
 
@@ -98,30 +97,20 @@ def _held(held: dict[str, Any], array_id: str | None, path: Path) -> Any:
     return held[array_id]
 
 
-def exports_folder(file: Path) -> Path:
-    """Give the folder that exports of a workspace go to.
-
-    Examples
-    --------
-    >>> exports_folder(Path("study/workspace.sqlite")).as_posix(), exports_folder(Path("wheat.sqlite")).as_posix()
-    ('study/exports', 'wheat.exports')
-    """
-    return file.parent / "exports" if file.name == FILE_NAME else file.with_suffix(".exports")
-
-
 def export_csv(store: Store, prediction_id: str, path: Path | None) -> Path:
     """Write one prediction as CSV."""
     row = get(store, prediction_id, arrays=False)
     if path is None or path.is_dir() or not path.suffix:
-        folder = path if path is not None else exports_folder(store.database.path) / "best_predictions"
+        folder = path if path is not None else beside(store.database.path, "exports") / "best_predictions"
         named = [row["dataset_name"], row["pipeline_uid"], row["model_name"], row["partition"], f"fold{row['fold_id']}"]
         parts = [re.sub(r"[^\w.-]+", "_", str(part)) for part in (*named, prediction_id) if part]
         path = folder / f"{'_'.join(parts)}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = residuals(store, {"id": prediction_id}).to_dicts()
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("y_true", "y_pred", "sample_index", "fold", "partition"))
-        for sample in rows:
-            writer.writerow([sample[name] for name in ("y_true", "y_pred", "sample_index", "fold_id", "partition")])
+    columns = ["y_true", "y_pred", "sample_index", "fold_id", "partition"]
+    table = QueryResult(
+        [*columns[:3], "fold", "partition"], [tuple(sample[name] for name in columns) for sample in rows]
+    )
+    with device_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(table.to_csv(), encoding="utf-8")
     return path

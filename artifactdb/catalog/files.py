@@ -42,14 +42,21 @@ class CatalogFile:
 
 
 def catalog_folder(file: Path) -> Path:
-    """Give the folder of a workspace's Parquet files.
+    """Give the folder of a workspace's Parquet files, which no other workspace has.
 
     Examples
     --------
-    >>> catalog_folder(Path("study/workspace.sqlite")).as_posix(), catalog_folder(Path("wheat.sqlite")).as_posix()
-    ('study/catalog', 'wheat.catalog')
+    >>> [catalog_folder(Path(file)).as_posix() for file in ("study/workspace.sqlite", "wheat.sqlite", "wheat.db")]
+    ['study/catalog', 'wheat.catalog', 'wheat.db.catalog']
     """
-    return file.parent / "catalog" if file.name == FILE_NAME else file.with_suffix(".catalog")
+    return beside(file, "catalog")
+
+
+def beside(file: Path, what: str) -> Path:
+    """Give the path of something that belongs to a workspace and lies beside it."""
+    return (
+        file.parent / what if file.name == FILE_NAME else file.with_name(f"{file.name.removesuffix('.sqlite')}.{what}")
+    )
 
 
 def live_files(database: Database | Snapshot) -> list[CatalogFile]:
@@ -85,7 +92,7 @@ class Inspector:
             yield problems
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                _release(descriptor)
 
     def _pin(self, file: CatalogFile, descriptors: list[int]) -> str:
         path = self.folder / file.name
@@ -123,11 +130,6 @@ class Inspector:
             "what is wrong.",
             file=str(self.folder / file.name),
         )
-
-
-def is_missing(problem: str) -> bool:
-    """Tell whether a problem is that the file is not there."""
-    return problem == _NOT_THERE
 
 
 def footer_hash(path: Path) -> bytes:
@@ -205,7 +207,7 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
             )
         yield
     finally:
-        os.close(descriptor)
+        _release(descriptor)
 
 
 def _lock_within(descriptor: int, timeout_s: float) -> bool:
@@ -222,6 +224,14 @@ def _lock_within(descriptor: int, timeout_s: float) -> bool:
             return True  # A file system without such locks; the commit still decides what counts.
 
 
+def _release(descriptor: int) -> None:
+    """Give a lock back; closing alone would leave it to a child that was forked meanwhile."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
     """Remove a file that does not count, unless somebody is still reading it after ``timeout_s`` seconds."""
     try:
@@ -236,7 +246,7 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        _release(descriptor)
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:

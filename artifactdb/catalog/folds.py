@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from artifactdb.catalog.asking import ask, asking
-from artifactdb.catalog.columns import column_list, lower_is_better, quoted
-from artifactdb.catalog.questions import score_of, where
+from artifactdb.catalog.columns import column_list, quoted
+from artifactdb.catalog.questions import is_lower_better, score_of, where
 from artifactdb.catalog.store import Store
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult
@@ -24,8 +24,9 @@ _SAMPLES = """
 WITH chosen AS (
   SELECT *, {score} AS score FROM predictions WHERE {condition}
 ), joined AS (
-  SELECT chosen.*, p.array_data AS predicted, t.array_data AS measured, i.array_data AS indices,
-    greatest(len(p.array_data) // greatest(n_samples, 1), 1) AS outputs
+  SELECT chosen.*, p.array_data AS predicted, i.array_data AS indices,
+    CASE WHEN t.array_size = p.array_size THEN t.array_data END AS measured,
+    greatest(coalesce(json_extract(p.array_shape, '$[1]')::BIGINT, 1), 1) AS outputs
   FROM chosen
   JOIN arrays AS p ON p.array_id = chosen.y_pred_id
   LEFT JOIN arrays AS t ON t.array_id = chosen.y_true_id
@@ -79,7 +80,7 @@ def fold_summary(store: Store, metric: str | None, partition: str, filters: Mapp
             SELECT {column_list(MODEL)}, count(score) AS folds, avg(score) AS mean,
               stddev_samp(score) AS std, min(score) AS min, max(score) AS max
             FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
-            GROUP BY ALL ORDER BY mean {"ASC" if lower_is_better(metric) else "DESC"}
+            GROUP BY ALL ORDER BY mean {"DESC" if metric and not is_lower_better(metric) else "ASC"}
             """,
             [*values, *parameters],
         )
@@ -96,7 +97,7 @@ def averaged(
     with asking(store) as put:
         if weighted:
             score, values, metric = score_of(put, metric, "val", filters)
-            weight = "1 / score" if lower_is_better(metric) else "greatest(score, 0)"
+            weight = "1 / greatest(score, 1e-12)" if is_lower_better(metric) else "greatest(score, 0)"
         return put(
             f"""
             {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}

@@ -18,7 +18,7 @@ from artifactdb.catalog import parquet
 from artifactdb.catalog.arrays import stored_again
 from artifactdb.catalog.bloom import hashed, may_contain
 from artifactdb.catalog.columns import ARRAY_IDS, column_list
-from artifactdb.catalog.engine import Session, literal, translated
+from artifactdb.catalog.engine import Session, parquet_rows, translated
 from artifactdb.catalog.files import (
     FINAL_NAMES,
     CatalogFile,
@@ -257,7 +257,7 @@ def _in_files(
     with store.writing_engine.session([]) as session, translated():
         found: list[tuple[Any, ...]] = session.cursor.execute(
             "SELECT array_id, array_type, array_dtype, array_shape, array_data, array_bytes "
-            f"FROM read_parquet([{', '.join(literal(str(path)) for path in paths)}]) "
+            f"FROM {parquet_rows(paths)} "
             "WHERE array_id IN (SELECT unnest(?))",
             [list(array_ids)],
         ).fetchall()

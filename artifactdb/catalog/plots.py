@@ -79,7 +79,7 @@ def plot_scores(
             "WHERE score IS NOT NULL AND isfinite(score)"
         )
         draw = _boxes if isinstance(by, str) else _heat_map
-        return draw(put, scored, [*values, *parameters], by, f"{metric} ({partition})", ax)
+        return draw(put, scored, [*values, *parameters], by, f"{metric or 'score'} ({partition})", ax)
 
 
 def _boxes(put: Ask, scored: str, values: list[Any], by: Any, label: str, ax: Axes | None) -> Axes:

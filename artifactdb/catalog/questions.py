@@ -13,6 +13,7 @@ from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
     JSON_COLUMNS,
+    PARTITIONS,
     column_list,
     lower_is_better,
     quoted,
@@ -22,7 +23,6 @@ from artifactdb.catalog.store import Store
 from artifactdb.errors import InvalidValueError, PredictionNotFoundError
 from artifactdb.results import QueryResult
 
-PARTITIONS = ("train", "val", "test")
 _AT_ONCE = 100
 
 
@@ -57,8 +57,10 @@ def _comparable(column: str, value: Any) -> Any:
     return str(value) if column == "fold_id" else value
 
 
-def score_of(put: Ask, metric: str | None, partition: str, filters: Mapping[str, Any]) -> tuple[str, list[Any], str]:
-    """Give the SQL of the score in a metric, its parameters, and the metric's name.
+def score_of(
+    put: Ask, metric: str | None, partition: str, filters: Mapping[str, Any]
+) -> tuple[str, list[Any], str | None]:
+    """Give the SQL of the score in a metric, its parameters, and the metric's name; None when no row names one.
 
     A row's own score is used where it is in that metric, else what its ``scores`` hold.
     """
@@ -67,6 +69,8 @@ def score_of(put: Ask, metric: str | None, partition: str, filters: Mapping[str,
     own = f"{partition}_score"
     if metric is None:
         metric = _only_metric(put, condition, parameters)
+    if metric is None:
+        return own, [], None
     # Row groups whose only metric is this one are skipped by their statistics, so this costs little.
     others = put(
         f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1",
@@ -74,7 +78,9 @@ def score_of(put: Ask, metric: str | None, partition: str, filters: Mapping[str,
     )
     if not len(others):
         return own, [], metric
-    path = f"$.{partition}.{metric}".replace('"', "")
+    if '"' in metric:
+        raise InvalidValueError(f"a metric's name holds no quotation marks: {metric!r}.")
+    path = f'$."{partition}"."{metric}"'
     return (
         f"CASE WHEN metric = ? THEN {own} ELSE try_cast(json_extract_string(scores, ?) AS DOUBLE) END",
         [metric, path],
@@ -82,12 +88,19 @@ def score_of(put: Ask, metric: str | None, partition: str, filters: Mapping[str,
     )
 
 
-def _only_metric(put: Ask, condition: str, parameters: list[Any]) -> str:
+def _only_metric(put: Ask, condition: str, parameters: list[Any]) -> str | None:
     sql = f"SELECT DISTINCT metric FROM predictions WHERE {condition} AND metric IS NOT NULL ORDER BY 1"
     metrics = [row[0] for row in put(sql, parameters)]
     if len(metrics) > 1:
         raise InvalidValueError(f"the predictions have several metrics: {', '.join(metrics)}.", hint="Name one.")
-    return metrics[0] if metrics else "rmse"
+    return metrics[0] if metrics else None
+
+
+def is_lower_better(metric: str | None) -> bool:
+    """Tell whether lower is better, as ``lower_is_better`` does; refuse to guess where no metric is named."""
+    if metric is None:
+        raise InvalidValueError("the predictions name no metric.", hint="Give ascending=True or False, or a metric.")
+    return lower_is_better(metric)
 
 
 def require_partition(partition: str) -> None:
@@ -114,7 +127,7 @@ def top(
     require_columns(groups, COLUMNS)
     with asking(store) as put:
         score, values, metric = score_of(put, metric, partition, filters)
-        order = "ASC" if (lower_is_better(metric) if ascending is None else ascending) else "DESC"
+        order = "ASC" if (is_lower_better(metric) if ascending is None else ascending) else "DESC"
         is_number = "score IS NOT NULL AND NOT isnan(score)"
         if groups:
             ranked = f"""

@@ -20,6 +20,7 @@ from artifactdb.catalog.columns import (
     IDENTITY,
     INTEGER_COLUMNS,
     JSON_COLUMNS,
+    PARTITIONS,
     REQUIRED,
     VALUES,
     require_columns,
@@ -81,10 +82,17 @@ def _rows_alike(
         columns[column] = [default if value is None else value for value in columns.get(column, repeat(None, count))]
     for column in COLUMNS:
         columns.setdefault(column, [None] * count)
+    _require_partitions(columns["partition"])
     made = map(make_id, zip(*(columns[column] for column in IDENTITY), strict=True))
     columns["id"] = [given or own for given, own in zip(columns["id"], made, strict=True)]
     arrays = [array for several in stored.values() for array in several if array is not None]
     return list(zip(*(columns[column] for column in COLUMNS), strict=True)), arrays
+
+
+def _require_partitions(values: Iterable[str]) -> None:
+    unknown = sorted(set(values).difference(PARTITIONS))
+    if unknown:
+        raise InvalidValueError(f"partition is one of {', '.join(PARTITIONS)}, not {unknown[0]!r}.")
 
 
 def make_id(identity: tuple[Any, ...]) -> str:
@@ -96,7 +104,13 @@ _Values = list[Any]
 
 
 def _texts(column: str, values: _Values) -> _Values:
-    return values if set(map(type, values)) <= {str, NoneType} else [_text(column, value) for value in values]
+    if not set(map(type, values)) <= {str, NoneType}:
+        values = [_text(column, value) for value in values]
+    try:
+        "".join(value for value in values if value is not None).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(f"{column} is no text that UTF-8 can hold ({error}).") from None
+    return values
 
 
 def _text(column: str, value: Any) -> str | None:
@@ -141,7 +155,7 @@ def _jsons(column: str, values: _Values) -> _Values:
 
 
 def _json(column: str, value: Any) -> str:
-    if not value or value == "{}":
+    if value is None or (isinstance(value, dict | str) and (not value or value == "{}")):
         return "{}"
     try:
         return _encode(json.loads(value) if isinstance(value, str) else value)

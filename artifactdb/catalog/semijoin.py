@@ -1,14 +1,18 @@
 """Which keys of a record table a statement can use, so that a join with ten predictions fetches ten artifacts.
 
 DuckDB passes constant filters on to a table that it is handed, but not what it learns while joining. The statement is
-read here as DuckDB's own parser sees it: where a record table is joined to another relation by a key, that relation is
-asked first, alone and with its own conditions, and only rows with the keys that it gives are fetched. What is not
-understood fetches every row: slower, and the same answer.
+read here as DuckDB's own parser sees it: where a record table is joined by a key to predictions, to another record
+table, or to a selection of predictions, that side is asked for its keys first, and only rows with these are fetched.
+
+A narrowed answer must be the answer. So the keys are those of more rows than the statement uses, never fewer:
+conditions whose value may differ from one time to the next are left out, ``LIMIT`` takes ties along, and whatever is
+not of the few forms understood here fetches every row.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +27,19 @@ from artifactdb.catalog.views import TABLES, State, narrow
 _WORTH_IT = 5_000
 _MOST_KEYS = 20_000
 Node = dict[str, Any]
+Keys = tuple[str, list[Any]]
+
+_PREDICTIONS = {name.lower() for name in TABLES["predictions"]}
+_STABLE = {"COLUMN_REF", "CONSTANT", "PARAMETER", "COMPARISON", "CONJUNCTION", "BETWEEN", "CAST", "OPERATOR"}
+_STABLE_FUNCTIONS = {"~~", "!~~", "~~*", "!~~*", "+", "-", "*", "/", "lower", "upper", "isnan", "isfinite", "->>"}
+_HOLDS_FOR = {
+    "INNER": (True, True),
+    "LEFT": (False, True),
+    "RIGHT": (True, False),
+    "SEMI": (True, True),
+    "ANTI": (False, True),
+}
+"""Whether only rows that meet the condition of a join matter, of its left and of its right side."""
 
 
 def narrow_tables(session: Session, state: State, sql: str, parameters: Any) -> None:
@@ -41,6 +58,8 @@ def narrow_tables(session: Session, state: State, sql: str, parameters: Any) -> 
                 if keys is not None:
                     statement.narrowed.add(use.table)
                     narrow(session, state, use.table, keys)
+    except duckdb.InterruptException:
+        raise
     except (duckdb.Error, KeyError, IndexError, TypeError, ValueError):
         return
 
@@ -51,6 +70,7 @@ class _Relation:
 
     node: Node
     alias: str
+    table: str
     columns: Sequence[str] | None
     conditions: list[Node]
 
@@ -62,6 +82,11 @@ class _Use:
     table: str
     relation: _Relation
     others: list[_Relation]
+
+    @property
+    def all(self) -> list[_Relation]:
+        """Everything in the same FROM clause."""
+        return [self.relation, *self.others]
 
 
 class _Statement:
@@ -75,20 +100,25 @@ class _Statement:
         ((parsed,),) = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
         self.tree: Node = json.loads(parsed)["statements"][0]["node"]
         self.nodes = list(_walk(self.tree))
+        self.ctes = [entry["key"].lower() for node in self.nodes for entry in _cte_map(node)]
 
     def uses(self) -> Iterator[_Use]:
-        """Give the record tables that are named once."""
+        """Give the record tables that are named once, in a FROM clause that is understood."""
+        functions = {str(node.get("function_name", "")).lower() for node in self.nodes}
+        if functions & {"query", "query_table"} or any(name in TABLES for name in self.ctes):
+            return
         named = [node["table_name"].lower() for node in self.nodes if node.get("type") == "BASE_TABLE"]
         for select in self.nodes:
-            if select.get("type") != "SELECT_NODE" or not select.get("from_table"):
+            if select.get("type") != "SELECT_NODE" or not select.get("from_table") or select.get("sample"):
+                continue
+            if not _is_understood(select["from_table"]):
                 continue
             relations = list(_relations(select["from_table"], _conjuncts(select.get("where_clause"))))
             for relation in relations:
-                table = relation.node.get("table_name", "").lower()
-                if table in RECORD_TABLES and named.count(table) == 1:
-                    yield _Use(table, relation, [other for other in relations if other is not relation])
+                if relation.table in RECORD_TABLES and named.count(relation.table) == 1 and _is_plain(relation.node):
+                    yield _Use(relation.table, relation, [other for other in relations if other is not relation])
 
-    def keys_of(self, use: _Use) -> tuple[str, list[Any]] | None:
+    def keys_of(self, use: _Use) -> Keys | None:
         """Ask what the table is joined to for keys; None when nothing narrows it down."""
         for condition in use.relation.conditions:
             found = self._from_subquery(use, condition) or self._from_join(use, condition)
@@ -96,70 +126,97 @@ class _Statement:
                 return found
         return None
 
-    def _from_subquery(self, use: _Use, condition: Node) -> tuple[str, list[Any]] | None:
+    def _from_subquery(self, use: _Use, condition: Node) -> Keys | None:
         if condition.get("subquery_type") != "ANY" or condition.get("comparison_type") != "COMPARE_EQUAL":
             return None
-        column = self._key_column(use, condition["child"])
-        if column is None:
+        column, select = self._key_column(use, condition["child"]), condition["subquery"]["node"]
+        if column is None or len(select["select_list"]) != 1:
             return None
-        start = self._start_of(condition["subquery"]["node"])
-        end = condition["query_location"] + condition["query_location_length"]
-        text = self.text[start:end].decode().rstrip().removesuffix(")")
-        return self._ask(column, f"SELECT * FROM ({text})", [(start, end)])
+        return self._of_selection(column, select, select["select_list"][0].get("column_names", [""])[-1])
 
-    def _from_join(self, use: _Use, condition: Node) -> tuple[str, list[Any]] | None:
+    def _from_join(self, use: _Use, condition: Node) -> Keys | None:
         if condition.get("type") != "COMPARE_EQUAL":
             return None
         for mine, theirs in ((condition["left"], condition["right"]), (condition["right"], condition["left"])):
             column = self._key_column(use, mine)
-            other = next((one for one in use.others if _belongs(theirs, one, [use.relation, *use.others])), None)
+            other = next((one for one in use.others if _belongs(theirs, one, use.all)), None)
             if column is None or other is None:
                 continue
-            own = [one for one in use.relation.conditions if self._only_of(one, other, [use.relation, *use.others])]
-            named = other.node.get("table_name", "").lower()
-            if named in RECORD_TABLES and named not in self.narrowed and not own:
-                continue  # all of a large table would have to be read for its keys
-            where = f" WHERE {' AND '.join(f'({self._text(one)})' for one in own)}" if own else ""
-            sql = f"SELECT DISTINCT {self._text(theirs)} FROM {self._text(other.node)}{where}"
-            return self._ask(column, sql, [_span(one) for one in (other.node, *own)])
+            selection = self._selection(other)
+            if selection is not None:
+                return self._of_selection(column, selection, theirs["column_names"][-1])
+            if other.table in TABLES and _is_plain(other.node):
+                return self._of_table(use, column, other, theirs)
         return None
 
-    def _ask(self, column: str, sql: str, spans: list[tuple[int, int]]) -> tuple[str, list[Any]] | None:
-        end_of_with = self._start_of(self.tree)
-        ctes = self.text[:end_of_with].decode()
-        placed = [
-            node for start, end in [(0, end_of_with), *spans] for node in self.nodes
-            if node.get("class") == "PARAMETER" and start <= node["query_location"] < end
-        ]  # fmt: skip
-        names = [node["identifier"] for node in placed]
+    def _of_table(self, use: _Use, column: str, other: _Relation, key: Node) -> Keys | None:
+        own = [one for one in use.relation.conditions if _is_stable(one) and _all_belong(one, other, use.all)]
+        if other.table in RECORD_TABLES and other.table not in self.narrowed and not own:
+            return None  # all of a large table would have to be read for its keys
+        return self._ask(column, self._text(key), other.node, own)
+
+    def _selection(self, relation: _Relation) -> Node | None:
+        """Give the SELECT that a relation is: a subquery, or a CTE of the whole statement with a name of its own."""
+        found: Node
+        if relation.node["type"] == "SUBQUERY" and not relation.node.get("sample"):
+            found = relation.node["subquery"]["node"]
+            return found if not relation.node.get("column_name_alias") else None
+        entries = {entry["key"].lower(): entry["value"] for entry in _cte_map(self.tree)}
+        if self.ctes.count(relation.table) != 1 or relation.table not in entries or not _is_plain(relation.node):
+            return None
+        entry = entries[relation.table]
+        found = entry["query_node"] if "query_node" in entry else entry["query"]["node"]
+        return found if not entry.get("aliases") else None
+
+    def _of_selection(self, column: str, select: Node, key: str) -> Keys | None:
+        """Ask a SELECT of some predictions for keys, with all that tie for its last place."""
+        if not _is_selection_of_predictions(select) or key.lower() not in _shown(select):
+            return None
+        limit, orders = _limit(select)
+        if limit is None:
+            return None
+        conditions = _conjuncts(select.get("where_clause"))
+        known = [one for one in conditions if _is_stable(one) and _names(one) <= _PREDICTIONS]
+        ranks = [order["expression"] for order in orders] if limit else []
+        if limit and (len(known) < len(conditions) or not all(_is_stable(one) for one in (*ranks, *limit))):
+            return None
+        if not all(_names(one) <= _PREDICTIONS for one in ranks):
+            return None
+        order = ", ".join(self._text(one["expression"]) + _direction(one) for one in orders)
+        last = f" QUALIFY rank() OVER (ORDER BY {order}) <= {self._text(limit[0])}" if limit else ""
+        return self._ask(column, quoted(key), select["from_table"], known, last, [*ranks, *limit])
+
+    def _ask(
+        self, column: str, key: str, source: Node, conditions: Sequence[Node], last: str = "", rest: Sequence[Node] = ()
+    ) -> Keys | None:
+        where = f" WHERE {' AND '.join(f'({self._text(one)})' for one in conditions)}" if conditions else ""
+        rows_of = f"SELECT {key} AS k FROM {self._text(source)}{where}{last}"
+        sql = f"SELECT DISTINCT k FROM ({rows_of}) LIMIT {_MOST_KEYS + 1}"
+        names = [node["identifier"] for part in (*conditions, *rest) for node in _placeholders(part)]
         if isinstance(self.parameters, Mapping):
             values: Any = {name: self.parameters[name] for name in names}
-        elif b"$" in self.text:
+        elif b"$" in self.text or re.search(rb"\?\d", self.text):
             return None
         else:
             values = [self.parameters[int(name) - 1] for name in names]
-        rows = self.cursor.execute(f"FROM ({ctes}{sql}) LIMIT {_MOST_KEYS + 1}", values).fetchall()
+        rows = self.cursor.execute(sql, values).fetchall()
         return None if len(rows) > _MOST_KEYS else (column, [row[0] for row in rows if row[0] is not None])
 
     def _text(self, node: Node) -> str:
-        start, end = _span(node)
-        return self.text[start:end].decode() if end else ".".join(map(quoted, node["column_names"]))
+        """Give a part as it was written; what USING says without writing it, by its names."""
+        if "query_location" not in node:
+            return ".".join(map(quoted, node["column_names"]))
+        start = node["query_location"]
+        return self.text[start : start + node["query_location_length"]].decode()
 
     def _key_column(self, use: _Use, node: Node) -> str | None:
-        if not _belongs(node, use.relation, [use.relation, *use.others]):
+        if not _belongs(node, use.relation, use.all):
             return None
         column: str = node["column_names"][-1].lower()
         return column if column in RECORD_TABLES[use.table].keys else None
 
-    def _only_of(self, condition: Node, relation: _Relation, relations: list[_Relation]) -> bool:
-        parts = list(_walk(condition))
-        references = [part for part in parts if part.get("class") == "COLUMN_REF"]
-        subqueries = any(part.get("class") == "SUBQUERY" for part in parts)
-        return not subqueries and bool(references) and all(_belongs(one, relation, relations) for one in references)
 
-    def _start_of(self, select: Node) -> int:
-        first = min(node["query_location"] for node in _walk(select["select_list"]) if "query_location" in node)
-        return self.text[:first].lower().rindex(b"select")
+# -- reading the tree -------------------------------------------------------------------------------
 
 
 def _walk(node: Any) -> Iterator[Node]:
@@ -172,6 +229,11 @@ def _walk(node: Any) -> Iterator[Node]:
             yield from _walk(value)
 
 
+def _cte_map(node: Node) -> list[Node]:
+    found: list[Node] = (node.get("cte_map") or {}).get("map", [])
+    return found
+
+
 def _conjuncts(condition: Node | None) -> list[Node]:
     if not condition:
         return []
@@ -180,27 +242,100 @@ def _conjuncts(condition: Node | None) -> list[Node]:
     return [condition]
 
 
-_HOLDS_FOR = {
-    "INNER": (True, True),
-    "LEFT": (False, True),
-    "RIGHT": (True, False),
-    "SEMI": (True, True),
-    "ANTI": (False, True),
-}
-"""Whether only rows that meet the condition of a join matter, of its left and of its right side."""
+def _placeholders(part: Node) -> list[Node]:
+    """Give the placeholders of an expression as they were written, from left to right."""
+    return sorted(
+        (node for node in _walk(part) if node.get("class") == "PARAMETER"), key=lambda node: node["query_location"]
+    )
+
+
+def _is_understood(node: Node) -> bool:
+    """Tell whether every join of a FROM clause is one whose conditions can be reasoned about."""
+    if node["type"] != "JOIN":
+        return True
+    known = node["join_type"] in _HOLDS_FOR and node.get("ref_type") in ("REGULAR", "CROSS")
+    return known and _is_understood(node["left"]) and _is_understood(node["right"])
+
+
+def _is_plain(node: Node) -> bool:
+    return node["type"] == "BASE_TABLE" and not node.get("sample") and not node.get("column_name_alias")
+
+
+def _is_selection_of_predictions(select: Node) -> bool:
+    """Tell whether a SELECT takes whole rows or columns of ``predictions``, under their own names, and no more."""
+    source = select.get("from_table") or {}
+    if select.get("type") != "SELECT_NODE" or source.get("type") != "BASE_TABLE" or not _is_plain(source):
+        return False
+    if source["table_name"].lower() != "predictions" or _cte_map(select):
+        return False
+    if any(select.get(part) for part in ("group_expressions", "group_sets", "having", "qualify", "sample")):
+        return False
+    return all(map(_is_shown_as_it_is, select["select_list"]))
+
+
+def _is_shown_as_it_is(item: Node) -> bool:
+    if item["class"] == "STAR":
+        changes = set(item) - {"class", "type", "alias", "query_location", "query_location_length"}
+        return not any(item[change] for change in changes)
+    return item["class"] == "COLUMN_REF" and item["alias"].lower() in ("", _last_name(item))
+
+
+def _last_name(item: Node) -> str:
+    return str(item["column_names"][-1]).lower()
+
+
+def _shown(select: Node) -> set[str]:
+    """Give the columns of ``predictions`` that a SELECT shows."""
+    if any(item["class"] == "STAR" for item in select["select_list"]):
+        return _PREDICTIONS
+    return {_last_name(item) for item in select["select_list"]} & _PREDICTIONS
+
+
+def _limit(select: Node) -> tuple[list[Node] | None, list[Node]]:
+    """Give the limit of a SELECT (empty for none) and its order; None for what may differ each time."""
+    limit: list[Node] = []
+    orders: list[Node] = []
+    for modifier in select.get("modifiers", ()):
+        if modifier["type"] == "ORDER_MODIFIER":
+            orders = modifier["orders"]
+        elif modifier["type"] == "LIMIT_MODIFIER" and modifier["limit_type"] == "ROW_COUNT" and not modifier["offset"]:
+            limit = [modifier["limit"]]
+        else:
+            return None, []
+    by_position = any(order["expression"].get("class") == "CONSTANT" for order in orders)
+    return (None if limit and (not orders or by_position) else limit), orders
+
+
+def _direction(order: Node) -> str:
+    nulls = str(order.get("null_order", "")).upper()
+    words = " DESC" if order["type"] == "DESCENDING" else ""
+    return words + next((f" NULLS {end}" for end in ("FIRST", "LAST") if end in nulls), "")
+
+
+def _is_stable(expression: Node) -> bool:
+    """Tell whether an expression has the same value whenever it is asked."""
+    for node in _walk(expression):
+        kind = node.get("class")
+        if kind == "FUNCTION" and node.get("function_name") not in _STABLE_FUNCTIONS:
+            return False
+        if kind is not None and kind not in _STABLE and kind != "FUNCTION":
+            return False
+    return True
+
+
+def _names(expression: Node) -> set[str]:
+    return {_last_name(node) for node in _walk(expression) if node.get("class") == "COLUMN_REF"}
 
 
 def _relations(node: Node, conditions: list[Node]) -> Iterator[_Relation]:
     if node["type"] != "JOIN":
-        name = node.get("table_name", "").lower()
-        yield _Relation(node, (node["alias"] or name).lower(), TABLES.get(name), conditions)
+        table = node.get("table_name", "").lower()
+        yield _Relation(node, (node["alias"] or table).lower(), table, TABLES.get(table), conditions)
         return
     left, right = _HOLDS_FOR.get(node["join_type"], (False, False))
     own = _conjuncts(node.get("condition"))
     if node.get("using_columns"):
         own = [_equal(node["left"], node["right"], column) for column in node["using_columns"]]
-    if node.get("ref_type") not in ("REGULAR", "CROSS"):
-        own = []
     yield from _relations(node["left"], [*conditions, *own] if left else conditions)
     yield from _relations(node["right"], [*conditions, *own] if right else conditions)
 
@@ -213,6 +348,11 @@ def _equal(left: Node, right: Node, column: str) -> Node:
     return {"type": "COMPARE_EQUAL", "left": sides[0], "right": sides[1]}
 
 
+def _all_belong(expression: Node, relation: _Relation, relations: Sequence[_Relation]) -> bool:
+    references = [node for node in _walk(expression) if node.get("class") == "COLUMN_REF"]
+    return bool(references) and all(_belongs(one, relation, relations) for one in references)
+
+
 def _belongs(node: Node, relation: _Relation, relations: Sequence[_Relation]) -> bool:
     """Tell whether an expression is a column of one relation, as far as can be known for certain."""
     if node.get("class") != "COLUMN_REF":
@@ -222,9 +362,3 @@ def _belongs(node: Node, relation: _Relation, relations: Sequence[_Relation]) ->
         return qualifier == [relation.alias]
     # Were it a column of a subquery too, DuckDB would refuse the statement as ambiguous.
     return [one for one in relations if column in (one.columns or ())] == [relation]
-
-
-def _span(node: Node) -> tuple[int, int]:
-    """Give where a part was written; (0, 0) for what USING says without writing it."""
-    start = node.get("query_location", 0)
-    return start, start + node.get("query_location_length", 0)

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from artifactdb.catalog.columns import ARRAY_SCHEMA, COLUMNS, column_list
-from artifactdb.catalog.engine import Session, literal
-from artifactdb.catalog.files import CatalogFile, Inspector, is_missing, live_files
+from artifactdb.catalog.engine import Session, parquet_rows
+from artifactdb.catalog.files import CatalogFile, Inspector, live_files
 from artifactdb.catalog.tables import (
     DELETED_PREDICTIONS,
     RECORD_TABLES,
@@ -71,7 +72,7 @@ def state_of(database: Database, inspector: Inspector, *, skip_damaged: bool = F
             files = live_files(snapshot)
             with inspector.pinned(files) as problems:
                 # Somebody may have replaced a file between the two lines above: a newer state then names others.
-                if files != seen and any(is_missing(problem) for problem in problems.values()):
+                if files != seen and problems:
                     seen = files
                     continue
                 deleted = {key for (key,) in snapshot.rows(DELETED_IN)}
@@ -99,14 +100,12 @@ def rows_of(session: Session, state: State, kind: str, files: Sequence[CatalogFi
     """Give the SELECT of the rows of some files that count, and of the staged ones."""
     columns = column_list(_COLUMNS[kind])
     whole = [file for file in files if file.file_key not in state.deleted_in]
-    parts = (
-        [f"SELECT {columns} FROM read_parquet([{', '.join(_path(state, file) for file in whole)}])"] if whole else []
-    )
+    parts = [f"SELECT {columns} FROM {parquet_rows(_path(state, file) for file in whole)}"] if whole else []
     for file in files:
         if file not in whole:
             register(session, state, "deleted_rows", DELETED_PREDICTIONS)
             parts.append(
-                f"SELECT {columns} FROM read_parquet({_path(state, file)}) AS kept WHERE NOT EXISTS "
+                f"SELECT {columns} FROM {parquet_rows([_path(state, file)])} AS kept WHERE NOT EXISTS "
                 f"(FROM deleted_rows AS d WHERE d.file_key = {file.file_key} AND d.id = kept.id)"
             )
     table = _STAGED[kind]
@@ -121,5 +120,5 @@ def register(session: Session, state: State, name: str, table: Table) -> None:
     session.register(name, SqliteDataset(table, state.snapshot))
 
 
-def _path(state: State, file: CatalogFile) -> str:
-    return literal(str(state.inspector.folder / file.name))
+def _path(state: State, file: CatalogFile) -> Path:
+    return state.inspector.folder / file.name

@@ -33,8 +33,9 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
         raise InvalidValueError("a workspace needs a path that is not empty and holds no NUL character.")
     location = Path(text).expanduser().absolute()
     if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
-        return location / FILE_NAME
-    return location
+        location = location / FILE_NAME
+    # As SQLite does for its -wal: what lies beside a workspace lies beside the file itself, not beside a link to it.
+    return location.resolve() if location.is_symlink() else location
 
 
 def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Connection:

@@ -114,10 +114,20 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
     return sqlite_utils.Database(connection)
 
 
-def release_space(database: Database) -> None:
-    """Give free pages back to the file system, and fold the write-ahead log into the file."""
+def release_space(database: Database, *, wait: bool = True) -> None:
+    """Give free pages back to the file system, and fold the write-ahead log into the file.
+
+    Raises
+    ------
+    BusyError
+        When others read or write; with ``wait`` false, at once.
+    """
     connection = database.connection()
     with translated(database.path):
-        for _ in connection.execute("PRAGMA incremental_vacuum"):
-            pass
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        connection.set_busy_timeout(int(database.timeout_s * 1000) if wait else 0)
+        try:
+            for _ in connection.execute("PRAGMA incremental_vacuum"):
+                pass
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            connection.set_busy_timeout(int(database.timeout_s * 1000))

@@ -1,0 +1,241 @@
+"""Where a catalog lies, who shares it, and who reads, forks or copies while others write."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, Workspace
+from artifactdb.catalog import copying, views
+from tests.campaigns.catalog_kills import prediction
+
+
+def filled(path: Path, count: int = 3) -> Path:
+    with Workspace(path) as workspace:
+        workspace.catalog.add_many(prediction(number) for number in range(count))
+    return path
+
+
+class TestPlaces:
+    def test_a_folder_of_any_name_changes_no_row(self, tmp_path: Path) -> None:
+        place = filled(tmp_path / "model_name=XXX" / "fold_id=9")
+        with Workspace(place) as workspace:
+            assert workspace.sql("SELECT DISTINCT model_name FROM predictions").rows == [("PLS",)]
+            workspace.catalog.compact()
+            assert {row["fold_id"] for row in workspace.catalog.filter().to_dicts()} == {"0", "1", "2"}
+
+    @pytest.mark.parametrize("name", ["run[1]", "run*1", "a?b", "it's"])
+    def test_characters_of_patterns_stand_for_themselves(self, tmp_path: Path, name: str) -> None:
+        filled(tmp_path / "run1", 5)
+        place = filled(tmp_path / name)
+        with Workspace(place) as workspace:
+            assert len(workspace.catalog) == 3
+            workspace.catalog.add(**prediction(9))
+            workspace.catalog.compact()
+            assert len(workspace.catalog) == 4 and not workspace.catalog.verify()
+
+    def test_two_workspaces_never_share_a_folder(self, tmp_path: Path) -> None:
+        files = [filled(tmp_path / name) for name in ("wheat.sqlite", "wheat.db")]
+        for file in files:
+            with Workspace(file) as workspace:
+                assert len(workspace.catalog) == 3
+
+    def test_a_link_leads_to_the_catalog_of_the_file(self, tmp_path: Path) -> None:
+        file = filled(tmp_path / "v1.sqlite")
+        link = tmp_path / "latest.sqlite"
+        link.symlink_to(file)
+        with Workspace(link) as workspace:
+            workspace.catalog.add(**prediction(7))
+        with Workspace(file) as workspace:
+            assert len(workspace.catalog) == 4
+
+    def test_looking_changes_nothing(self, tmp_path: Path) -> None:
+        file = filled(tmp_path / "study.sqlite")
+        leftover = file.with_suffix(".catalog") / "predictions_meta-0123456789abcdef.parquet"
+        leftover.write_bytes(b"left over from a crash")
+        with Workspace(file, mode="ro") as workspace:
+            assert len(workspace.catalog) == 3
+            for merge in (workspace.catalog.flush, workspace.catalog.compact):
+                with pytest.raises(ReadOnlyError):
+                    merge()
+        assert leftover.exists()
+
+
+class TestForks:
+    def test_a_forked_child_asks_by_itself_and_ends(self, tmp_path: Path) -> None:
+        with Workspace(tmp_path / "study.sqlite") as workspace:
+            workspace.catalog.add_many(prediction(number) for number in range(3))
+            workspace.catalog.flush()
+            assert len(workspace.catalog) == 3
+            context = multiprocessing.get_context("fork")
+            answers = context.Queue()
+            child = context.Process(target=lambda: answers.put(len(workspace.catalog)))
+            child.start()
+            assert answers.get(timeout=30) == 3
+            child.join(30)
+            assert child.exitcode == 0
+            idle = os.fork()
+            if idle == 0:
+                os._exit(0)
+            assert os.waitpid(idle, 0)[1] == 0
+            assert len(workspace.catalog) == 3, "the parent goes on"
+
+    def test_a_child_that_exits_as_usual_takes_nothing_down(self, tmp_path: Path, in_new_process: Any) -> None:
+        code = """
+import os, sys
+from artifactdb import Workspace
+with Workspace(sys.argv[1]) as workspace:
+    len(workspace.catalog)
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    print(os.waitpid(child, 0)[1], len(workspace.catalog))
+"""
+        assert in_new_process(code, filled(tmp_path / "study.sqlite")) == "0 3"
+
+    def test_a_child_forked_during_a_flush_keeps_no_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from artifactdb.catalog import merging
+
+        with Workspace(tmp_path / "study.sqlite", timeout_s=2.0) as workspace:
+            workspace.catalog.add_many(prediction(number) for number in range(3))
+            children: list[int] = []
+            publish = merging._publish
+
+            def fork_first(*arguments: Any, **options: Any) -> None:
+                child = os.fork()
+                if child == 0:
+                    time.sleep(30)
+                    os._exit(0)
+                children.append(child)
+                publish(*arguments, **options)
+
+            monkeypatch.setattr(merging, "_publish", fork_first)
+            workspace.catalog.flush()
+            monkeypatch.setattr(merging, "_publish", publish)
+            try:
+                workspace.catalog.add(**prediction(5))
+                assert workspace.catalog.flush() == 1
+            finally:
+                for child in children:
+                    os.kill(child, 9)
+                    os.waitpid(child, 0)
+
+
+class TestOthersMeanwhile:
+    @pytest.fixture
+    def catalog(self, workspace: Workspace) -> Catalog:
+        workspace.catalog.add_many(prediction(number) for number in range(3))
+        workspace.catalog.compact()
+        return workspace.catalog
+
+    def test_a_copy_is_of_one_state_though_another_compacts(
+        self, workspace: Workspace, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy_files = copying._copy_files
+
+        def then_compact(*arguments: Any) -> None:
+            copy_files(*arguments)
+            monkeypatch.setattr(copying, "_copy_files", copy_files)
+            with Workspace(workspace.path, timeout_s=0.2) as other:
+                other.catalog.add(**prediction(8))
+                other.catalog.flush()
+
+        monkeypatch.setattr(copying, "_copy_files", then_compact)
+        workspace.backup(tmp_path / "copy.sqlite")
+        with Workspace(tmp_path / "copy.sqlite") as copy:
+            assert len(copy.catalog) == 4 and copy.verify().ok
+
+    def test_a_reader_takes_a_newer_state_when_a_name_changed_hands(
+        self, workspace: Workspace, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        live_files = views.live_files
+
+        def then_compact(snapshot: Any) -> Any:
+            found = live_files(snapshot)
+            monkeypatch.setattr(views, "live_files", live_files)
+            with Workspace(workspace.path) as other:
+                other.catalog.add(**prediction(8))
+                other.catalog.compact()
+            return found
+
+        monkeypatch.setattr(views, "live_files", then_compact)
+        assert len(catalog) == 4
+
+    def test_closing_does_not_wait_for_readers(self, tmp_path: Path) -> None:
+        file = filled(tmp_path / "study.sqlite")
+        with Workspace(file, mode="ro") as reader, reader.database.reading():
+            reader.database.value("SELECT count(*) FROM catalog_files")
+            writer = Workspace(file, timeout_s=20.0)
+            writer.catalog.add(**prediction(8))
+            started = time.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                writer.close()
+            assert time.monotonic() - started < 10
+        with Workspace(file) as workspace:
+            assert len(workspace.catalog) == 4
+
+    def test_adding_succeeds_though_its_flush_must_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from artifactdb.catalog.files import only_writer
+
+        monkeypatch.setattr("artifactdb.catalog.catalog._FLUSH_ROWS", 1)
+        file = filled(tmp_path / "study.sqlite")
+        with Workspace(file, timeout_s=0.2) as workspace:
+            locked, done = threading.Event(), threading.Event()
+
+            def hold() -> None:
+                with only_writer(workspace.catalog.folder, 1.0):
+                    locked.set()
+                    done.wait(20)
+
+            holder = threading.Thread(target=hold)
+            holder.start()
+            locked.wait(20)
+            with pytest.warns(UserWarning, match="stay staged"):
+                workspace.catalog.add(**prediction(8))
+            with pytest.raises(BusyError):
+                workspace.catalog.flush()
+            done.set()
+            holder.join()
+            assert len(workspace.catalog) == 4
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"partition": "validation"}, "partition is one of train, val, test"),
+            ({"metadata": np.array([object()])}, "cannot be written as JSON"),
+            ({"dataset_name": "a\ud800"}, "UTF-8"),
+        ],
+    )
+    def test_what_no_question_could_find_is_refused(
+        self, workspace: Workspace, changes: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(InvalidValueError, match=message):
+            workspace.catalog.add(**prediction(1) | changes)
+
+    def test_arrays_are_json_too(self, workspace: Workspace) -> None:
+        added = workspace.catalog.add(**prediction(1) | {"metadata": {"window": np.array([1, 2])}})
+        assert workspace.catalog.get(added)["metadata"] == {"window": [1, 2]}
+
+    def test_ids_that_are_none_are_refused(self, workspace: Workspace) -> None:
+        with pytest.raises(InvalidValueError, match="ids are texts"):
+            workspace.catalog.delete(5)  # type: ignore[arg-type]
+
+    def test_a_place_that_cannot_be_written_is_said(self, workspace: Workspace, tmp_path: Path) -> None:
+        from artifactdb import StorageFullError
+
+        found = workspace.sql("SELECT 1 AS one")
+        with pytest.raises(StorageFullError, match="cannot be written"):
+            found.write(tmp_path / "nowhere" / "x.csv")
+        shutil.rmtree(tmp_path / "nowhere", ignore_errors=True)
