@@ -43,14 +43,17 @@ def to_stored(value: Any, array_type: str) -> StoredArray:
         raise InvalidValueError(f"{array_type} has {array.ndim} dimensions; one or two can be kept.")
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    dtype, shape, data = array.dtype.str, _shape_text(array.shape), array.tobytes()
-    digest = hashlib.sha256(f"{dtype}{shape}".encode() + data)
-    return StoredArray(f"array_{digest.hexdigest()[:32]}", array_type, dtype, shape, data)
+    dtype, shape, said = _described(array.dtype, array.shape)
+    data = array.tobytes()
+    digest = hashlib.sha256(said + data).hexdigest()
+    return StoredArray(f"array_{digest[:32]}", array_type, dtype, shape, data)
 
 
 @lru_cache(1024)
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return json.dumps(shape)
+def _described(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, str, bytes]:
+    """Give dtype and shape as texts, and what of them is hashed."""
+    texts = dtype.str, json.dumps(shape)
+    return *texts, "".join(texts).encode()
 
 
 @lru_cache(1024)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
@@ -32,7 +34,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     ids: list[str] = []
     made: list[Path] = []
     given = iter(predictions)
-    with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s):
+    with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s), _uncollected():
         try:
             with store.database.transaction(), ThreadPoolExecutor(1) as writer:
                 writing: Future[_Files] | None = None
@@ -40,8 +42,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
                     rows_and_arrays = to_rows(batch)  # while the batch before is written
                     _enter(store, writing)
                     own, rows, arrays = new_among(store, *rows_and_arrays)
-                    # What was staged too lies in a file now, and each array lies in one place.
-                    store.database.rows(_UNSTAGE, (json.dumps([array.array_id for array in arrays]),))
+                    _unstage(store, arrays)
                     writing = writer.submit(_write, store, rows, arrays, made)
                     ids += own
                 _enter(store, writing)
@@ -65,6 +66,24 @@ def _write(store: Store, rows: Collection[Row], arrays: Collection[StoredArray],
                 made.append(path)
                 written[path] = write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
     return written
+
+
+def _unstage(store: Store, arrays: Collection[StoredArray]) -> None:
+    """Let go of staged arrays that a file holds now: each array lies in one place."""
+    if store.database.value("SELECT EXISTS (SELECT 1 FROM staged_arrays)"):
+        store.database.rows(_UNSTAGE, (json.dumps([array.array_id for array in arrays]),))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles meanwhile: there are none, and it would walk all the rows again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _enter(store: Store, writing: Future[_Files] | None) -> None:

@@ -107,7 +107,7 @@ def _texts(column: str, values: _Values) -> _Values:
     if not set(map(type, values)) <= {str, NoneType}:
         values = [_text(column, value) for value in values]
     try:
-        "".join(value for value in values if value is not None).encode()
+        "".join(filter(None, values)).encode()
     except UnicodeEncodeError as error:
         raise InvalidValueError(f"{column} is no text that UTF-8 can hold ({error}).") from None
     return values
@@ -116,8 +116,8 @@ def _texts(column: str, values: _Values) -> _Values:
 def _text(column: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
-    if column == "fold_id" and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return str(int(value))
+    if column == "fold_id" and (type(value) is int or isinstance(value, np.integer)):
+        return str(value)
     raise InvalidValueError(f"{column} is text, not {value!r}.")
 
 
@@ -136,6 +136,9 @@ def _number(column: str, value: Any) -> float | None:
 
 
 def _integers(column: str, values: _Values) -> _Values:
+    # The usual case, seen at once.
+    if set(map(type, values)) == {int} and min(values) > -(2**31) and max(values) < 2**31:
+        return values
     return [_integer(column, value) for value in values]
 
 
@@ -151,7 +154,7 @@ def _integer(column: str, value: Any) -> int | None:
 
 
 def _jsons(column: str, values: _Values) -> _Values:
-    return [_json(column, value) for value in values]
+    return ["{}" if value is None else _json(column, value) for value in values]
 
 
 def _json(column: str, value: Any) -> str:
@@ -169,8 +172,18 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
-_encode_identity = json.JSONEncoder().encode
-_encode = json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=False).encode
+def _encoder(encode: json.JSONEncoder) -> Callable[[Any], str]:
+    """Give ``encode``, made once: the standard library makes its own anew for each value, which costs as much again."""
+    make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+    if make is None:
+        return encode.encode
+    texts = json.encoder.encode_basestring_ascii if encode.ensure_ascii else json.encoder.encode_basestring
+    made = make(None, encode.default, texts, None, ": ", ", ", encode.sort_keys, False, True)
+    return lambda value: "".join(made(value, 0))
+
+
+_encode_identity = _encoder(json.JSONEncoder())
+_encode = _encoder(json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=False))
 
 
 def _check_of(column: str) -> Callable[[str, _Values], _Values]:

@@ -77,7 +77,8 @@ def _require_same(present: Row, given: Row) -> None:
 
 
 def _present_rows(store: Store, ids: list[str]) -> list[Row]:
-    found = store.database.rows(STAGED_BY_ID, (json.dumps(ids),))
+    anything = store.database.value("SELECT EXISTS (SELECT 1 FROM staged_predictions)")
+    found = store.database.rows(STAGED_BY_ID, (json.dumps(ids),)) if anything else []
     maybe = _maybe_in_files(store, "meta", ids)
     for row in find_in_files(store, "meta", set(maybe), "id", _all(maybe), COLUMNS) if maybe else []:
         # A NaN is the text nan in SQLite, and equal to itself only as that.
