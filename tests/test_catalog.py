@@ -536,6 +536,17 @@ class TestDamage:
         problems = damaged.verify().problems
         assert [problem.where for problem in problems] == [str(path)]
 
+    def test_a_lost_file_can_be_given_up(self, damaged: Workspace) -> None:
+        catalog = damaged.catalog
+        (name,) = catalog.database.row("SELECT name FROM catalog_files WHERE kind = 'meta' ORDER BY file_key") or ()
+        (catalog.folder / name).unlink()
+        with pytest.raises(CatalogFileError):
+            catalog.compact()
+        assert catalog.compact(skip_damaged=True)
+        assert len(catalog) == 4 and not catalog.verify()
+        catalog.add(**prediction(0))
+        assert len(catalog) == 5
+
     def test_a_changed_byte_in_the_middle_is_found_by_verify(self, damaged: Workspace) -> None:
         path = min(damaged.catalog.folder.glob("*data*"))
         content = bytearray(path.read_bytes())

@@ -164,10 +164,16 @@ class Catalog:
             return False
         return True
 
-    def compact(self, progress: Progress | None = None) -> bool:
-        """Make one file of predictions and one of arrays of all that counts; False when they were so already."""
+    def compact(self, progress: Progress | None = None, *, skip_damaged: bool = False) -> bool:
+        """Make one file of predictions and one of arrays of all that counts; False when they were so already.
+
+        Parameters
+        ----------
+        skip_damaged : bool, default False
+            Give up what lies in files that are missing or damaged, instead of refusing.
+        """
         self._require_no_transaction("compact")
-        return merging.compact(self._store, progress)
+        return merging.compact(self._store, progress, skip_damaged=skip_damaged)
 
     def verify(self, progress: Progress | None = None) -> list[Problem]:
         """Read every file back, compare it with its hash, and say what is wrong."""

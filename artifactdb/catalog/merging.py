@@ -76,16 +76,16 @@ def flush(store: Store, progress: Progress | None = None) -> int:
     return staged
 
 
-def compact(store: Store, progress: Progress | None = None) -> bool:
+def compact(store: Store, progress: Progress | None = None, *, skip_damaged: bool = False) -> bool:
     """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
     database = store.database
     with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
-        if _is_compact(database):
-            sweep(database, store.folder, database.timeout_s)
-            return False
-        with state_of(database, store.inspector) as state:
+        with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
             for kind in FINAL_NAMES:
                 state.of_kind(kind)
+            if _is_compact(database) and not state.problems:
+                sweep(database, store.folder, database.timeout_s)
+                return False
             merges = [
                 _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
                        store.folder / new_name(kind))
@@ -162,7 +162,8 @@ def _write_all(
     ]
     done = 0
     for merge, rows in zip(merges, expected, strict=True):
-        select = rows_of(session, state, merge.kind, merge.files)
+        whole = [file for file in merge.files if file.file_key not in state.problems]
+        select = rows_of(session, state, merge.kind, whole)
         if merge.kind == "data" and referenced_only:
             select = _only_referenced(session, state, select)
         merge.written = write_sorted(

@@ -137,11 +137,15 @@ def flush(path: PathArgument, as_json: JsonOption = False) -> None:
 
 
 @catalog.command(epilog="Example: `artifactdb catalog compact wheat.sqlite`")
-def compact(path: PathArgument, as_json: JsonOption = False) -> None:
+def compact(
+    path: PathArgument,
+    as_json: JsonOption = False,
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Give up what lies in damaged files.")] = False,
+) -> None:
     """Make one file of predictions and one of arrays, and give the space of deleted ones back."""
     require_file(path)
     with Workspace(path) as workspace, render.progress("compact") as progress:
-        changed = workspace.catalog.compact(progress)
+        changed = workspace.catalog.compact(progress, skip_damaged=skip_damaged)
         _show_files(workspace, {"changed": changed}, as_json)
 
 
