@@ -126,8 +126,8 @@ class Inspector:
         )
         return CatalogFileError(
             f"{self.folder / file.name} {problem}.{moved}",
-            hint="Put it back from a copy; skip_damaged=True answers without it, compact(skip_damaged=True) gives it up, "
-            "and `artifactdb catalog verify` lists what is wrong.",
+            hint="Put it back from a copy; skip_damaged=True answers without it, compact(skip_damaged=True) gives it "
+            "up, and `artifactdb catalog verify` lists what is wrong.",
             file=str(self.folder / file.name),
         )
 
