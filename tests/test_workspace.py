@@ -176,9 +176,15 @@ class TestCopies:
         self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
     ) -> None:
         registry.register_with_chain(fitted["forest"], CHAIN, "model", 3)
+        for number in range(2):
+            workspace.catalog.add(dataset_name="d", model_name="m", partition="val", op_counter=number, y_pred=[1.0])
+            if number == 0:
+                workspace.catalog.flush()
         database = workspace.sqlite_utils()
         assert [row["class_name"] for row in database["artifacts"].rows] == ["RandomForestRegressor"]
-        assert "chunks" not in database.table_names()
+        assert not {"chunks", "staged_arrays"} & set(database.table_names())
+        assert [row["op_counter"] for row in database["staged_predictions"].rows] == [1]
+        assert {row["id_filter"] for row in database["catalog_files"].rows} == {b""}
         database["records"].delete_where()  # a copy: nothing happens to the file
         assert len(workspace.records()) == 1
 

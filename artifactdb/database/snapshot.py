@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _PAGES_A_STEP = 2000
 _TABLES = """
-SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'chunks'
+SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+AND name NOT IN ('chunks', 'staged_arrays')
 """
 
 
@@ -94,7 +95,7 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
             copy.execute("BEGIN")
             for name, sql in source.execute(_TABLES).fetchall():
                 copy.execute(str(sql))
-                rows = source.execute(f'SELECT * FROM "{name}"')
+                rows = source.execute(f"SELECT {_without_payload(source, name)} FROM {name}")
                 first = rows.fetchone()
                 if first is not None:
                     insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(first))})'
@@ -112,6 +113,12 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     connection.deserialize(content)
     return sqlite_utils.Database(connection)
+
+
+def _without_payload(source: apsw.Connection, table: str) -> str:
+    """Give a table's columns, the filters of Parquet files left empty: for millions of predictions they are large."""
+    columns = [str(name) for (name,) in source.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    return ", ".join("x''" if column == "id_filter" else f'"{column}"' for column in columns)
 
 
 def release_space(database: Database, *, wait: bool = True) -> None:
