@@ -95,7 +95,7 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
             copy.execute("BEGIN")
             for name, sql in source.execute(_TABLES).fetchall():
                 copy.execute(str(sql))
-                rows = source.execute(f"SELECT {_without_payload(source, name)} FROM {name}")
+                rows = source.execute(f"SELECT {_without_payload(source, str(name))} FROM {name}")
                 first = rows.fetchone()
                 if first is not None:
                     insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(first))})'
