@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,31 @@ from artifactdb.results import QueryResult
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-Ask = Callable[[str, Parameters], QueryResult]
-
 _MANY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Runs one statement after the other over the same state."""
+
+    store: Store
+    state: State
+    session: Session
+
+    def __call__(self, sql: str, parameters: Parameters = ()) -> QueryResult:
+        """Run one statement."""
+        with translated():
+            return _run(self.session, self.state, sql, parameters, None)
+
+    def is_only_metric(self, metric: str) -> bool:
+        """Tell whether every prediction has this metric; asked once of files, which never change."""
+        files = tuple(file.file_key for file in self.state.files)
+        if self.state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
+            files = ()
+        if (files, metric) not in self.store.only_metric or not files:
+            others = self("SELECT 1 FROM predictions WHERE metric <> ? OR metric IS NULL LIMIT 1", [metric])
+            self.store.only_metric = {(files, metric): not len(others)}
+        return self.store.only_metric[files, metric]
 
 
 def ask(
@@ -54,14 +77,9 @@ def ask(
 
 @contextmanager
 def asking(store: Store) -> Iterator[Ask]:
-    """Give a function that runs one statement after the other over the same state."""
+    """Give what runs one statement after the other over the same state."""
     with state_of(store.database, store.inspector) as state, store.engine.session(state.files) as session:
-
-        def put(sql: str, parameters: Parameters = ()) -> QueryResult:
-            with translated():
-                return _run(session, state, sql, parameters, None)
-
-        yield put
+        yield Ask(store, state, session)
 
 
 def _run(session: Session, state: State, sql: str, parameters: Parameters, max_rows: int | None) -> QueryResult:

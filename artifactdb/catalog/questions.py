@@ -71,12 +71,8 @@ def score_of(
         metric = _only_metric(put, condition, parameters)
     if metric is None:
         return own, [], None
-    # Row groups whose only metric is this one are skipped by their statistics, so this costs little.
-    others = put(
-        f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1",
-        [metric, *parameters],
-    )
-    if not len(others):
+    others = f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1"
+    if put.is_only_metric(metric) or not len(put(others, [metric, *parameters])):
         return own, [], metric
     if '"' in metric:
         raise InvalidValueError(f"a metric's name holds no quotation marks: {metric!r}.")

@@ -26,6 +26,8 @@ class Store:
         Array bytes that this process has staged since its last flush.
     lies_in : dict
         The ``file_key`` of files that arrays were seen in; true as long as the file counts.
+    only_metric : dict
+        Whether a metric is the only one in some files.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,6 +41,7 @@ class Store:
         self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
         self.staged_bytes = 0
         self.lies_in: dict[str, int] = {}
+        self.only_metric: dict[tuple[tuple[int, ...], str], bool] = {}
         self._filters: dict[int, bytes] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Store:
         """Forget what is remembered of files, by number."""
         self._filters.clear()
         self.lies_in.clear()
+        self.only_metric.clear()
 
     def filters(self, kind: str) -> dict[int, bytes]:
         """Give the Bloom filters of the files that count, by ``file_key``."""
