@@ -14,6 +14,7 @@ from artifactdb.artifacts.check import Verification
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.chain import OperatorChain
 from artifactdb.database import Database, querying, snapshot
+from artifactdb.errors import InvalidValueError
 from artifactdb.ids import validate_fold_id
 from artifactdb.library import LibraryManager
 from artifactdb.loader import ArtifactLoader
@@ -82,6 +83,10 @@ class Workspace:
 
     def close(self) -> None:
         """Move staged predictions to Parquet and close the file; after the last close no part of it lies beside it."""
+        if not self.database.closed and self.database.in_transaction:
+            raise InvalidValueError(
+                "a workspace cannot be closed inside a transaction.", hint="Close it after the block."
+            )
         try:
             if self._catalog is not None:
                 self._catalog.flush_on_close()

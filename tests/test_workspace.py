@@ -42,6 +42,15 @@ class TestTransactions:
         assert registry.get_all_records() == []
         assert workspace.query("SELECT count(*) FROM blobs")[0] == (0,)
 
+    def test_closing_inside_a_block_is_refused_and_loses_nothing(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        with workspace.transaction():
+            registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+            with pytest.raises(InvalidValueError, match="inside a transaction"):
+                workspace.close()
+        assert len(registry.get_all_records()) == 1
+
     def test_an_inner_block_that_raises_takes_back_only_itself(
         self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
     ) -> None:
