@@ -174,11 +174,12 @@ def _plain(value: Any) -> Any:
 
 def _encoder(encode: json.JSONEncoder) -> Callable[[Any], str]:
     """Give ``encode``, made once: the standard library makes its own anew for each value, which costs as much again."""
-    make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
-    if make is None:
-        return encode.encode
     texts = json.encoder.encode_basestring_ascii if encode.ensure_ascii else json.encoder.encode_basestring
-    made = make(None, encode.default, texts, None, ": ", ", ", encode.sort_keys, False, True)
+    try:
+        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+        made = make(None, encode.default, texts, None, ": ", ", ", encode.sort_keys, False, True)
+    except (AttributeError, TypeError):  # another Python has it otherwise, or not at all
+        return encode.encode
     return lambda value: "".join(made(value, 0))
 
 
