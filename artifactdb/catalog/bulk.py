@@ -21,7 +21,7 @@ from artifactdb.catalog.staging import new_among
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
 
-_AT_ONCE = 50_000
+_AT_ONCE = 100_000
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
 _Files = dict[Path, Written]
 
