@@ -80,12 +80,15 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
     """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
     database = store.database
     with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
+        with state_of(database, store.inspector) as state:
+            damaged = bool(state.problems)
+        if _is_compact(database) and not damaged:
+            # Only now: a state keeps its files in place, under whatever second name they may have.
+            sweep(database, store.folder, database.timeout_s)
+            return False
         with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
             for kind in FINAL_NAMES:
-                state.of_kind(kind)
-            if _is_compact(database) and not state.problems:
-                sweep(database, store.folder, database.timeout_s)
-                return False
+                state.of_kind(kind)  # raises for a damaged file, unless it is to be given up
             merges = [
                 _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
                        store.folder / new_name(kind))
