@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.catalog.arrays import StoredArray
-from artifactdb.catalog.files import device_errors, enter, new_name, only_writer, sync
+from artifactdb.catalog.files import device_errors, enter, new_name, only_writer
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.rows import Row, to_rows
 from artifactdb.catalog.staging import new_among
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
+from artifactdb.database.snapshot import sync
 
 _AT_ONCE = 100_000
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"

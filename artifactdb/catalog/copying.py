@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from artifactdb.catalog.files import catalog_folder, live_files, sync
+from artifactdb.catalog.files import catalog_folder, live_files
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
 from artifactdb.database import Database, snapshot
@@ -54,5 +54,5 @@ def _copy_files(state: State, folder: Path) -> None:
     for kind in ("meta", "data"):
         for entry in state.of_kind(kind):
             shutil.copy2(state.inspector.folder / entry.name, folder / entry.name)
-            sync(folder / entry.name)
-    sync(folder)
+            snapshot.sync(folder / entry.name)
+    snapshot.sync(folder)

@@ -50,10 +50,9 @@ class Session:
 class Engine:
     """One DuckDB in memory for each process; threads have cursors of their own."""
 
-    def __init__(self, folder: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, memory_limit: str | None = None) -> None:
         self.folder = folder
         self.memory_limit = memory_limit
-        self.threads = threads
         self._guard = threading.Lock()
         self._local = threading.local()
         self._duckdb: duckdb.DuckDBPyConnection | None = None
@@ -105,8 +104,6 @@ class Engine:
         }
         if self.memory_limit is not None:
             settings["memory_limit"] = self.memory_limit
-        if self.threads is not None:
-            settings["threads"] = self.threads
         try:
             for name, value in settings.items():
                 connection.execute(f"SET GLOBAL {name} = {literal(value)}")

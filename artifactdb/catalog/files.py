@@ -163,15 +163,6 @@ def enter(database: Database, path: Path, kind: str, rows: int, id_filter: bytes
     )
 
 
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def device_errors(folder: Path) -> Iterator[None]:
     """Turn what the operating system raises inside the block into an error of ours."""

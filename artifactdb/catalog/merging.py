@@ -29,12 +29,12 @@ from artifactdb.catalog.files import (
     only_writer,
     remove_unread,
     sweep,
-    sync,
 )
 from artifactdb.catalog.staging import arrays_of, stage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot
+from artifactdb.database.snapshot import sync
 
 Progress = Callable[[int, int], None]
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from artifactdb.catalog.bloom import BloomBuilder
 from artifactdb.catalog.columns import ARRAY_SCHEMA, SCHEMA, SORTED_BY
-from artifactdb.catalog.files import content_hash, sync
+from artifactdb.catalog.files import content_hash
+from artifactdb.database.snapshot import sync
 from artifactdb.errors import StorageFullError
 
 SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}

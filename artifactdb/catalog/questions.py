@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,7 +156,7 @@ def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
             f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
         )
     row = dict(zip(COLUMNS, found[0], strict=True))
-    prediction = {name: read_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+    prediction = {name: json.loads(value or "{}") if name in JSON_COLUMNS else value for name, value in row.items()}
     if arrays:
         prediction |= _arrays_of(store, [row])[prediction_id]
     return prediction
@@ -183,13 +184,6 @@ def _arrays_of(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, dic
         found = look_up(store, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
         stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
     return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
-
-
-def read_json(text: str | None) -> Any:
-    """Give what a JSON column holds; NaN as NaN."""
-    import json
-
-    return json.loads(text) if text else {}
 
 
 def look_up(

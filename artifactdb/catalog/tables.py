@@ -181,7 +181,6 @@ STAGED_PREDICTIONS = Table(
         name: Column(pa.float64(), (name,), _scores) if name in FLOAT_COLUMNS else _plain(name, SCHEMA.field(name).type)
         for name in COLUMNS
     },
-    keys=("id",),
 )
 STAGED_ARRAYS = Table(
     "staged_arrays",
@@ -195,7 +194,6 @@ STAGED_ARRAYS = Table(
         "array_dtype": Column(pa.string(), ("dtype",)),
         "array_bytes": Column(pa.large_binary(), ("dtype", "CASE WHEN dtype <> '<f8' THEN data END"), _inexact),
     },
-    keys=("array_id",),
 )
 DELETED_PREDICTIONS = Table(
     "deleted_predictions", {"file_key": _plain("file_key", pa.int64()), "id": _plain("id", pa.string())}

@@ -186,14 +186,11 @@ def _show(found: QueryResult, listed: tuple[str, ...] | None, out: Path | None, 
 
 
 def _conditions(where: list[str] | None, dataset: str | None, **taken: None) -> dict[str, Any]:
-    conditions: dict[str, Any] = {} if dataset is None else {"dataset_name": dataset}
+    conditions: dict[str, list[str]] = {} if dataset is None else {"dataset_name": [dataset]}
     for text in where or ():
         column, equals, value = text.partition("=")
         if not equals or column in taken:
             hint = f"Use --{column}." if column in taken else ""
             raise InvalidValueError(f"a condition looks like fold_id=0, not {text!r}.", hint=hint)
         conditions.setdefault(column.strip(), []).append(value)
-    return {
-        column: value[0] if isinstance(value, list) and len(value) == 1 else value
-        for column, value in conditions.items()
-    }
+    return {column: values[0] if len(values) == 1 else values for column, values in conditions.items()}

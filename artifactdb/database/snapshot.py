@@ -41,7 +41,7 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
             _copy(database, unfinished, progress)
         # A hard link refuses to take a name that somebody else took meanwhile.
         unfinished.replace(target)
-        _sync_folder(target.parent)
+        sync(target.parent)
     finally:
         for leftover in (unfinished, unfinished.with_name(unfinished.name + "-journal")):
             leftover.unlink(missing_ok=True)
@@ -71,8 +71,9 @@ def _copy(database: Database, target: Path, progress: Callable[[int, int], None]
         source.close()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
