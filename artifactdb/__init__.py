@@ -19,8 +19,8 @@ _HOMES = {
         "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError",
         "InvalidChainError", "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError",
         "MissingDependencyError", "NewerSchemaError", "NotAWorkspaceError", "PredictionNotFoundError", "QueryError",
-        "ReadOnlyError", "SerializationError", "StillReferencedError", "StorageError", "StorageFullError",
-        "UntrustedArtifactError", "WorkspaceNotFoundError",
+        "ReadOnlyError", "RunNotFoundError", "SerializationError", "StillReferencedError", "StorageError",
+        "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
     "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
     "artifactdb.graph": ("DependencyGraph",),
@@ -34,6 +34,7 @@ _HOMES = {
     "artifactdb.records": ("ArtifactRecord", "ArtifactType", "MetaModelConfig", "register_artifact_type"),
     "artifactdb.registry": ("ArtifactRegistry",),
     "artifactdb.results": ("QueryResult",),
+    "artifactdb.runs": ("PipelineRecord", "PipelineRun", "Run", "RunRecord"),
     "artifactdb.workspace": ("Workspace",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         PredictionNotFoundError,
         QueryError,
         ReadOnlyError,
+        RunNotFoundError,
         SerializationError,
         StillReferencedError,
         StorageError,
@@ -88,11 +90,12 @@ if TYPE_CHECKING:
     from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, register_artifact_type
     from artifactdb.registry import ArtifactRegistry
     from artifactdb.results import QueryResult
+    from artifactdb.runs import PipelineRecord, PipelineRun, Run, RunRecord
     from artifactdb.workspace import Workspace
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
     "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "ArtifactRecord",
-    "ArtifactType", "MetaModelConfig",
+    "ArtifactType", "MetaModelConfig", "Run", "PipelineRun", "RunRecord", "PipelineRecord",
     "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",
     "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
@@ -100,9 +103,9 @@ __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the f
     "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
     "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
     "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",
-    "NotAWorkspaceError", "PredictionNotFoundError", "QueryError", "ReadOnlyError", "SerializationError",
-    "StillReferencedError", "StorageError", "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
-    "__version__",
+    "NotAWorkspaceError", "PredictionNotFoundError", "QueryError", "ReadOnlyError", "RunNotFoundError",
+    "SerializationError", "StillReferencedError", "StorageError", "StorageFullError", "UntrustedArtifactError",
+    "WorkspaceNotFoundError", "__version__",
 ]  # fmt: skip
 
 

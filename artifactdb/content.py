@@ -44,6 +44,13 @@ class Content:
     segments: list[Segment]
     parts: list[Content] = field(default_factory=list)
 
+    @classmethod
+    def already_stored(cls, digest: bytes, size_bytes: int) -> Content:
+        """Give content that a file holds already: known by its hash, its bytes not at hand."""
+        known = cls([])
+        known.__dict__.update(digest=digest, size_bytes=size_bytes)
+        return known
+
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the logical bytes, 32 bytes."""

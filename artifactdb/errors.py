@@ -3,6 +3,7 @@
 ArtifactDBError
 ├── ArtifactNotFoundError (KeyError)             no record answers to that id
 ├── PredictionNotFoundError (KeyError)           no prediction has that id
+├── RunNotFoundError (KeyError)                  no run or pipeline has that id
 ├── LibraryEntryNotFoundError (FileNotFoundError) the library has no entry of that name
 ├── WorkspaceNotFoundError (FileNotFoundError)   a file or folder that was named is not there
 ├── InvalidChainError (ValueError)               a chain path that cannot be read
@@ -76,6 +77,12 @@ class ArtifactNotFoundError(ArtifactDBError, KeyError):
 
 class PredictionNotFoundError(ArtifactDBError, KeyError):
     """No prediction of the catalog has that id."""
+
+    exit_code = 3
+
+
+class RunNotFoundError(ArtifactDBError, KeyError):
+    """No run or pipeline has that id."""
 
     exit_code = 3
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics, training_runs
+from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
-from artifactdb.artifacts.place import Place, agreeing_fold, checked_place, require_name
+from artifactdb.artifacts.place import Place, agreeing_fold, checked_place
 from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError, MissingDependencyError
@@ -27,6 +27,8 @@ from artifactdb.ids import (
     validate_pipeline_id,
 )
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
+from artifactdb.runs import store as runs
+from artifactdb.runs.naming import require_dataset_name
 
 if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
@@ -65,10 +67,10 @@ class ArtifactRegistry:
         pipeline_id: str = "",
     ) -> None:
         self._database = database_of(workspace)
-        self.dataset = require_name("dataset", dataset)
+        self.dataset = require_dataset_name(dataset)
         self.pipeline_id = validate_pipeline_id(pipeline_id) if pipeline_id else ""
         self.manifest_manager = manifest_manager
-        self._training_run: int | None = None
+        self._run_key: int | None = None
 
     def __repr__(self) -> str:
         return f"ArtifactRegistry({str(self._database.path)!r}, {self.dataset!r}, pipeline_id={self.pipeline_id!r})"
@@ -258,7 +260,7 @@ class ArtifactRegistry:
         )
 
     def _save(self, obj: Any, place: Place, format_hint: str | None) -> StoredRecord:
-        return save.save(self._database, obj, place, format_hint=format_hint, training_run=self._training_run)
+        return save.save(self._database, obj, place, format_hint=format_hint, run_key=self._run_key)
 
     def _pipeline(self, chain: str | OperatorChain, pipeline_id: str | None) -> str:
         of_chain = chain.pipeline_id if isinstance(chain, OperatorChain) else ""
@@ -406,24 +408,32 @@ class ArtifactRegistry:
             orphans = delete.delete_orphans(self._database, dry_run=False)
         return count, sum(orphan.stored_bytes for orphan in orphans)
 
+    def belong_to_run(self, run_key: int) -> None:
+        """Let a run keep track of what is registered; for ``Run``."""
+        self._run_key = run_key
+
     def start_run(self) -> None:
         """Begin to keep track of what is registered, so that a failed training can be taken back."""
-        self._training_run = training_runs.start(self._database, self.dataset, self.pipeline_id)
+        self._run_key, _ = runs.start_run(self._database, self.dataset, pipeline_id=self.pipeline_id)
 
     def end_run(self) -> None:
         """Say that training ended well: what it registered stays."""
-        if self._training_run is not None:
-            training_runs.end(self._database, self._training_run)
-        self._training_run = None
+        if self._run_key is not None:
+            runs.end_run(self._database, self._run_key)
+        self._run_key = None
 
     def cleanup_failed_run(self) -> int:
         """Delete what was first registered since ``start_run``; give how many.
 
         Called by a new process for the same dataset and pipeline, it takes back what a process that died left.
         """
-        unfinished = training_runs.unfinished(self._database, self.dataset, self.pipeline_id)
-        count = training_runs.take_back(self._database, [self._training_run] if self._training_run else unfinished)
-        self._training_run = None
+        unfinished = runs.unfinished(self._database, self.dataset, self.pipeline_id)
+        keys = [self._run_key] if self._run_key is not None else unfinished
+        with self._database.transaction():
+            count = runs.take_back(self._database, keys)
+            for key in keys:
+                runs.end_run(self._database, key, "failed", "taken back")
+        self._run_key = None
         return count
 
     def get_stats(self, scan_all_manifests: bool = True) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from artifactdb import (
     DuplicateError,
     InvalidValueError,
     PredictionNotFoundError,
+    RunNotFoundError,
     Workspace,
 )
 from artifactdb.catalog.columns import COLUMNS
@@ -346,8 +347,8 @@ class TestDeleting:
         ((run_id,),) = workspace.sql("SELECT run_id FROM runs")
         assert catalog.delete(run_id=run_id) == 5
         assert {row["pipeline_uid"] for row in catalog.filter().to_dicts()} == {"0001_pls"}
-        with pytest.raises(InvalidValueError, match="no run"):
-            catalog.delete(run_id=99)
+        with pytest.raises(RunNotFoundError, match="no run"):
+            catalog.delete(run_id="99")
 
     def test_a_deletion_is_taken_back_with_its_transaction(self, workspace: Workspace, catalog: Catalog) -> None:
         catalog.add_many(prediction(number) for number in range(4))

@@ -16,7 +16,7 @@ LAYERS = [
     ["database"],
     ["formats", "blobs"],
     ["artifacts"],
-    ["catalog"],
+    ["catalog", "runs"],
     ["registry", "library"],
     ["loader"],
     ["workspace"],

@@ -6,9 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from artifactdb import InvalidValueError, LibraryEntryNotFoundError, LibraryManager, Workspace
+from artifactdb import (
+    InvalidValueError,
+    LibraryEntryNotFoundError,
+    LibraryManager,
+    MetaModelConfig,
+    RunNotFoundError,
+    Workspace,
+)
 
 CONFIG = [{"class": "sklearn.preprocessing.MinMaxScaler"}, {"model": "PLS", "params": {"n_components": 10}}]
 
@@ -57,3 +65,133 @@ def test_bad_input_is_refused(workspace: Workspace) -> None:
         workspace.library.delete_template("b")
     workspace.library.delete_template("a")
     assert workspace.library.list_templates() == []
+
+
+class TestTrained:
+    """Pipelines that are kept as they were."""
+
+    @pytest.fixture
+    def pipeline_id(self, workspace: Workspace, fitted: dict[str, Any], xy: tuple[Any, Any]) -> str:
+        """A pipeline whose models depend on a scaler of another pipeline, with metrics and predictions."""
+        x, y = xy
+        shared = workspace.registry("wheat", "0000_shared").register_with_chain(
+            fitted["scaler"], "s1.StandardScaler", "transformer", 1
+        )
+        with workspace.run("wheat", name="first") as run, run.pipeline(CONFIG, name="stack") as pipeline:
+            registry = pipeline.registry
+            models = [
+                registry.register_with_chain(
+                    fitted[name], f"s2.{name}", "model", 2, fold_id=0, depends_on=[shared.artifact_id]
+                ).artifact_id
+                for name in ("pls", "forest")
+            ]
+            registry.register_with_chain(
+                fitted["ridge"], "s3.Ridge", "meta_model", 3, meta_config=MetaModelConfig.of_sources(models, ["a", "b"])
+            )
+            workspace.catalog.add(
+                dataset_name="wheat", model_name="stack", pipeline_uid=pipeline.pipeline_id, partition="val", fold_id=0,
+                metric="rmse", val_score=0.5, n_features=x.shape[1], y_true=y[:20], y_pred=y[:20] + 1,
+            )  # fmt: skip
+            workspace.catalog.add(dataset_name="wheat", model_name="other", pipeline_uid="0000", partition="val")
+            pipeline.log_metrics({"val": {"rmse": 0.25}})
+        return str(pipeline.pipeline_id)
+
+    def test_each_kind_keeps_what_it_says(self, workspace: Workspace, pipeline_id: str) -> None:
+        library = workspace.library
+        filtered = library.save_filtered(
+            f"runs/wheat/{pipeline_id}", "f", "config and metrics", category="c", tags=["t"]
+        )
+        full = library.save_pipeline_full("runs/wheat", Path("runs/wheat") / pipeline_id, "p")
+        run = library.save_fullrun("wheat", "r", data={"X": np.eye(3), "y": np.arange(3)})
+        assert [entry["artifacts"] for entry in (filtered, full, run)] == [0, 4, 4]
+        assert filtered["config"] == full["config"] == CONFIG
+        assert filtered["metrics"] == {"val": {"rmse": 0.25}}
+        assert (filtered["n_features"], filtered["source"]) == (10, f"wheat/{pipeline_id}")
+        assert [e["name"] for e in library.list_filtered()] == ["f"]
+        assert [e["name"] for e in library.list_pipelines()] == ["p"]
+        assert [e["name"] for e in library.list_fullruns()] == ["r"]
+        assert np.array_equal(library.load_data("r")["X"], np.eye(3))
+        assert library.records("p")[0].class_name == "StandardScaler"
+
+    def test_search(self, workspace: Workspace, pipeline_id: str) -> None:
+        library = workspace.library
+        library.save_filtered(pipeline_id, "Wheat quality", "for the lab", category="c", tags=["t"])
+        library.save_template(CONFIG, "wheat template", tags=["t"])
+        names = lambda **criteria: [entry["name"] for entry in library.search(**criteria)]  # noqa: E731
+        assert names(text="WHEAT") == ["Wheat quality", "wheat template"]
+        assert names(text="lab") == names(category="c") == names(kind="filtered") == ["Wheat quality"]
+        assert names(tag="t", kind="template") == ["wheat template"]
+        assert names(metric="rmse", at_most=0.3) == ["Wheat quality"]
+        assert names(metric="rmse", at_least=0.3) == names(metric="r2") == []
+        with pytest.raises(InvalidValueError, match="kind is one of"):
+            library.search(kind="other")
+        with pytest.raises(InvalidValueError, match="need a metric"):
+            library.search(at_most=1)
+
+    def test_an_entry_outlives_its_pipeline_and_is_not_changed_by_training_again(
+        self, workspace: Workspace, pipeline_id: str, fitted: dict[str, Any], xy: tuple[Any, Any]
+    ) -> None:
+        x, _ = xy
+        workspace.library.save_pipeline_full("wheat", pipeline_id, "kept")
+        registry = workspace.registry("wheat", pipeline_id)
+        registry.register_with_chain(fitted["svr"], "s2.forest", "model", 2, fold_id=0)
+        registry.delete_pipeline_artifacts(pipeline_id, delete_files=True)
+        registry.delete_pipeline_artifacts("0000_shared", delete_files=True)
+        assert [orphan.content_hash for orphan in workspace.gc()] == []
+        objects = workspace.library.load("kept")
+        (forest,) = [model for name, model in objects.items() if type(model).__name__ == "RandomForestRegressor"]
+        assert np.array_equal(forest.predict(x), fitted["forest"].predict(x))
+        workspace.library.delete("kept")
+        assert workspace.gc()
+        assert workspace.query("SELECT count(*) FROM blobs")[0] == (0,)
+
+    @pytest.mark.parametrize("kind", ["pipeline", "fullrun"])
+    def test_an_entry_is_cut_out_into_a_file_that_predicts_elsewhere(
+        self, workspace: Workspace, pipeline_id: str, fitted: dict[str, Any], xy: tuple[Any, Any], tmp_path: Path,
+        kind: str, in_new_process: Any,
+    ) -> None:  # fmt: skip
+        x, _ = xy
+        if kind == "pipeline":
+            workspace.library.save_pipeline_full("wheat", pipeline_id, "v1", "for the mail")
+        else:
+            workspace.library.save_fullrun("wheat", "v1", "for the mail", data={"X": x})
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        target = workspace.library.export("v1", elsewhere / "v1.sqlite")
+        assert [path.name for path in elsewhere.iterdir()] == ["v1.sqlite"]
+        code = (
+            "import sys, numpy as np; from artifactdb import Workspace; from sklearn.datasets import load_diabetes\n"
+            "with Workspace(sys.argv[1], mode='ro') as w:\n"
+            "    x = load_diabetes().data\n"
+            "    (stack,) = w.records(artifact_type='meta_model')\n"
+            "    meta, sources, columns = w.loader('wheat').load_meta_model_with_sources(stack.artifact_id)\n"
+            "    print(sources[1][1].predict(x).tobytes().hex(), columns, w.verify().ok)\n"
+        )
+        assert in_new_process(code, target) == f"{fitted['forest'].predict(x).tobytes().hex()} ['a', 'b'] True"
+        with Workspace(target) as cut:
+            pipeline = cut.pipeline(pipeline_id)
+            assert (pipeline.configuration, pipeline.metrics) == (CONFIG, {"val": {"all": {"rmse": 0.25}}})
+            assert [run.name for run in cut.runs()] == ["first"]
+            assert cut.library.get("v1")["description"] == "for the mail"
+            assert {r.artifact_id for r in cut.records()} == {r.artifact_id for r in workspace.records()}
+            assert cut.orphans() == []
+            if kind == "fullrun":
+                (row,) = cut.catalog.filter(pipeline_uid=pipeline_id).to_dicts()
+                assert len(cut.catalog.get(row["id"])["y_pred"]) == 20
+                assert np.array_equal(cut.library.load_data("v1")["X"], x)
+                cut.catalog.add(dataset_name="wheat", model_name="new", partition="test")
+                assert len(cut.catalog) == len(workspace.catalog.filter(dataset_name="wheat")) + 1
+            with pytest.raises(InvalidValueError, match="is there already"):
+                workspace.library.export("v1", target)
+            assert cut.verify().ok
+
+    def test_what_is_not_there_is_said(self, workspace: Workspace, pipeline_id: str) -> None:
+        with pytest.raises(RunNotFoundError):
+            workspace.library.save_filtered("0099_none", "f")
+        with pytest.raises(InvalidValueError, match="no run or dataset"):
+            workspace.library.save_fullrun("corn", "f")
+        with pytest.raises(InvalidValueError, match="plain name"):
+            workspace.library.save_fullrun("wheat", "f", data={"X": np.array([object()])})
+        with pytest.raises(LibraryEntryNotFoundError):
+            workspace.library.export("f", "f.sqlite")
+        assert workspace.library.search() == []

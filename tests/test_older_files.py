@@ -11,7 +11,7 @@ import pytest
 
 from artifactdb import Workspace
 from artifactdb.database.migrations import latest_version
-from tests.golden.make import CHAIN, fold_model, prediction, scaler
+from tests.golden.make import CHAIN, CONFIGURATION, fold_model, prediction, scaler
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("schema_*.sqlite"))
@@ -49,8 +49,9 @@ def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_pat
         assert workspace.database.value(blobs) == before
 
 
-def test_predictions_of_an_earlier_version_are_all_there(tmp_path: Path) -> None:
-    with Workspace(copied(GOLDEN / "schema_2.sqlite", tmp_path)) as workspace:
+@pytest.mark.parametrize("file", FILES[1:], ids=lambda file: file.stem)
+def test_predictions_of_an_earlier_version_are_all_there(file: Path, tmp_path: Path) -> None:
+    with Workspace(copied(file, tmp_path)) as workspace:
         (chain,) = {row[0] for row in workspace.query("SELECT chain_hash FROM chains WHERE chain_path = ?", [CHAIN])}
         assert len(workspace.catalog) == 3
         for fold in range(3):
@@ -68,6 +69,23 @@ def test_predictions_of_an_earlier_version_are_all_there(tmp_path: Path) -> None
         assert len(workspace.catalog) == 3
         assert workspace.catalog.compact()
         assert len(workspace.catalog) == 3
+
+
+def test_runs_and_library_of_an_earlier_version_are_all_there(tmp_path: Path) -> None:
+    with Workspace(copied(GOLDEN / "schema_3.sqlite", tmp_path)) as workspace:
+        (run,) = workspace.runs("wheat")
+        assert (run.name, run.status, run.tags, run.notes) == ("first", "completed", ["nir"], "by hand")
+        assert run.configuration == {"folds": 3}
+        (pipeline,) = workspace.pipelines(run_id=run.run_id)
+        assert pipeline.configuration == CONFIGURATION
+        assert pipeline.metrics["val"]["0"] == {"rmse": 0.25}
+        library = workspace.library
+        assert library.load_template("baseline") == CONFIGURATION
+        assert library.get("numbers")["metrics"]["val"]["rmse"] == 0.5
+        assert len(library.load("quality_v1")) == 5
+        assert np.array_equal(library.load_data("everything")["X"], np.eye(3))
+        with Workspace(library.export("everything", tmp_path / "cut.sqlite")) as cut:
+            assert len(cut.catalog) == 3
 
 
 def copied(file: Path, folder: Path) -> Path:

@@ -234,7 +234,7 @@ class TestLife:
         assert not file.exists()
 
     def test_it_shows_itself_without_running_what_it_holds(self, workspace: Workspace) -> None:
-        workspace.registry("<script>alert(1)</script>", "0001").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
+        workspace.registry("<script>alert(1)", "0001").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
         assert "study.sqlite" in repr(workspace)
         assert "<script>" not in workspace._repr_html_()
         assert "<script>" not in workspace.records()[0]._repr_html_()

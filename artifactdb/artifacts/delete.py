@@ -38,18 +38,16 @@ def delete_orphans(database: Database, *, dry_run: bool) -> list[Orphan]:
         # Objects let go of their parts before the parts go.
         database.run_many("DELETE FROM blob_parts WHERE blob_key = ?", keys)
         database.run_many("DELETE FROM blobs WHERE blob_key = ?", keys)
-        for table, reference in _SHARED_VALUES:
-            database.rows(
-                f"DELETE FROM {table[0]} WHERE {table[1]} NOT IN "
-                f"(SELECT {table[1]} FROM {reference} WHERE {table[1]} IS NOT NULL)"
-            )
+        for table, key, users in _SHARED_VALUES:
+            used = " UNION ALL ".join(f"SELECT {key} FROM {user} WHERE {key} IS NOT NULL" for user in users)
+            database.rows(f"DELETE FROM {table} WHERE {key} NOT IN ({used})")
     return orphans
 
 
 _SHARED_VALUES = (
-    (("chains", "chain_key"), "records"),
-    (("parameter_sets", "parameter_set_key"), "records"),
-    (("environments", "environment_key"), "records"),
+    ("chains", "chain_key", ("records",)),
+    ("parameter_sets", "parameter_set_key", ("records",)),
+    ("environments", "environment_key", ("records", "run_entries")),
 )
 
 

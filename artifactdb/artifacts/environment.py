@@ -30,6 +30,18 @@ def versions_now(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@cache
+def _all_versions() -> tuple[tuple[str, str], ...]:
+    found = {item.metadata["Name"]: item.version for item in metadata.distributions()}
+    return tuple(sorted((name, version) for name, version in found.items() if name))
+
+
+def all_versions() -> dict[str, str]:
+    """Give the versions of Python, of the system, and of every package that is installed."""
+    own = {"artifactdb": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    return {**dict(_all_versions()), **own}
+
+
 def to_json(versions: Mapping[str, str]) -> str:
     """Give canonical JSON of versions."""
     return json.dumps(dict(versions), sort_keys=True, separators=(",", ":"))

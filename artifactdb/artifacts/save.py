@@ -44,7 +44,7 @@ def save(
     place: Place,
     *,
     format_hint: str | None = None,
-    training_run: int | None = None,
+    run_key: int | None = None,
 ) -> StoredRecord:
     """Store a fitted object and its record, durably, in one transaction.
 
@@ -56,7 +56,7 @@ def save(
     version = versions.get(package)
     payload = Payload(dumped.content, serializer.name, versions, f"{package}=={version}" if version else "")
     given = place.params if place.params is not None else parameters.parameters_of(obj)
-    return save_content(database, payload, place, given, type(obj).__name__, training_run)
+    return save_content(database, payload, place, given, type(obj).__name__, run_key)
 
 
 def save_content(
@@ -65,12 +65,14 @@ def save_content(
     place: Place,
     params: Mapping[str, Any],
     class_name: str,
-    training_run: int | None = None,
+    run_key: int | None = None,
+    ready: store.Encoded | None = None,
 ) -> StoredRecord:
-    """Store content that is bytes already, and its record."""
+    """Store content that is bytes already, and its record; ``ready`` is what was encoded of it before."""
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
-    ready = store.encode_ahead(database, payload.content)
+    if ready is None:
+        ready = store.encode_ahead(database, payload.content)
     with database.transaction():
         (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key) = database.rows(
             PRESENT,
@@ -107,8 +109,8 @@ def save_content(
         }
         record_key = _write_record(database, columns, present[0] if present else None)
         replace_sources(database, record_key, sources, is_new=present is None)
-        if training_run is not None and present is None:
-            database.insert("INSERT INTO training_run_records VALUES (?, ?)", (training_run, record_key))
+        if run_key is not None and present is None:
+            database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
     # What was written is known; asking the file for it again would cost a quarter of a save.
     known = {
         **columns,
@@ -158,6 +160,19 @@ def key_of_dataset(database: Database, name: str) -> int:
     """Give the key of a dataset, new or not."""
     found = database.value("SELECT dataset_key FROM datasets WHERE name = ?", (name,))
     return found or database.insert("INSERT INTO datasets (name, created_at) VALUES (?, ?)", (name, now()))
+
+
+def key_of_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
+    """Give the key of a pipeline, new or not."""
+    sql = "SELECT pipeline_key FROM pipelines WHERE dataset_key = ? AND pipeline_id = ?"
+    found = database.value(sql, (dataset_key, pipeline_id))
+    return found or _insert_pipeline(database, dataset_key, pipeline_id)
+
+
+def key_of_environment(database: Database, versions_json: str) -> int:
+    """Give the key of a combination of versions, new or not."""
+    found = database.value("SELECT environment_key FROM environments WHERE versions = ?", (versions_json,))
+    return found or _insert_environment(database, versions_json)
 
 
 def _insert_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:

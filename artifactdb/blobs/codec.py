@@ -14,7 +14,7 @@ import zstandard
 from artifactdb.content import Segment
 from artifactdb.errors import CorruptBlobError
 
-LEVEL, QUICK_LEVEL = 12, 3
+LEVEL, QUICK_LEVEL, IMPORT_LEVEL = 12, 3, 1
 _WORTH_EFFORT = range(8 * 1024, 1024 * 1024 + 1)
 """Below, effort gains nothing; above, it takes longer than people wait."""
 SHUFFLED_ITEMS = range(2, 17)
@@ -35,8 +35,13 @@ class EncodedChunk:
     payload: bytes
 
 
-def encode(group: list[Segment]) -> tuple[EncodedChunk, bytes]:
+def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk, bytes]:
     """Encode the segments of one chunk; give it with the bytes that it was seen to decode to.
+
+    Parameters
+    ----------
+    level : int, optional
+        Zstandard's; else as much effort as the size is worth.
 
     Examples
     --------
@@ -47,12 +52,13 @@ def encode(group: list[Segment]) -> tuple[EncodedChunk, bytes]:
     plain = b"".join(segment.data for segment in group)
     layout = _layout(group)
     shuffled = _shuffle(plain, layout) if layout else plain
-    level = LEVEL if len(plain) in _WORTH_EFFORT else QUICK_LEVEL
+    if level is None:
+        level = LEVEL if len(plain) in _WORTH_EFFORT else QUICK_LEVEL
     compressed = _compressor(level).compress(shuffled)
     if len(compressed) >= _WORTH_COMPRESSING * len(plain):
         return EncodedChunk(len(plain), "raw", None, plain), plain
     chunk = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
-    if decode(chunk) != plain:
+    if (decode(chunk) if layout else _decompress(chunk)) != plain:
         raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
     return chunk, plain
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from artifactdb.catalog.columns import column_list
-from artifactdb.catalog.engine import Engine, Session, require_reading, time_limit, translated
+from artifactdb.catalog.engine import Session, require_reading, time_limit, translated
 from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
@@ -65,7 +65,7 @@ def ask(
     """
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
-    engine = store.engine if memory_limit is None else Engine(store.folder, memory_limit)
+    engine = store.engine if memory_limit is None else store.new_engine(memory_limit)
     with (
         state_of(store.database, store.inspector, skip_damaged=skip_damaged) as state,
         engine.session(state.files) as session,

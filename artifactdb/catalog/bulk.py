@@ -20,7 +20,7 @@ from artifactdb.catalog.rows import Row, to_rows
 from artifactdb.catalog.staging import new_among
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
-from artifactdb.database.snapshot import sync
+from artifactdb.database.making import sync
 
 _AT_ONCE = 100_000
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"

@@ -115,15 +115,24 @@ class Catalog:
         self._flush_if_grown()
         return ids
 
-    def delete(self, ids: str | Sequence[str] | None = None, *, run_id: int | None = None, **filters: Any) -> int:
+    def delete(
+        self,
+        ids: str | Sequence[str] | None = None,
+        *,
+        run_id: str | None = None,
+        dry_run: bool = False,
+        **filters: Any,
+    ) -> int:
         """Delete predictions and give how many; their space comes back with ``compact``.
 
         Parameters
         ----------
         ids : str or sequence of str, optional
             Ids of predictions.
-        run_id : int, optional
+        run_id : str, optional
             Those of the pipelines that a run trained; the table ``runs`` lists runs.
+        dry_run : bool, default False
+            Only count.
         **filters
             Conditions on columns, e.g. ``pipeline_uid="0001_pls"``; all must hold.
         """
@@ -140,7 +149,8 @@ class Catalog:
             parameters += [name for pair in trained for name in pair]
         with self.database.transaction():
             found = [row[0] for row in ask(self._store, f"SELECT id FROM predictions WHERE {condition}", parameters)]
-            deleting.delete(self._store, found)
+            if not dry_run:
+                deleting.delete(self._store, found)
         return len(found)
 
     # -- files --------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from artifactdb.artifacts.check import Problem
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.columns import ARRAY_IDS
-from artifactdb.catalog.files import content_hash
+from artifactdb.catalog.files import CatalogFile, content_hash
+from artifactdb.catalog.inside import content_hash_inside
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.errors import ArtifactDBError
@@ -31,9 +32,14 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
                 (digest,) = state.snapshot.rows(
                     "SELECT content_hash FROM catalog_files WHERE file_key = ?", (file.file_key,)
                 )[0]
-                wrong = "" if content_hash(store.folder / file.name) == digest else "has other content than was written"
+                found = (
+                    content_hash_inside(state.snapshot, file.file_key)
+                    if file.inside
+                    else content_hash(store.folder / file.name)
+                )
+                wrong = "" if found == digest else "has other content than was written"
             if wrong:
-                problems.append(Problem(str(store.folder / file.name), wrong))
+                problems.append(Problem(_name_of(store, file), wrong))
             if progress:
                 progress(done, len(state.files))
     if problems:
@@ -45,3 +51,7 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
     except ArtifactDBError as error:
         problems.append(Problem("predictions", str(error)))
     return problems
+
+
+def _name_of(store: Store, file: CatalogFile) -> str:
+    return f"{store.database.path}, {file.name} inside it" if file.inside else str(store.folder / file.name)

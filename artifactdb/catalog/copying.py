@@ -10,6 +10,7 @@ from artifactdb.catalog.files import catalog_folder, live_files
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
 from artifactdb.database import Database, snapshot
+from artifactdb.database.making import sync
 from artifactdb.errors import BusyError, InvalidValueError
 
 _TRIES = 10
@@ -41,7 +42,7 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
             if named == copied_files:
                 return file
             file.unlink()
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
     except BaseException:
         file.unlink(missing_ok=True)
@@ -50,9 +51,11 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
 
 
 def _copy_files(state: State, folder: Path) -> None:
+    beside = [entry for kind in ("meta", "data") for entry in state.of_kind(kind) if not entry.inside]
+    if not beside:
+        return
     folder.mkdir(parents=True)
-    for kind in ("meta", "data"):
-        for entry in state.of_kind(kind):
-            shutil.copy2(state.inspector.folder / entry.name, folder / entry.name)
-            snapshot.sync(folder / entry.name)
-    snapshot.sync(folder)
+    for entry in beside:
+        shutil.copy2(state.inspector.folder / entry.name, folder / entry.name)
+        sync(folder / entry.name)
+    sync(folder)

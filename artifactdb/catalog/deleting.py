@@ -10,7 +10,7 @@ from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.files import live_files
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import RunNotFoundError
 
 _UNNAMED_ARRAYS = f"""
 DELETE FROM staged_arrays WHERE array_id NOT IN (
@@ -19,14 +19,22 @@ DELETE FROM staged_arrays WHERE array_id NOT IN (
 
 _PIPELINES_OF_RUN = """
 SELECT d.name, p.pipeline_id
-FROM training_run_records AS made
+FROM run_entries AS e
+JOIN run_records AS made ON made.run_key = e.run_key
 JOIN records AS r ON r.record_key = made.record_key
 JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
 JOIN datasets AS d ON d.dataset_key = p.dataset_key
-WHERE made.training_run_key = ?
+WHERE e.run_id = ?1
 UNION
-SELECT d.name, t.pipeline_id FROM training_runs AS t JOIN datasets AS d ON d.dataset_key = t.dataset_key
-WHERE t.training_run_key = ? AND t.pipeline_id <> ''
+SELECT d.name, p.pipeline_id
+FROM run_entries AS e
+JOIN trained_pipelines AS t ON t.run_key = e.run_key
+JOIN pipelines AS p ON p.pipeline_key = t.pipeline_key
+JOIN datasets AS d ON d.dataset_key = p.dataset_key
+WHERE e.run_id = ?1
+UNION
+SELECT d.name, e.pipeline_id FROM run_entries AS e JOIN datasets AS d ON d.dataset_key = e.dataset_key
+WHERE e.run_id = ?1 AND e.pipeline_id <> ''
 """
 
 
@@ -52,14 +60,13 @@ def delete(store: Store, ids: Sequence[str]) -> None:
                 )
 
 
-def pipelines_of_run(database: Database, run_id: int) -> list[tuple[str, str]]:
+def pipelines_of_run(database: Database, run_id: str) -> list[tuple[str, str]]:
     """Give dataset and pipeline id of what a run trained.
 
     Raises
     ------
-    InvalidValueError
-        When there is no such run.
+    RunNotFoundError
     """
-    if not database.rows("SELECT 1 FROM training_runs WHERE training_run_key = ?", (run_id,)):
-        raise InvalidValueError(f"there is no run {run_id!r}.", hint="The table runs lists them.")
-    return [(dataset, pipeline_id) for dataset, pipeline_id in database.rows(_PIPELINES_OF_RUN, (run_id, run_id))]
+    if not database.rows("SELECT 1 FROM run_entries WHERE run_id = ?", (run_id,)):
+        raise RunNotFoundError(f"there is no run {run_id!r}.", hint="The table runs lists them.")
+    return [(dataset, pipeline_id) for dataset, pipeline_id in database.rows(_PIPELINES_OF_RUN, (run_id,))]

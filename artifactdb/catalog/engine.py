@@ -50,8 +50,8 @@ class Session:
 class Engine:
     """One DuckDB in memory for each process; threads have cursors of their own."""
 
-    def __init__(self, folder: Path, memory_limit: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folders: Sequence[Path], memory_limit: str | None = None) -> None:
+        self.folders = folders
         self.memory_limit = memory_limit
         self._guard = threading.Lock()
         self._local = threading.local()
@@ -109,7 +109,7 @@ class Engine:
                 connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         except duckdb.Error as error:
             raise InvalidValueError(f"memory_limit={self.memory_limit!r} is not understood ({error}).") from None
-        folders = {str(self.folder), escaped(self.folder)}
+        folders = {text for folder in self.folders for text in (str(folder), escaped(folder))}
         connection.execute(f"SET GLOBAL allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
         connection.execute("SET GLOBAL enable_external_access = false")
         connection.execute("SET GLOBAL lock_configuration = true")

@@ -12,10 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifactdb.database import Database, Snapshot
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import ArtifactDBError, BusyError, CatalogFileError, ReadOnlyError, StorageFullError
+
+if TYPE_CHECKING:
+    from artifactdb.catalog.inside import UnpackedFiles
 
 try:
     import fcntl
@@ -24,14 +28,18 @@ except ImportError:  # Windows: a file that is open there cannot be removed, and
 
 FINAL_NAMES = {"meta": "predictions_meta.parquet", "data": "predictions_data.parquet"}
 _OURS = re.compile(r"predictions_(meta|data)(-[0-9a-f]{16})?\.parquet")
-LIVE = "SELECT file_key, kind, name, rows, size_bytes, footer_hash FROM catalog_files ORDER BY file_key"
+LIVE = """
+SELECT file_key, kind, name, rows, size_bytes, footer_hash,
+  EXISTS (SELECT 1 FROM catalog_payloads AS p WHERE p.file_key = f.file_key)
+FROM catalog_files AS f ORDER BY file_key
+"""
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogFile:
-    """A Parquet file that counts."""
+    """A Parquet file that counts; ``inside`` the SQLite file, or in the folder beside it."""
 
     file_key: int
     kind: str
@@ -39,6 +47,7 @@ class CatalogFile:
     rows: int
     size_bytes: int
     footer_hash: bytes
+    inside: int = 0
 
 
 def catalog_folder(file: Path) -> Path:
@@ -75,8 +84,9 @@ def new_name(kind: str) -> str:
 class Inspector:
     """Tells whether files are those that were written, and remembers what it has seen of each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, unpacked: UnpackedFiles) -> None:
         self.folder = folder
+        self.unpacked = unpacked
         self._seen: dict[int, tuple[int, ...]] = {}
 
     @contextmanager
@@ -86,7 +96,7 @@ class Inspector:
         try:
             problems = {}
             for file in files:
-                problem = self._pin(file, descriptors)
+                problem = "" if file.inside else self._pin(file, descriptors)
                 if problem:
                     problems[file.file_key] = problem
             yield problems
@@ -118,6 +128,25 @@ class Inspector:
             return f"cannot be read ({error.strerror})"
         self._seen[file.file_key] = signature
         return ""
+
+    def path_of(self, source: Database | Snapshot, file: CatalogFile) -> Path:
+        """Give where a file that counts can be read.
+
+        Raises
+        ------
+        CatalogFileError
+            For one inside the SQLite file whose bytes are not those that were written.
+        """
+        if not file.inside:
+            return self.folder / file.name
+        path = self.unpacked.path_of(source, file)
+        if path is None:
+            raise CatalogFileError(
+                f"{file.name} inside {self.folder.name.removesuffix('.catalog')} has other content than was written.",
+                hint="Take another copy; `artifactdb catalog verify` lists what is wrong.",
+                file=file.name,
+            )
+        return path
 
     def error(self, file: CatalogFile, problem: str) -> CatalogFileError:
         """Give the error that names a file, and says where it was looked for."""
@@ -246,7 +275,7 @@ def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:
         return
     # Listed first and compared after: what is named meanwhile must not be removed.
     present = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
-    live = {file.name for file in live_files(database)}
+    live = {file.name for file in live_files(database) if not file.inside}
     for path in present:
         if path.name not in live:
             remove_unread(path, timeout_s)

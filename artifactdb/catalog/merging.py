@@ -34,7 +34,7 @@ from artifactdb.catalog.staging import arrays_of, stage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot
-from artifactdb.database.snapshot import sync
+from artifactdb.database.making import sync
 
 Progress = Callable[[int, int], None]
 
@@ -245,7 +245,7 @@ def _settle_arrays(store: Store, merge: _Merge, merges: Sequence[_Merge], *, ref
     added = database.rows(f"SELECT {column_list()} FROM staged_predictions WHERE staged_key > ?", (last,))
     named = arrays_of(added) - {array_id for (array_id,) in newer}
     kept = {array_id for array_id, *_ in _in_files(store, [merge.path], sorted(named), merge.written.filter_bits)}
-    old = [store.folder / file.name for file in merge.files]
+    old = [store.inspector.path_of(database, file) for file in merge.files]
     stage(store, [], [stored_again(*row) for row in _in_files(store, old, sorted(named - kept))])
 
 
@@ -276,7 +276,7 @@ def _take_final_names(store: Store) -> None:
     database, folder = store.database, store.folder
     for file in live_files(database):
         final = folder / FINAL_NAMES[file.kind]
-        if file.name == final.name or not remove_unread(final, database.timeout_s):
+        if file.inside or file.name == final.name or not remove_unread(final, database.timeout_s):
             continue
         try:
             os.link(folder / file.name, final)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from artifactdb.catalog.bloom import BloomBuilder
 from artifactdb.catalog.columns import ARRAY_SCHEMA, SCHEMA, SORTED_BY
 from artifactdb.catalog.files import content_hash
-from artifactdb.database.snapshot import sync
+from artifactdb.database.making import sync
 from artifactdb.errors import StorageFullError
 
 SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}
@@ -69,6 +69,15 @@ def write(
         raise StorageFullError(f"{path} could not be written ({error}).", hint="Nothing was lost.") from error
     sync(path)
     return Written(kind, rows, filter_of_ids.bits(), content_hash(path))
+
+
+def written_of(path: Path, kind: str) -> Written:
+    """Give what the workspace keeps of a file that was written before."""
+    with pq.ParquetFile(path) as file:
+        filter_of_ids = BloomBuilder(file.metadata.num_rows)
+        for batch in file.iter_batches(ROWS_A_BATCH, columns=[_IDS[kind]]):
+            filter_of_ids.add(batch.column(0).to_pylist())
+        return Written(kind, file.metadata.num_rows, filter_of_ids.bits(), content_hash(path))
 
 
 def _is_full(kind: str, group: list[pa.RecordBatch]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from artifactdb.catalog.engine import Engine
 from artifactdb.catalog.files import Inspector, catalog_folder, live_files
+from artifactdb.catalog.inside import UnpackedFiles
 from artifactdb.database import Database
 
 _WRITING_MEMORY = "700MB"
@@ -36,9 +37,10 @@ class Store:
 
     def _start(self) -> None:
         self.folder = catalog_folder(self.database.path)
-        self.inspector = Inspector(self.folder)
-        self.engine = Engine(self.folder)
-        self.writing_engine = Engine(self.folder, _WRITING_MEMORY)
+        self.unpacked = UnpackedFiles()
+        self.inspector = Inspector(self.folder, self.unpacked)
+        self.engine = self.new_engine()
+        self.writing_engine = self.new_engine(_WRITING_MEMORY)
         self.staged_bytes = 0
         self.lies_in: dict[str, int] = {}
         self.only_metric: dict[tuple[tuple[int, ...], str], bool] = {}
@@ -50,6 +52,10 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.database = state["database"]
         self._start()
+
+    def new_engine(self, memory_limit: str | None = None) -> Engine:
+        """Give a DuckDB that reads this catalog's files and no others."""
+        return Engine((self.folder, self.unpacked.folder), memory_limit)
 
     def forget(self) -> None:
         """Forget what is remembered of files, by number."""

@@ -202,9 +202,13 @@ DELETED_PREDICTIONS = Table(
 # -- records ----------------------------------------------------------------------------------------
 
 
-def _table(source: str, keys: tuple[str, ...] = (), **columns: str) -> Table:
+def _table(source: str, keys: tuple[str, ...] = (), /, **columns: str) -> Table:
     types = {"text": pa.string(), "int": pa.int64()}
-    return Table(source, {name: _plain(name, types[kind]) for name, kind in columns.items()}, keys)
+    made = {
+        name: Column(pa.float64(), (name,), _scores) if kind == "score" else _plain(name, types[kind])
+        for name, kind in columns.items()
+    }
+    return Table(source, made, keys)
 
 
 RECORD_TABLES = {
@@ -226,16 +230,23 @@ RECORD_TABLES = {
         artifact_id="text", dataset="text", position="int", depends_on="text",
     ),
     "pipelines": _table(
-        "(SELECT pipeline_id, name AS dataset, p.created_at FROM pipelines AS p JOIN datasets USING (dataset_key))",
-        ("pipeline_id",), pipeline_id="text", dataset="text", created_at="text",
+        "pipelines_with_runs", ("pipeline_id",),
+        pipeline_id="text", dataset="text", name="text", run_id="text", status="text", started_at="text",
+        ended_at="text", error="text", configuration="text", tags="text", notes="text", artifacts="int",
+    ),
+    "metrics": _table(
+        "metrics", ("pipeline_id",),
+        pipeline_id="text", dataset="text", partition="text", fold_id="text", metric="text", value="score",
     ),
     "library": _table(
         "library", (),
-        name="text", type="text", description="text", category="text", tags="text", config="text", created_at="text",
-        saved_at="text",
+        name="text", type="text", description="text", category="text", tags="text", config="text", metrics="text",
+        source="text", n_features="int", artifacts="int", created_at="text", saved_at="text",
     ),
     "runs": _table(
-        "runs", (),
-        run_id="int", dataset="text", pipeline_id="text", started_at="text", ended_at="text", artifacts="int",
+        "runs", ("run_id",),
+        run_id="text", name="text", dataset="text", pipeline_id="text", status="text", started_at="text",
+        ended_at="text", pipelines="int", artifacts="int", tags="text", notes="text", error="text",
+        configuration="text", versions="text",
     ),
 }  # fmt: skip

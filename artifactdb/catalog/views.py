@@ -121,4 +121,4 @@ def register(session: Session, state: State, name: str, table: Table) -> None:
 
 
 def _path(state: State, file: CatalogFile) -> Path:
-    return state.inspector.folder / file.name
+    return state.inspector.path_of(state.snapshot, file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 import apsw
 
 from artifactdb.database.connection import Database
+from artifactdb.database.making import new_file
 from artifactdb.database.translate import translated
-from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, ReadOnlyError, WorkspaceNotFoundError
+from artifactdb.errors import CorruptWorkspaceError
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAGES_A_STEP = 2000
 _TABLES = """
 SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
-AND name NOT IN ('chunks', 'staged_arrays')
+AND name NOT IN ('chunks', 'staged_arrays', 'catalog_payloads')
 """
 
 
@@ -28,23 +28,8 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
     """Copy the file page by page within one read transaction, check the copy, then give it its name."""
     if target.is_dir():
         target = target / database.path.name
-    if target.exists():
-        raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
-    if not target.parent.is_dir():
-        raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
-    if not os.access(target.parent, os.W_OK):
-        raise ReadOnlyError(f"the folder {target.parent} cannot be written.")
-    unfinished = target.with_name(target.name + ".unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        with translated(target):
-            _copy(database, unfinished, progress)
-        # A hard link refuses to take a name that somebody else took meanwhile.
-        unfinished.replace(target)
-        sync(target.parent)
-    finally:
-        for leftover in (unfinished, unfinished.with_name(unfinished.name + "-journal")):
-            leftover.unlink(missing_ok=True)
+    with new_file(target) as unfinished, translated(target):
+        _copy(database, unfinished, progress)
     return target
 
 
@@ -69,15 +54,6 @@ def _copy(database: Database, target: Path, progress: Callable[[int, int], None]
     finally:
         copy.close()
         source.close()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sqlite_utils_database(database: Database) -> sqlite_utils.Database:

@@ -17,6 +17,7 @@ from artifactdb import ArtifactType, MetaModelConfig, Workspace
 from artifactdb.database.migrations import latest_version
 
 FOLDER = Path(__file__).parent
+CONFIGURATION = [{"class": "MinMaxScaler"}, {"model": "PLSRegression", "params": {"n_components": 10}}]
 CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
 
 
@@ -68,6 +69,16 @@ def main() -> None:
         catalog.add_many(prediction(fold, models[fold]) for fold in range(2))
         catalog.compact()
         catalog.add(**prediction(2, models[2]))
+        first = workspace.run("wheat", name="first", configuration={"folds": 3}, tags=["nir"], notes="by hand")
+        with first as run, run.pipeline(CONFIGURATION, name="pls") as pipeline:
+            pipeline.registry.register_with_chain(fold_model(0), CHAIN, ArtifactType.MODEL, 3, fold_id=0)
+            pipeline.log_metrics({"val": {"rmse": 0.5, "r2": float("nan")}})
+            pipeline.log_metrics({"val": {"rmse": 0.25}}, fold_id=0)
+        library = workspace.library
+        library.save_template(CONFIGURATION, "baseline", "as in the lab", category="nir", tags=["pls"])
+        library.save_filtered(pipeline.pipeline_id, "numbers")
+        library.save_pipeline_full("wheat", "0001_pls", "quality_v1")
+        library.save_fullrun("wheat", "everything", data={"X": np.eye(3)})
         workspace.database.close()  # without moving the last one: rows may be staged in any file
     print(path.name, path.stat().st_size)
 

@@ -1,0 +1,86 @@
+"""A trained entry becomes a workspace of its own, with runs, metrics and predictions; the entry goes along."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.restore import restore
+from artifactdb.blobs import store as blobs
+from artifactdb.blobs.copying import copy_blobs
+from artifactdb.catalog.files import FINAL_NAMES
+from artifactdb.catalog.inside import put_inside
+from artifactdb.catalog.parquet import written_of
+from artifactdb.database import Database
+from artifactdb.database.making import new_workspace
+from artifactdb.library import entries
+from artifactdb.library.entries import Entry
+from artifactdb.runs.manifests import enter_pipeline, enter_run, json_text
+
+Progress = Callable[[int, int], None]
+
+
+def cut_out(database: Database, entry: dict[str, Any], target: Path, progress: Progress | None = None) -> Path:
+    """Make a workspace of an entry."""
+    with database.reading():
+        key = entries.key_of(database, entry["type"], entry["name"])
+        records = entries.artifacts_of(database, key)
+        kept = entries.files_of(database, key)
+        content = entries.content_of(database, key)
+        with new_workspace(target) as made, made.transaction():
+            for run in content["runs"]:
+                enter_run(made, run)
+            for manifest in content["pipelines"]:
+                enter_pipeline(made, manifest)
+            keys = _copy(database, made, [record.blob_key for record in records] + list(kept.values()), progress)
+            for record in records:
+                restore(made, record)
+            files = {name: keys[blob_key] for name, blob_key in kept.items()}
+            _let_predictions_count(made, files)
+            entries.save(made, _again(entry, content, records, keys, files))
+    return target
+
+
+def _copy(source: Database, made: Database, blob_keys: Sequence[int], progress: Progress | None) -> dict[int, int]:
+    keys: dict[int, int] = {}
+    for done, key in enumerate(blob_keys, start=1):
+        keys |= copy_blobs(source, made, [key])
+        if progress:
+            progress(done, len(blob_keys))
+    return keys
+
+
+def _again(
+    entry: dict[str, Any],
+    content: dict[str, Any],
+    records: Sequence[StoredRecord],
+    keys: dict[int, int],
+    files: dict[str, int],
+) -> Entry:
+    alike = {field.name for field in fields(Entry)} & entry.keys() - {"artifacts", "metrics", "config", "source"}
+    return Entry(
+        kind=entry["type"],
+        config=json_text(entry["config"]),
+        metrics=json_text(entry["metrics"]),
+        source=entry["source"] or "",
+        content=None if entry["type"] == "template" else json.dumps(content, ensure_ascii=False),
+        artifacts=[(record.to_dict(), keys[record.blob_key]) for record in records],
+        files=files,
+        **{name: entry[name] for name in alike},
+    )
+
+
+def _let_predictions_count(made: Database, files: dict[str, int]) -> None:
+    """Put the pair of Parquet files that a fullrun keeps to where the catalog looks for it."""
+    for kind, name in FINAL_NAMES.items():
+        if name in files:
+            (data,) = blobs.get_many(made, [files[name]])
+            with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
+                path = Path(folder) / name
+                path.write_bytes(data.data)
+                put_inside(made, path, written_of(path, kind))

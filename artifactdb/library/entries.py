@@ -1,0 +1,203 @@
+"""Library entries in the file: functions on a database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.artifacts.place import require_name
+from artifactdb.database import Database
+from artifactdb.errors import LibraryEntryNotFoundError
+from artifactdb.records import ArtifactRecord
+from artifactdb.runs.store import tags_json
+
+KINDS = ("template", "filtered", "pipeline", "fullrun")
+
+_SELECT = """
+SELECT name, entry_type, description, category, tags, config, metrics, source, n_features, created_at, saved_at,
+  (SELECT count(*) FROM library_artifacts AS kept WHERE kept.entry_key = e.entry_key)
+FROM library_entries AS e
+"""
+_FIND = (
+    _SELECT + "WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR entry_type = ?2) AND (?3 IS NULL OR category = ?3) "
+    "AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?4)) "
+    "AND (?5 IS NULL OR instr(lower(name || ' ' || description), lower(?5))) ORDER BY name, entry_type"
+)
+_SAVE = """
+INSERT INTO library_entries (entry_type, name, description, category, tags, config, metrics, source, n_features,
+  content, created_at, saved_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (entry_type, name) DO UPDATE SET
+  description = excluded.description, category = excluded.category, tags = excluded.tags, config = excluded.config,
+  metrics = excluded.metrics, source = excluded.source, n_features = excluded.n_features, content = excluded.content,
+  saved_at = excluded.saved_at
+"""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is saved under a name.
+
+    Attributes
+    ----------
+    config, metrics : str
+        JSON.
+    content : str, optional
+        JSON with ``runs`` and ``pipelines``: dicts as in manifests.
+    artifacts : sequence of (dict, int)
+        Records as in manifests, with the key of their blob.
+    files : mapping
+        Keys of blobs by file name.
+    """
+
+    kind: str
+    name: str
+    description: str = ""
+    category: str = ""
+    tags: Sequence[str] = ()
+    config: str | None = None
+    metrics: str | None = "{}"
+    source: str = ""
+    n_features: int | None = None
+    content: str | None = None
+    created_at: str = ""
+    saved_at: str = ""
+    artifacts: Sequence[tuple[Mapping[str, Any], int]] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+
+
+def save(database: Database, entry: Entry) -> dict[str, Any]:
+    """Save an entry; one of the same kind and name is replaced."""
+    require_name("name", entry.name.strip() if isinstance(entry.name, str) else entry.name)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    values = (
+        entry.kind, entry.name, entry.description, entry.category, tags_json(entry.tags), entry.config, entry.metrics,
+        entry.source, entry.n_features, entry.content, entry.created_at or now, entry.saved_at or now,
+    )  # fmt: skip
+    with database.transaction():
+        database.rows(_SAVE, values)
+        key = key_of(database, entry.kind, entry.name)
+        database.rows("DELETE FROM library_artifacts WHERE entry_key = ?", (key,))
+        database.rows("DELETE FROM library_files WHERE entry_key = ?", (key,))
+        database.run_many(
+            "INSERT INTO library_artifacts (entry_key, position, record, blob_key) VALUES (?, ?, ?, ?)",
+            [
+                (key, position, json.dumps(record, ensure_ascii=False), blob_key)
+                for position, (record, blob_key) in enumerate(entry.artifacts)
+            ],
+        )
+        database.run_many(
+            "INSERT INTO library_files (entry_key, name, blob_key) VALUES (?, ?, ?)",
+            [(key, name, blob_key) for name, blob_key in entry.files.items()],
+        )
+    return found(database, kind=entry.kind, name=entry.name)[0]
+
+
+def found(
+    database: Database,
+    *,
+    kind: str | None = None,
+    name: str | None = None,
+    category: str | None = None,
+    tag: str | None = None,
+    text: str | None = None,
+) -> list[dict[str, Any]]:
+    """Give the entries that meet every condition, by name, as the seed's dicts."""
+    return [_as_dict(row) for row in database.rows(_FIND, (name, kind, category, tag, text))]
+
+
+def key_of(database: Database, kind: str, name: str) -> int:
+    """Give the key of an entry.
+
+    Raises
+    ------
+    LibraryEntryNotFoundError
+        A FileNotFoundError.
+    """
+    key = database.value("SELECT entry_key FROM library_entries WHERE entry_type = ? AND name = ?", (kind, name))
+    if key is None:
+        raise not_found(database, name, kind)
+    return int(key)
+
+
+def not_found(database: Database, name: str, kind: str | None) -> LibraryEntryNotFoundError:
+    """Give the error that says what there is instead."""
+    known = [
+        other
+        for (other,) in database.rows(
+            "SELECT DISTINCT name FROM library_entries WHERE ?1 IS NULL OR entry_type = ?1 ORDER BY name LIMIT 10",
+            (kind,),
+        )
+    ]
+    what = {None: "library entry", "template": "template"}.get(kind, f"library entry of kind {kind}")
+    return LibraryEntryNotFoundError(
+        f"{database.path} has no {what} {name!r}.", hint=f"It has {', '.join(known)}." if known else "It has none yet."
+    )
+
+
+def dataset_of(run_dir: Any) -> str | None:
+    """Give the dataset that is named as such, or as the folder that the seed keeps its runs in."""
+    return Path(str(run_dir)).name or None
+
+
+def delete(database: Database, kind: str, name: str) -> None:
+    """Remove an entry; content that nobody else has becomes an orphan."""
+    with database.transaction():
+        database.rows("DELETE FROM library_entries WHERE entry_key = ?", (key_of(database, kind, name),))
+
+
+def content_of(database: Database, key: int) -> dict[str, Any]:
+    """Give runs and pipelines of a trained entry, as dicts."""
+    text = database.value("SELECT content FROM library_entries WHERE entry_key = ?", (key,))
+    return json.loads(text) if text else {"runs": [], "pipelines": []}
+
+
+def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
+    """Give the records of a trained entry, sources before what needs them."""
+    records = []
+    for text, blob_key in database.rows(
+        "SELECT record, blob_key FROM library_artifacts WHERE entry_key = ? ORDER BY position", (key,)
+    ):
+        record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+        record.record_key, record.blob_key = 0, blob_key
+        records.append(record)
+    return records
+
+
+def files_of(database: Database, key: int) -> dict[str, int]:
+    """Give the files of a trained entry: keys of blobs by name."""
+    return dict(database.rows("SELECT name, blob_key FROM library_files WHERE entry_key = ? ORDER BY name", (key,)))
+
+
+def record_by_key(database: Database, record_key: int) -> StoredRecord:
+    """Give a record."""
+    return from_row(database.rows(BY_KEY, (record_key,))[0])
+
+
+def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
+    (name, kind, description, category, tags, config, metrics, source, n_features, created_at, saved_at,
+     artifacts) = row  # fmt: skip
+    return {
+        "name": name,
+        "type": kind,
+        "description": description,
+        "category": category,
+        "tags": json.loads(tags),
+        "config": None if config is None else json.loads(config),
+        "metrics": {name: _numbers(values) for name, values in json.loads(metrics).items()},
+        "source": source or None,
+        "n_features": n_features,
+        "artifacts": artifacts,
+        "created_at": created_at,
+        "saved_at": saved_at,
+    }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    # What is not a number is kept as the text nan.
+    return {name: float(value) for name, value in values.items()}

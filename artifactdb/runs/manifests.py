@@ -1,0 +1,176 @@
+"""Pipelines and runs as plain dicts: what ``manifest.yaml`` holds, and what a library entry keeps.
+
+The layout is that of the seed's manifests, schema 3.0; what other programs add to theirs is kept and given back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from artifactdb.artifacts.environment import to_json
+from artifactdb.artifacts.manifest import SCHEMA_VERSION, export_manifest
+from artifactdb.artifacts.save import key_of_environment, now
+from artifactdb.database import Database
+from artifactdb.errors import DuplicateError, InvalidValueError
+from artifactdb.ids import validate_pipeline_id
+from artifactdb.records import ArtifactRecord
+from artifactdb.runs import store
+from artifactdb.runs.naming import require_dataset_name
+from artifactdb.runs.records import STATUSES, PipelineRecord, RunRecord
+
+_KNOWN = {
+    "schema_version", "pipeline_id", "name", "dataset", "created_at", "ended_at", "status", "error", "run_id", "tags",
+    "notes", "pipeline", "metrics", "artifacts",
+}  # fmt: skip
+
+
+def manifest_of(pipeline: PipelineRecord, records: Sequence[ArtifactRecord]) -> dict[str, Any]:
+    """Give a pipeline and the records of its artifacts as a manifest."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "pipeline_id": pipeline.pipeline_id,
+        "name": pipeline.name,
+        "dataset": pipeline.dataset,
+        "created_at": pipeline.started_at,
+        "ended_at": pipeline.ended_at,
+        "status": pipeline.status,
+        "error": pipeline.error,
+        "run_id": pipeline.run_id,
+        "tags": pipeline.tags,
+        "notes": pipeline.notes,
+        "pipeline": {"steps": pipeline.configuration},
+        "metrics": pipeline.metrics,
+        **{name: value for name, value in pipeline.metadata.items() if name not in _KNOWN},
+        "artifacts": export_manifest(records),
+    }
+
+
+def enter_run(database: Database, run: Mapping[str, Any]) -> int:
+    """Enter a run that ``RunRecord.to_dict`` describes, unless it is there; give its key."""
+    dataset = require_dataset_name(run.get("dataset"))
+    run_id = str(run.get("run_id") or "")
+    if not run_id:
+        raise InvalidValueError("a run has no run_id.")
+    found = database.value(
+        "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) WHERE run_id = ? AND datasets.name = ?",
+        (run_id, dataset),
+    )
+    if found is not None:
+        return int(found)
+    versions = run.get("environment")
+    return store.insert_run(
+        database,
+        dataset,
+        {
+            "run_id": run_id,
+            "name": str(run.get("name") or ""),
+            "pipeline_id": str(run.get("pipeline_id") or ""),
+            "status": _status(run.get("status")),
+            "started_at": str(run.get("started_at") or now()),
+            "ended_at": _text(run.get("ended_at")),
+            "error": _text(run.get("error")),
+            "environment_key": key_of_environment(database, to_json(versions)) if versions else None,
+            "configuration": json_text(run.get("configuration")),
+            "metadata": json_text(run.get("metadata") or {}),
+            "tags": store.tags_json(run.get("tags") or []),
+            "notes": str(run.get("notes") or ""),
+        },
+    )
+
+
+def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
+    """Enter what a manifest says of a pipeline, its artifacts left out; give its key.
+
+    Raises
+    ------
+    DuplicateError
+        When the dataset has a pipeline of that id with another configuration.
+    """
+    dataset = require_dataset_name(manifest.get("dataset"))
+    pipeline_id = validate_pipeline_id(manifest.get("pipeline_id"))
+    steps = manifest.get("pipeline")
+    configuration = json_text(steps["steps"] if isinstance(steps, Mapping) and "steps" in steps else steps)
+    run_key = None
+    if manifest.get("run_id"):
+        run_key = database.value(
+            "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) WHERE run_id = ? AND datasets.name = ?",
+            (str(manifest["run_id"]), dataset),
+        )
+    present = database.row(
+        "SELECT t.pipeline_key, t.configuration FROM trained_pipelines AS t JOIN pipelines AS p USING (pipeline_key) "
+        "JOIN datasets AS d USING (dataset_key) WHERE d.name = ? AND p.pipeline_id = ?",
+        (dataset, pipeline_id),
+    )
+    if present is not None:
+        if present[1] != configuration:
+            raise DuplicateError(
+                f"{dataset} has a pipeline {pipeline_id!r} already, with another configuration.",
+                hint="Import into a new workspace.",
+            )
+        return int(present[0])
+    key = store.enter_pipeline(
+        database,
+        dataset,
+        pipeline_id,
+        {
+            "run_key": run_key,
+            "name": str(manifest.get("name") or ""),
+            "status": _status(manifest.get("status")),
+            "started_at": str(manifest.get("created_at") or now()),
+            "ended_at": _text(manifest.get("ended_at")),
+            "error": _text(manifest.get("error")),
+            "configuration": configuration,
+            "metadata": json_text({name: value for name, value in manifest.items() if name not in _KNOWN}),
+            "tags": store.tags_json(manifest.get("tags") or []),
+            "notes": str(manifest.get("notes") or ""),
+        },
+    )
+    enter_metrics(database, key, manifest.get("metrics") or {})
+    return key
+
+
+def enter_metrics(database: Database, pipeline_key: int, metrics: Any) -> None:
+    """Keep metrics by partition, then fold ("all" for all together), then metric."""
+    if not isinstance(metrics, Mapping):
+        raise InvalidValueError(f"metrics are a dict by partition, not {str(metrics)[:80]!r}.")
+    for partition, folds in metrics.items():
+        for fold, values in folds.items() if isinstance(folds, Mapping) else ():
+            store.log_metrics(database, pipeline_key, {str(partition): values}, "" if fold == "all" else str(fold))
+
+
+def run_dict(run: RunRecord) -> dict[str, Any]:
+    """Give a run as ``enter_run`` takes it."""
+    counted = ("pipelines", "artifacts")
+    return {name: value for name, value in run.to_dict().items() if name not in counted}
+
+
+def _status(value: Any) -> str:
+    # What another program was doing when its folder was copied goes on nowhere.
+    return {None: "completed", "running": "interrupted"}.get(value, value if value in STATUSES else "completed")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def json_text(value: Any) -> str | None:
+    """Give JSON that keeps everything; what YAML has and JSON has not, NaN for one, becomes text."""
+    if value is None:
+        return None
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, default=str)
+    except (TypeError, ValueError):
+        return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)

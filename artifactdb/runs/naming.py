@@ -1,0 +1,66 @@
+"""What datasets and pipelines may be called, and the numbered names that pipelines get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from artifactdb.artifacts.place import require_name
+from artifactdb.errors import InvalidValueError
+
+_MAX_DATASET_BYTES = 200
+_MAX_NAME_CHARACTERS = 80
+
+
+def require_dataset_name(name: object) -> str:
+    """Give the name of a dataset back when a folder can bear it.
+
+    Raises
+    ------
+    InvalidValueError
+        For a slash, a name of dots, a control character, or more than 200 bytes of UTF-8.
+
+    Examples
+    --------
+    >>> require_dataset_name("wheat_sample1")
+    'wheat_sample1'
+    """
+    text = require_name("dataset", name)
+    if any(char in text for char in "/\\") or not text.strip(". "):
+        raise InvalidValueError(
+            f"dataset {text[:80]!r} cannot be the name of a folder.", hint="Use letters, digits and _."
+        )
+    if len(text.encode()) > _MAX_DATASET_BYTES:
+        raise InvalidValueError(f"a dataset's name takes at most {_MAX_DATASET_BYTES} bytes, not {len(text.encode())}.")
+    return text
+
+
+def configuration_json(configuration: Any) -> str:
+    """Give canonical JSON of a configuration.
+
+    Raises
+    ------
+    InvalidValueError
+        For what JSON cannot hold.
+    """
+    try:
+        return json.dumps(configuration, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValueError(
+            f"the configuration cannot be written as JSON ({error}).", hint="Name classes and parameters instead."
+        ) from None
+
+
+def numbered_id(number: int, name: str, configuration: str) -> str:
+    """Give the id of a pipeline: its number in the dataset, its name if it has one, and a hash of its configuration.
+
+    Examples
+    --------
+    >>> numbered_id(1, "pls", "[]"), numbered_id(42, "", "[]")
+    ('0001_pls_4f53cd', '0042_4f53cd')
+    """
+    digest = hashlib.sha256(configuration.encode()).hexdigest()[:6]
+    readable = re.sub(r"[^\w.-]+", "_", name).strip("_")[:_MAX_NAME_CHARACTERS]
+    return "_".join(part for part in (f"{number:04}", readable, digest) if part)

@@ -1,0 +1,51 @@
+"""Which process carries out a run, and whether it is still there: a killed one cannot say that it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+
+def this_process() -> str:
+    """Name this process so that another can tell whether it is still there, as JSON."""
+    return json.dumps({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())})
+
+
+def has_ended(process: str | None) -> bool:
+    """Tell whether a process is known to have ended; one of another machine is not."""
+    if process is None:
+        return False
+    named = json.loads(process)
+    if named.get("host") != socket.gethostname():
+        return False
+    if named.get("boot") != _boot():
+        return True
+    pid = named.get("pid")
+    return not isinstance(pid, int) or not _is_there(pid) or _start(pid) != named.get("start")
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _start(pid: int) -> str:
+    """Give when a process started, in ticks since the boot; a number is given to another process later."""
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    return ""

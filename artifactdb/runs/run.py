@@ -1,0 +1,249 @@
+"""A run while it goes on: ``with workspace.run("wheat", name="baseline") as run:``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from artifactdb.artifacts.place import require_name
+from artifactdb.artifacts.save import now
+from artifactdb.errors import ArtifactDBError, BusyError, DuplicateError, InvalidValueError
+from artifactdb.ids import validate_fold_id, validate_pipeline_id
+from artifactdb.runs import store
+from artifactdb.runs.naming import configuration_json, require_dataset_name
+from artifactdb.runs.records import Metrics, PipelineRecord, RunRecord
+
+if TYPE_CHECKING:
+    from artifactdb.registry import ArtifactRegistry
+    from artifactdb.workspace import Workspace
+
+_MAX_ERROR_CHARACTERS = 2000
+
+
+class Run:
+    """One experiment on one dataset; ``Workspace.run`` gives it, and ``with`` starts and ends it.
+
+    A block that raises leaves the run as failed, one that is interrupted from the keyboard as interrupted. A process
+    that is killed says nothing; who opens the file next finds the run as interrupted.
+
+    Attributes
+    ----------
+    run_id : str
+        32 hex digits, once started.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        dataset: str,
+        *,
+        name: str = "",
+        configuration: Any = None,
+        tags: Sequence[str] = (),
+        notes: str = "",
+        resume: bool | str = False,
+    ) -> None:
+        self.workspace = workspace
+        self.dataset = require_dataset_name(dataset)
+        self.name = require_name("name", name) if name else ""
+        self._configuration = None if configuration is None else configuration_json(configuration)
+        self._tags, self._notes, self._resume = tags, notes, resume
+        self.run_id = ""
+        self._key = 0
+
+    def __repr__(self) -> str:
+        return f"Run({self.dataset!r}, name={self.name!r}, run_id={self.run_id!r})"
+
+    def __enter__(self) -> Run:
+        database = self.workspace.database
+        found = self._to_resume()
+        if found is not None:
+            self._key, self.run_id = found
+            store.resume_run(database, self._key)
+        else:
+            self._key, self.run_id = store.start_run(
+                database, self.dataset, name=self.name, configuration=self._configuration, tags=self._tags,
+                notes=self._notes,
+            )  # fmt: skip
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _say_how_it_ended(store.end_run, self.workspace, self._key, error)
+
+    def _to_resume(self) -> tuple[int, str] | None:
+        database = self.workspace.database
+        if not self._resume:
+            return None
+        if isinstance(self._resume, str):
+            (key, *_) = store.keys_of_run(database, self._resume, self.dataset)
+            candidates = [(key, self._resume)]
+        else:
+            known = store.runs(database, self.dataset)
+            candidates = [
+                (store.keys_of_run(database, run.run_id, self.dataset)[0], run.run_id)
+                for run in known if run.name == self.name and run.status != "completed" and not run.pipeline_id
+            ]  # fmt: skip
+        if candidates and store.running_elsewhere(database, candidates[-1][0]):
+            raise BusyError(f"run {candidates[-1][1]} is still going on in another process.", hint="Wait for its end.")
+        return candidates[-1] if candidates else None
+
+    @property
+    def record(self) -> RunRecord:
+        """What is known of the run now."""
+        return store.runs(self.workspace.database, self.dataset, self.run_id)[0]
+
+    @property
+    def status(self) -> str:
+        """running, completed, failed or interrupted."""
+        return self.record.status
+
+    def describe(self, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
+        """Change tags or notes; None leaves them."""
+        store.describe(self.workspace.database, "run_entries", self._key, tags=tags, notes=notes)
+
+    def pipeline(
+        self,
+        configuration: Any = None,
+        name: str = "",
+        *,
+        pipeline_id: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str = "",
+    ) -> PipelineRun:
+        """Enter a pipeline under the dataset's next number; ``with`` ends it.
+
+        In a resumed run, a pipeline with this configuration and name is the one that is there.
+
+        Parameters
+        ----------
+        configuration : dict or list, optional
+            What JSON can hold.
+        name : str, optional
+            Becomes a part of the id: ``0001_pls_4f53cd``.
+        pipeline_id : str, optional
+            An id of your own instead.
+
+        Raises
+        ------
+        DuplicateError
+            When the dataset has a pipeline of that id.
+        """
+        if not self._key:
+            raise InvalidValueError("the run has not started.", hint="Use it in a with block.")
+        database = self.workspace.database
+        text = configuration_json(configuration)
+        label = require_name("name", name) if name else ""
+        with database.transaction():
+            known = self._known_pipeline(text, label, pipeline_id) if self._resume else None
+            if known is not None:
+                chosen, columns = known.pipeline_id, {"started_at": known.started_at}
+                if known.status == "completed":
+                    return PipelineRun(self, known.pipeline_id, completed=True)
+            else:
+                chosen, columns = self._new_id(pipeline_id, label, text), {"started_at": now()}
+            key = store.enter_pipeline(
+                database, self.dataset, chosen,
+                {**columns, "run_key": self._key, "name": label, "status": "running", "configuration": text,
+                 "tags": store.tags_json(tags), "notes": notes},
+            )  # fmt: skip
+        return PipelineRun(self, chosen, key=key)
+
+    def _known_pipeline(self, configuration: str, name: str, pipeline_id: str | None) -> PipelineRecord | None:
+        for known in store.pipelines(self.workspace.database, self.dataset, self.run_id):
+            same = configuration_json(known.configuration) == configuration and known.name == name
+            if known.pipeline_id == pipeline_id or (pipeline_id is None and same):
+                return known
+        return None
+
+    def _new_id(self, pipeline_id: str | None, name: str, configuration: str) -> str:
+        database = self.workspace.database
+        if pipeline_id is None:
+            return store.number_pipeline(database, self.dataset, name, configuration)
+        chosen = validate_pipeline_id(pipeline_id)
+        taken = database.value(
+            "SELECT 1 FROM pipelines JOIN datasets USING (dataset_key) WHERE name = ? AND pipeline_id = ?",
+            (self.dataset, chosen),
+        )
+        if taken:
+            raise DuplicateError(
+                f"{self.dataset} has a pipeline {chosen!r} already.", hint="Leave pipeline_id out for the next number."
+            )
+        return chosen
+
+
+class PipelineRun:
+    """A pipeline while it is trained; ``Run.pipeline`` gives it.
+
+    Attributes
+    ----------
+    pipeline_id : str
+    completed : bool
+        Whether an earlier start of the run has trained it already.
+    """
+
+    def __init__(self, run: Run, pipeline_id: str, *, key: int = 0, completed: bool = False) -> None:
+        self.run = run
+        self.pipeline_id = pipeline_id
+        self.completed = completed
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"PipelineRun({self.pipeline_id!r}, completed={self.completed})"
+
+    def __enter__(self) -> PipelineRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self.completed:
+            _say_how_it_ended(store.end_pipeline, self.run.workspace, self._key, error)
+
+    @property
+    def registry(self) -> ArtifactRegistry:
+        """A registry for the pipeline's artifacts."""
+        registry = self.run.workspace.registry(self.run.dataset, self.pipeline_id)
+        registry.belong_to_run(self.run._key)
+        return registry
+
+    @property
+    def record(self) -> PipelineRecord:
+        """What is known of the pipeline now."""
+        return store.pipeline(self.run.workspace.database, self.pipeline_id, self.run.dataset)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Partition, then fold ("all" for all together), then metric."""
+        return self.record.metrics
+
+    def log_metrics(self, metrics: Mapping[str, Mapping[str, Any]], fold_id: int | str | None = None) -> None:
+        """Keep how well the pipeline does, e.g. ``{"val": {"rmse": 0.1}}``; a number that is there is replaced.
+
+        Parameters
+        ----------
+        metrics : dict
+            By partition and metric.
+        fold_id : int, optional
+            None for all folds together.
+        """
+        fold = fold_id if isinstance(fold_id, str) else validate_fold_id(fold_id)
+        key = self._key or store.key_of(self.run.workspace.database, self.pipeline_id, self.run.dataset)
+        store.log_metrics(self.run.workspace.database, key, metrics, "" if fold is None else str(fold))
+
+    def describe(self, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
+        """Change tags or notes; None leaves them."""
+        store.describe(self.run.workspace.database, "trained_pipelines", self._key, tags=tags, notes=notes)
+
+
+def _say_how_it_ended(say: Any, workspace: Workspace, key: int, error: BaseException | None) -> None:
+    if error is None:
+        say(workspace.database, key, "completed")
+        return
+    status = "failed" if isinstance(error, Exception) else "interrupted"
+    # What went wrong in the block matters more than a file that cannot take it: the run is then found as interrupted.
+    with suppress(ArtifactDBError):
+        say(workspace.database, key, status, f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARACTERS])

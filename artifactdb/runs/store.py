@@ -1,0 +1,334 @@
+"""Runs and pipelines in the file: functions on a database."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from artifactdb.artifacts import environment
+from artifactdb.artifacts.delete import delete_orphans, delete_records
+from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline, now
+from artifactdb.database import Database
+from artifactdb.errors import InvalidValueError, RunNotFoundError
+from artifactdb.runs.naming import numbered_id
+from artifactdb.runs.processes import has_ended, this_process
+from artifactdb.runs.records import Metrics, PipelineRecord, RunRecord
+
+_RUNS = """
+SELECT e.run_id, r.dataset, r.name, r.status, r.started_at, r.ended_at, r.error, r.pipeline_id, r.configuration,
+  e.metadata, r.tags, r.notes, r.versions, r.pipelines, r.artifacts, e.process
+FROM run_entries AS e
+JOIN datasets AS d ON d.dataset_key = e.dataset_key
+JOIN runs AS r ON r.run_id = e.run_id AND r.dataset = d.name
+WHERE (?1 IS NULL OR d.name = ?1) AND (?2 IS NULL OR e.run_id = ?2)
+  AND (?3 IS NULL OR EXISTS (SELECT 1 FROM json_each(e.tags) WHERE value = ?3))
+ORDER BY e.run_key
+"""
+_PIPELINES = """
+SELECT p.pipeline_key, p.pipeline_id, d.name, coalesce(t.name, ''), coalesce(t.status, 'completed'),
+  coalesce(t.started_at, p.created_at), t.ended_at, t.error, e.run_id, t.configuration, coalesce(t.metadata, '{}'),
+  coalesce(t.tags, '[]'), coalesce(t.notes, ''), e.process,
+  (SELECT count(*) FROM records AS r WHERE r.pipeline_key = p.pipeline_key)
+FROM pipelines AS p
+JOIN datasets AS d ON d.dataset_key = p.dataset_key
+LEFT JOIN trained_pipelines AS t ON t.pipeline_key = p.pipeline_key
+LEFT JOIN run_entries AS e ON e.run_key = t.run_key
+"""
+_ONE_PIPELINE = _PIPELINES + "WHERE p.pipeline_id = ?1 AND (?2 IS NULL OR d.name = ?2) ORDER BY p.pipeline_key"
+_SOME_PIPELINES = (
+    _PIPELINES + "WHERE (?1 IS NULL OR d.name = ?1) AND (?2 IS NULL OR e.run_id = ?2) "
+    "AND (?3 IS NULL OR EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value = ?3)) ORDER BY d.name, p.pipeline_id"
+)
+_METRICS = 'SELECT "partition", fold_id, metric, value FROM pipeline_metrics WHERE pipeline_key = ?'
+_LAST_NUMBER = """
+SELECT coalesce(max(CAST(substr(pipeline_id, 1, instr(pipeline_id, '_') - 1) AS INTEGER)), 0) FROM pipelines
+WHERE dataset_key = ? AND pipeline_id GLOB '[0-9][0-9][0-9][0-9]*_*'
+"""
+_NAN = "nan"
+
+
+# -- runs -------------------------------------------------------------------------------------------
+
+
+def start_run(
+    database: Database,
+    dataset: str,
+    *,
+    name: str = "",
+    pipeline_id: str = "",
+    configuration: str | None = None,
+    tags: Iterable[str] = (),
+    notes: str = "",
+) -> tuple[int, str]:
+    """Enter a run of this process; give its key and its id."""
+    run_id = uuid4().hex
+    versions = environment.to_json(environment.all_versions())
+    with database.transaction():
+        key = insert_run(
+            database,
+            dataset,
+            {
+                "run_id": run_id, "name": name, "pipeline_id": pipeline_id, "status": "running", "started_at": now(),
+                "process": this_process(), "environment_key": key_of_environment(database, versions),
+                "configuration": configuration, "tags": tags_json(tags), "notes": notes, "metadata": "{}",
+            },
+        )  # fmt: skip
+    return key, run_id
+
+
+def insert_run(database: Database, dataset: str, columns: Mapping[str, Any]) -> int:
+    """Enter a run as its columns say."""
+    values = {"dataset_key": key_of_dataset(database, dataset), **columns}
+    return _insert(database, "run_entries", values)
+
+
+def resume_run(database: Database, run_key: int) -> None:
+    """Let this process carry on with a run."""
+    with database.transaction():
+        database.rows(
+            "UPDATE run_entries SET status = 'running', ended_at = NULL, error = NULL, process = ? WHERE run_key = ?",
+            (this_process(), run_key),
+        )
+
+
+def end_run(database: Database, run_key: int, status: str = "completed", error: str | None = None) -> None:
+    """Say how a run ended; pipelines that it left unfinished ended as it did."""
+    with database.transaction():
+        database.rows(
+            "UPDATE run_entries SET status = ?, ended_at = ?, error = ?, process = NULL WHERE run_key = ?",
+            (status, now(), error, run_key),
+        )
+        database.rows(
+            "UPDATE trained_pipelines SET status = ?, ended_at = ? WHERE run_key = ? AND status = 'running'",
+            ("interrupted" if status == "completed" else status, now(), run_key),
+        )
+
+
+def mark_interrupted(database: Database) -> list[str]:
+    """Find the runs whose process is gone without a word, and say so in the file; give their ids."""
+    running = database.rows("SELECT run_key, run_id, process FROM run_entries WHERE status = 'running'")
+    dead = [(key, run_id) for key, run_id, process in running if has_ended(process)]
+    if dead:
+        with database.transaction():
+            for key, _ in dead:
+                # Asked again: somebody may have resumed it meanwhile.
+                process = database.value(
+                    "SELECT process FROM run_entries WHERE run_key = ? AND status = 'running'", (key,)
+                )
+                if has_ended(process):
+                    end_run(database, key, "interrupted", "its process ended without a word")
+    return [run_id for _, run_id in dead]
+
+
+def runs(
+    database: Database, dataset: str | None = None, run_id: str | None = None, tag: str | None = None
+) -> list[RunRecord]:
+    """Give the runs that meet every condition, oldest first."""
+    return [_run(row) for row in database.rows(_RUNS, (dataset, run_id, tag))]
+
+
+def _run(row: tuple[Any, ...]) -> RunRecord:
+    (run_id, dataset, name, status, started_at, ended_at, error, pipeline_id, configuration, metadata, tags, notes,
+     versions, pipelines_, artifacts, process) = row  # fmt: skip
+    if status == "running" and has_ended(process):
+        status = "interrupted"
+    return RunRecord(
+        run_id, dataset, name, status, started_at, ended_at, error, pipeline_id, _parsed(configuration),
+        json.loads(metadata), json.loads(tags), notes, _parsed(versions) or {}, pipelines_, artifacts,
+    )  # fmt: skip
+
+
+def keys_of_run(database: Database, run_id: str, dataset: str | None = None) -> list[int]:
+    """Give the keys of a run, one for each dataset.
+
+    Raises
+    ------
+    RunNotFoundError
+    """
+    rows = database.rows(
+        "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) "
+        "WHERE run_id = ?1 AND (?2 IS NULL OR datasets.name = ?2)",
+        (run_id, dataset),
+    )
+    if not rows:
+        raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
+    return [key for (key,) in rows]
+
+
+def running_elsewhere(database: Database, run_key: int) -> bool:
+    """Tell whether a process that may still be there carries out the run."""
+    row = database.row("SELECT status, process FROM run_entries WHERE run_key = ?", (run_key,))
+    return row is not None and row[0] == "running" and not has_ended(row[1])
+
+
+def take_back(database: Database, run_keys: Iterable[int]) -> int:
+    """Delete the records that runs created; give how many."""
+    with database.transaction():
+        keys = [
+            key
+            for run_key in run_keys
+            for (key,) in database.rows("SELECT record_key FROM run_records WHERE run_key = ?", (run_key,))
+        ]
+        count = delete_records(database, keys)
+        delete_orphans(database, dry_run=False)
+    return count
+
+
+def remove_run(database: Database, run_key: int) -> None:
+    """Remove a run with its pipelines that hold no artifact any more."""
+    with database.transaction():
+        database.rows(
+            "DELETE FROM pipelines "
+            "WHERE pipeline_key IN (SELECT pipeline_key FROM trained_pipelines WHERE run_key = ?) "
+            "AND NOT EXISTS (SELECT 1 FROM records AS r WHERE r.pipeline_key = pipelines.pipeline_key)",
+            (run_key,),
+        )
+        database.rows("DELETE FROM run_entries WHERE run_key = ?", (run_key,))
+
+
+def unfinished(database: Database, dataset: str, pipeline_id: str) -> list[int]:
+    """Give the registry's runs of a dataset and pipeline that did not end well, oldest first."""
+    rows = database.rows(
+        "SELECT run_key, status, process FROM run_entries JOIN datasets USING (dataset_key) "
+        "WHERE run_entries.status IN ('running', 'interrupted') AND datasets.name = ? AND pipeline_id = ? "
+        "AND run_entries.name = ''",
+        (dataset, pipeline_id),
+    )
+    return [key for key, status, process in rows if status == "interrupted" or has_ended(process)]
+
+
+# -- pipelines --------------------------------------------------------------------------------------
+
+
+def number_pipeline(database: Database, dataset: str, name: str, configuration: str) -> str:
+    """Give the id of the dataset's next pipeline; to be used within the transaction that enters it."""
+    last = database.value(_LAST_NUMBER, (key_of_dataset(database, dataset),))
+    return numbered_id(last + 1, name, configuration)
+
+
+def enter_pipeline(database: Database, dataset: str, pipeline_id: str, columns: Mapping[str, Any]) -> int:
+    """Enter a pipeline, or what is newly known of it; give its key."""
+    given = {"name": "", "metadata": "{}", "tags": "[]", "notes": "", **columns}
+    with database.transaction():
+        key = key_of_pipeline(database, key_of_dataset(database, dataset), pipeline_id)
+        database.rows("DELETE FROM trained_pipelines WHERE pipeline_key = ?", (key,))
+        _insert(database, "trained_pipelines", {"pipeline_key": key, **given})
+    return key
+
+
+def key_of(database: Database, pipeline_id: str, dataset: str) -> int:
+    """Give the key of a pipeline that is there."""
+    key: int = database.value(
+        "SELECT pipeline_key FROM pipelines JOIN datasets USING (dataset_key) "
+        "WHERE pipeline_id = ? AND datasets.name = ?",
+        (pipeline_id, dataset),
+    )
+    return key
+
+
+def end_pipeline(database: Database, pipeline_key: int, status: str, error: str | None = None) -> None:
+    """Say how a pipeline ended."""
+    with database.transaction():
+        database.rows(
+            "UPDATE trained_pipelines SET status = ?, ended_at = ?, error = ? WHERE pipeline_key = ?",
+            (status, now(), error, pipeline_key),
+        )
+
+
+def pipelines(
+    database: Database, dataset: str | None = None, run_id: str | None = None, tag: str | None = None
+) -> list[PipelineRecord]:
+    """Give the pipelines that meet every condition, by dataset and id."""
+    return [_pipeline(database, row) for row in database.rows(_SOME_PIPELINES, (dataset, run_id, tag))]
+
+
+def pipeline(database: Database, pipeline_id: str, dataset: str | None = None) -> PipelineRecord:
+    """Give one pipeline.
+
+    Raises
+    ------
+    RunNotFoundError
+    InvalidValueError
+        When no dataset is given and the id is there in several.
+    """
+    found = database.rows(_ONE_PIPELINE, (pipeline_id, dataset))
+    if not found:
+        where = f" of {dataset}" if dataset is not None else ""
+        raise RunNotFoundError(f"there is no pipeline {pipeline_id!r}{where}.", hint="`artifactdb runs` lists them.")
+    if len(found) > 1:
+        raise InvalidValueError(
+            f"{pipeline_id!r} is there in the datasets {', '.join(sorted(row[2] for row in found))}.",
+            hint="Say which one with dataset=.",
+        )
+    return _pipeline(database, found[0])
+
+
+def _pipeline(database: Database, row: tuple[Any, ...]) -> PipelineRecord:
+    (key, pipeline_id, dataset, name, status, started_at, ended_at, error, run_id, configuration, metadata, tags, notes,
+     process, artifacts) = row  # fmt: skip
+    if status == "running" and has_ended(process):
+        status = "interrupted"
+    return PipelineRecord(
+        pipeline_id, dataset, name, status, started_at, ended_at, error, run_id, _parsed(configuration),
+        json.loads(metadata), json.loads(tags), notes, metrics_of(database, key), artifacts,
+    )  # fmt: skip
+
+
+def metrics_of(database: Database, pipeline_key: int) -> Metrics:
+    """Give how well a pipeline does: partition, then fold ("all" for all together), then metric."""
+    found: Metrics = {}
+    for partition, fold_id, metric, value in database.rows(_METRICS, (pipeline_key,)):
+        number = math.nan if value == _NAN else value
+        found.setdefault(partition, {}).setdefault(fold_id or "all", {})[metric] = number
+    return found
+
+
+def log_metrics(database: Database, pipeline_key: int, metrics: Mapping[str, Mapping[str, Any]], fold_id: str) -> None:
+    """Keep numbers by partition and metric; ones that are there are replaced."""
+    rows = []
+    for partition, values in metrics.items():
+        if not isinstance(values, Mapping):
+            raise InvalidValueError(
+                f"metrics are given by partition, e.g. {{'val': {{'rmse': 0.1}}}}; {partition!r} holds {values!r}."
+            )
+        for metric, value in values.items():
+            rows.append((pipeline_key, str(partition), fold_id, str(metric), _number(metric, value)))
+    with database.transaction():
+        database.run_many("INSERT OR REPLACE INTO pipeline_metrics VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def _number(metric: str, value: Any) -> Any:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"metric {metric} is a number, not {value!r}.") from None
+    return _NAN if math.isnan(number) else number
+
+
+def tags_json(tags: Iterable[str]) -> str:
+    """Give tags as the file keeps them: a sorted JSON list."""
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        raise InvalidValueError(f"tags are a list of texts, not {tags!r}.")
+    return json.dumps(sorted(set(tags)), ensure_ascii=False)
+
+
+def describe(database: Database, table: str, key: int, *, tags: Iterable[str] | None, notes: str | None) -> None:
+    """Change tags and notes of a run or a pipeline; None leaves them."""
+    column = {"run_entries": "run_key", "trained_pipelines": "pipeline_key"}[table]
+    with database.transaction():
+        if tags is not None:
+            database.rows(f"UPDATE {table} SET tags = ? WHERE {column} = ?", (tags_json(tags), key))
+        if notes is not None:
+            database.rows(f"UPDATE {table} SET notes = ? WHERE {column} = ?", (notes, key))
+
+
+def _insert(database: Database, table: str, columns: Mapping[str, Any]) -> int:
+    marks = ", ".join("?" * len(columns))
+    return database.insert(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,309 @@
+"""Runs: numbered pipelines, how they end, and what becomes of those whose process did not live to say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifactdb import (
+    BusyError,
+    DuplicateError,
+    InvalidValueError,
+    RunNotFoundError,
+    StillReferencedError,
+    Workspace,
+)
+
+CONFIG = [{"class": "sklearn.preprocessing.MinMaxScaler"}, {"model": {"class": "PLSRegression", "params": {"k": 3}}}]
+
+
+def train(run: Any, model: Any, name: str = "pls", configuration: Any = CONFIG) -> str:
+    with run.pipeline(configuration, name=name) as pipeline:
+        pipeline.registry.register_with_chain(model, "s1.PLSRegression", "model", 1, fold_id=0)
+        run.workspace.catalog.add(
+            dataset_name=run.dataset, model_name=name, pipeline_uid=pipeline.pipeline_id, fold_id=0, partition="val",
+            metric="rmse", val_score=0.5, y_true=[1.0, 2.0], y_pred=[1.1, 2.1],
+        )  # fmt: skip
+        pipeline.log_metrics({"val": {"rmse": 0.5, "r2": 0.9}, "test": {"rmse": 0.7}})
+        pipeline.log_metrics({"val": {"rmse": 0.4}}, fold_id=0)
+    return str(pipeline.pipeline_id)
+
+
+def test_pipelines_are_numbered_by_dataset_and_named_by_configuration(workspace: Workspace) -> None:
+    with workspace.run("wheat", name="first") as run:
+        ids = [run.pipeline(CONFIG, name=name).pipeline_id for name in ("pls", "", "with a space")]
+    with workspace.run("corn") as other:
+        ids.append(other.pipeline(CONFIG).pipeline_id)
+    hashes = {pipeline_id.rpartition("_")[2] for pipeline_id in ids}
+    (own,) = hashes
+    assert ids == [f"0001_pls_{own}", f"0002_{own}", f"0003_with_a_space_{own}", f"0001_{own}"]
+    with workspace.run("wheat") as run:
+        assert run.pipeline({"other": 1}).pipeline_id.startswith("0004_")
+        assert own not in run.pipeline({"other": 1}).pipeline_id
+
+
+def test_a_run_keeps_configuration_metrics_times_environment_tags_and_notes(
+    workspace: Workspace, fitted: dict[str, Any]
+) -> None:
+    with workspace.run("wheat", name="first", configuration={"folds": 5}, tags=["nir", "a"], notes="by hand") as run:
+        assert run.status == "running"
+        pipeline_id = train(run, fitted["pls"])
+    (record,) = workspace.runs("wheat")
+    assert (record.name, record.status, record.tags, record.notes) == ("first", "completed", ["a", "nir"], "by hand")
+    assert (record.configuration, record.pipelines, record.artifacts) == ({"folds": 5}, 1, 1)
+    assert record.environment["scikit-learn"]
+    assert record.environment["python"]
+    assert record.started_at <= str(record.ended_at)
+    pipeline = workspace.pipeline(pipeline_id)
+    assert pipeline.configuration == CONFIG
+    assert pipeline.metrics == {
+        "val": {"all": {"rmse": 0.5, "r2": 0.9}, "0": {"rmse": 0.4}}, "test": {"all": {"rmse": 0.7}},
+    }  # fmt: skip
+    assert (pipeline.status, pipeline.run_id, pipeline.artifacts) == ("completed", record.run_id, 1)
+    # Each combination of versions is there once, however many runs.
+    with workspace.run("wheat"):
+        pass
+    assert workspace.query("SELECT count(DISTINCT environment_key) FROM run_entries")[0] == (1,)
+    assert [run.run_id for run in workspace.runs(tag="nir")] == [record.run_id]
+    assert workspace.runs(tag="other") == []
+
+
+def test_runs_and_metrics_answer_sql(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    with workspace.run("wheat", name="first") as run:
+        pipeline_id = train(run, fitted["pls"])
+    best = (
+        "SELECT pipeline_id, value FROM metrics WHERE metric = 'rmse' AND \"partition\" = 'val' ORDER BY value LIMIT 1"
+    )
+    assert workspace.query(best).rows == [(pipeline_id, 0.4)]
+    joined = workspace.sql(
+        "SELECT r.name, p.pipeline_id, m.value FROM runs AS r JOIN pipelines AS p USING (run_id) "
+        "JOIN metrics AS m ON m.pipeline_id = p.pipeline_id WHERE m.partition = 'test'"
+    )
+    assert joined.rows == [("first", pipeline_id, 0.7)]
+
+
+def test_a_number_that_is_none_is_kept_as_such(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run, run.pipeline() as pipeline:
+        pipeline.log_metrics({"val": {"r2": float("nan"), "rmse": float("inf")}})
+        assert str(pipeline.metrics["val"]["all"]) == "{'r2': nan, 'rmse': inf}"
+        with pytest.raises(InvalidValueError, match="by partition"):
+            pipeline.log_metrics({"rmse": 0.5})  # type: ignore[dict-item]
+        with pytest.raises(InvalidValueError, match="is a number"):
+            pipeline.log_metrics({"val": {"rmse": "good"}})
+
+
+def test_how_a_block_ends_is_how_the_run_ended(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    with pytest.raises(ZeroDivisionError), workspace.run("wheat", name="fails") as run:
+        train(run, fitted["pls"])
+        with run.pipeline(CONFIG, name="bad"):
+            1 / 0  # noqa: B018
+    with pytest.raises(KeyboardInterrupt), workspace.run("wheat", name="stopped"):
+        raise KeyboardInterrupt
+    failed, stopped = workspace.runs("wheat")
+    assert (failed.status, failed.error) == ("failed", "ZeroDivisionError: division by zero")
+    assert stopped.status == "interrupted"
+    assert [pipeline.status for pipeline in workspace.pipelines("wheat")] == ["completed", "failed"]
+    assert [run.name for run in workspace.runs(status="failed")] == ["fails"]
+
+
+def test_a_pipeline_that_fails_need_not_fail_the_run(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run:
+        with pytest.raises(ValueError, match="NaN"), run.pipeline(CONFIG):
+            raise ValueError("NaN in X")
+        run.pipeline(CONFIG, name="left open")
+    assert workspace.runs()[0].status == "completed"
+    assert [pipeline.status for pipeline in workspace.pipelines()] == ["failed", "interrupted"]
+
+
+KILLED = """
+import os, signal, sys
+from sklearn.linear_model import Ridge
+from artifactdb import Workspace
+workspace = Workspace(sys.argv[1])
+with workspace.run("wheat", name="night") as run:
+    for number in range(3):
+        with run.pipeline([number], name="ridge") as pipeline:
+            model = Ridge(alpha=number).fit([[0.0], [1.0]], [0, number])
+            pipeline.registry.register_with_chain(model, "s1.Ridge", "model", 1)
+            workspace.catalog.add(dataset_name="wheat", model_name="r", pipeline_uid=pipeline.pipeline_id,
+                                  partition="val", val_score=0.5, metric="rmse", y_pred=[1.0])
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def killed(file: Path) -> Path:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return file
+
+
+def test_a_killed_run_is_found_as_such_by_who_opens_the_file_next(killed: Path) -> None:
+    with Workspace(killed, mode="ro") as looking:
+        assert [run.status for run in looking.runs()] == ["interrupted"]
+    with Workspace(killed) as workspace:
+        (run,) = workspace.query("SELECT status, error FROM runs").to_dicts()
+        assert run == {"status": "interrupted", "error": "its process ended without a word"}
+        assert [p.status for p in workspace.pipelines()] == ["completed", "completed", "interrupted"]
+
+
+def test_a_killed_run_can_be_resumed_without_training_again_what_is_there(killed: Path) -> None:
+    trained = []
+    with Workspace(killed) as workspace:
+        with workspace.run("wheat", name="night", resume=True) as run:
+            for number in range(4):
+                with run.pipeline([number], name="ridge") as pipeline:
+                    if not pipeline.completed:
+                        trained.append(pipeline.pipeline_id)
+        assert [name.partition("_")[0] for name in trained] == ["0003", "0004"]
+        assert [(r.status, r.pipelines) for r in workspace.runs()] == [("completed", 4)]
+        # A completed run is not resumed; a new one starts.
+        with workspace.run("wheat", name="night", resume=True) as run:
+            pass
+        assert len(workspace.runs()) == 2
+
+
+def test_a_killed_run_can_be_cleaned_up(killed: Path) -> None:
+    with Workspace(killed) as workspace:
+        (run,) = workspace.runs()
+        assert workspace.clean_up_run(run.run_id, dry_run=True) == {"artifacts": 3, "predictions": 3}
+        assert len(workspace.records()) == 3
+        assert workspace.clean_up_run(run.run_id) == {"artifacts": 3, "predictions": 3}
+        assert workspace.runs() == workspace.pipelines() == workspace.records() == []
+        assert len(workspace.catalog) == 0
+        assert workspace.orphans() == []
+        with pytest.raises(RunNotFoundError):
+            workspace.clean_up_run(run.run_id)
+
+
+def test_a_run_of_a_living_process_is_left_alone(file: Path) -> None:
+    waits = (
+        "import sys, time\nfrom artifactdb import Workspace\n"
+        "with Workspace(sys.argv[1]) as w, w.run('wheat', name='long') as run:\n"
+        "    print(run.run_id, flush=True)\n    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", waits, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        with Workspace(file) as workspace:
+            assert [run.status for run in workspace.runs()] == ["running"]
+            with pytest.raises(BusyError, match="still going on"), workspace.run("wheat", "long", resume=run_id):
+                pass
+            with pytest.raises(BusyError, match="still going on"):
+                workspace.clean_up_run(run_id)
+        process.communicate("done\n")
+    with Workspace(file) as workspace:
+        assert [run.status for run in workspace.runs()] == ["completed"]
+
+
+def test_two_processes_never_give_one_number_twice(file: Path) -> None:
+    code = (
+        "import sys\nfrom artifactdb import Workspace\nwith Workspace(sys.argv[1]) as w, w.run('wheat') as run:\n"
+        "    print('\\n'.join(run.pipeline([i]).pipeline_id for i in range(20)))"
+    )
+    Workspace(file).close()
+    both = [subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    numbers = sorted(name[:4] for process in both for name in process.communicate()[0].split())
+    assert numbers == [f"{number:04}" for number in range(1, 41)]
+
+
+def test_a_process_that_took_the_number_of_a_dead_one_is_another(workspace: Workspace) -> None:
+    with pytest.raises(KeyboardInterrupt), workspace.run("wheat"):
+        process = json.loads(workspace.database.value("SELECT process FROM run_entries"))
+        stale = json.dumps({**process, "start": "1"})
+        with workspace.transaction():
+            workspace.database.rows("UPDATE run_entries SET process = ?", (stale,))
+        assert [run.status for run in workspace.runs()] == ["interrupted"]
+        elsewhere = json.dumps({**process, "host": "another.example", "start": "1"})
+        with workspace.transaction():
+            workspace.database.rows("UPDATE run_entries SET process = ?", (elsewhere,))
+        assert [run.status for run in workspace.runs()] == ["running"]
+        raise KeyboardInterrupt
+
+
+def test_cleaning_up_what_others_depend_on_is_refused(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    with workspace.run("wheat") as run:
+        pipeline_id = train(run, fitted["pls"])
+    (source,) = workspace.records(pipeline_id=pipeline_id)
+    workspace.registry("wheat", "0009_mine").register_with_chain(
+        fitted["ridge"], "s1.Ridge", "model", 1, depends_on=[source.artifact_id]
+    )
+    with pytest.raises(StillReferencedError):
+        workspace.clean_up_run(run.run_id)
+    assert len(workspace.runs()) == 1
+    assert len(workspace.catalog) == 1
+
+
+def test_a_pipeline_id_that_exists_is_refused(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run:
+        run.pipeline(CONFIG, pipeline_id="0007_mine")
+        with pytest.raises(DuplicateError, match="has a pipeline '0007_mine' already"):
+            run.pipeline(CONFIG, pipeline_id="0007_mine")
+        assert run.pipeline(CONFIG).pipeline_id.startswith("0008_")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a\\b", "line\nbreak", "x" * 300, "", "é" * 150, "...", "a\0b"])
+def test_a_dataset_that_no_folder_can_be_called_after_is_refused(workspace: Workspace, name: str) -> None:
+    with pytest.raises(InvalidValueError):
+        workspace.run(name)
+    with pytest.raises(InvalidValueError):
+        workspace.registry(name)
+
+
+def test_bad_configurations_tags_and_order_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(InvalidValueError, match="JSON"):
+        workspace.run("wheat", configuration={"model": object()})
+    with pytest.raises(InvalidValueError, match="has not started"):
+        workspace.run("wheat").pipeline(CONFIG)
+    with pytest.raises(InvalidValueError, match="list of texts"), workspace.run("wheat", tags="nir"):
+        pass
+    with pytest.raises(RunNotFoundError, match="no pipeline"):
+        workspace.pipeline("0001_none")
+    assert workspace.runs() == []
+
+
+def test_tags_and_notes_can_be_changed(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run, run.pipeline() as pipeline:
+        run.describe(tags=["b", "a"], notes="new")
+        pipeline.describe(tags=["kept"])
+        pipeline.describe(notes="also")
+    assert (workspace.runs()[0].tags, workspace.runs()[0].notes) == (["a", "b"], "new")
+    assert (workspace.pipelines(tag="kept")[0].notes, workspace.pipelines(tag="none")) == ("also", [])
+
+
+def test_the_registry_of_the_seed_starts_and_ends_runs_too(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    registry.start_run()
+    registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+    registry.end_run()
+    registry.start_run()
+    registry.register_with_chain(fitted["ridge"], "s2.Ridge", "model", 2)
+    assert registry.cleanup_failed_run() == 1
+    assert [(run.status, run.pipeline_id) for run in workspace.runs()] == [
+        ("completed", "0001_pls"),
+        ("failed", "0001_pls"),
+    ]
+    assert len(workspace.records()) == 1
+
+
+def test_a_process_is_gone_when_it_is_a_zombie(tmp_path: Path) -> None:
+    from artifactdb.runs.processes import has_ended
+
+    code = "import time\nfrom artifactdb.runs.processes import this_process\nprint(this_process(), flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        named = process.stdout.readline()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        time.sleep(0)
+        assert has_ended(named)
