@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from artifactdb.catalog.engine import Engine
@@ -31,12 +32,12 @@ class Store:
         Whether a metric is the only one in some files.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, folder: Path | None = None) -> None:
         self.database = database
+        self.folder = folder if folder is not None else catalog_folder(database.path)
         self._start()
 
     def _start(self) -> None:
-        self.folder = catalog_folder(self.database.path)
         self.unpacked = UnpackedFiles()
         self.inspector = Inspector(self.folder, self.unpacked)
         self.engine = self.new_engine()
@@ -47,15 +48,19 @@ class Store:
         self._filters: dict[int, bytes] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"database": self.database}
+        return {"database": self.database, "folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.database = state["database"]
+        self.__dict__.update(state)
         self._start()
 
     def new_engine(self, memory_limit: str | None = None) -> Engine:
         """Give a DuckDB that reads this catalog's files and no others."""
         return Engine((self.folder, self.unpacked.folder), memory_limit)
+
+    def engine_with(self, other: Store) -> Engine:
+        """Give a DuckDB for writing that reads the files of two catalogs."""
+        return Engine((self.folder, self.unpacked.folder, other.folder, other.unpacked.folder), _WRITING_MEMORY)
 
     def forget(self) -> None:
         """Forget what is remembered of files, by number."""

@@ -48,6 +48,8 @@ class State:
     problems: dict[int, str]
     skip_damaged: bool = False
     deleted_in: set[int] = field(default_factory=set)
+    prefix: str = ""
+    """Of the names under which DuckDB knows tables of this state; where two states meet, one needs its own."""
 
     def of_kind(self, kind: str) -> list[CatalogFile]:
         """Give the files of one kind; raise for one that is damaged, or leave it out if that was asked.
@@ -103,15 +105,15 @@ def rows_of(session: Session, state: State, kind: str, files: Sequence[CatalogFi
     parts = [f"SELECT {columns} FROM {parquet_rows(_path(state, file) for file in whole)}"] if whole else []
     for file in files:
         if file not in whole:
-            register(session, state, "deleted_rows", DELETED_PREDICTIONS)
+            register(session, state, f"{state.prefix}deleted_rows", DELETED_PREDICTIONS)
             parts.append(
                 f"SELECT {columns} FROM {parquet_rows([_path(state, file)])} AS kept WHERE NOT EXISTS "
-                f"(FROM deleted_rows AS d WHERE d.file_key = {file.file_key} AND d.id = kept.id)"
+                f"(FROM {state.prefix}deleted_rows AS d WHERE d.file_key = {file.file_key} AND d.id = kept.id)"
             )
     table = _STAGED[kind]
     if not parts or (staged and state.snapshot.rows(f"SELECT 1 FROM {table.source} LIMIT 1")):
-        register(session, state, f"staged_{kind}", table)
-        parts.append(f"SELECT {columns} FROM staged_{kind}{'' if staged else ' WHERE false'}")
+        register(session, state, f"{state.prefix}staged_{kind}", table)
+        parts.append(f"SELECT {columns} FROM {state.prefix}staged_{kind}{'' if staged else ' WHERE false'}")
     return " UNION ALL ".join(parts)
 
 

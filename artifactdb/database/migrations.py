@@ -77,6 +77,14 @@ def _announcement(connection: apsw.Connection) -> tuple[int, int, bool]:
             connection.execute("ROLLBACK")
 
 
+def has_older_schema(path: Path) -> bool:
+    """Tell whether a file is a workspace of an earlier version, which is asked of its header alone."""
+    with path.open("rb") as stream:
+        header = stream.read(72)
+    application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    return application_id == APPLICATION_ID and 0 < version < latest_version()
+
+
 def migrate(connection: apsw.Connection, path: Path) -> None:
     """Apply the schema files that the file does not have yet, all or none."""
     if connection.pragma("user_version") == 0:

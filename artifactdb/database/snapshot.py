@@ -33,6 +33,20 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
     return target
 
 
+def copy_as_it_is(path: Path, target: Path) -> Path:
+    """Copy a workspace of any schema without opening it as one."""
+    with translated(path):
+        source = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
+        copy = apsw.Connection(str(target))
+        try:
+            with copy.backup("main", source, "main") as work:
+                work.step()
+        finally:
+            copy.close()
+            source.close()
+    return target
+
+
 def _copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
     source = database.open_reader()
     copy = apsw.Connection(str(target))

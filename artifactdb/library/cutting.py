@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 def cut_out(database: Database, entry: dict[str, Any], target: Path, progress: Progress | None = None) -> Path:
     """Make a workspace of an entry."""
-    with database.reading():
+    with database.snapshot() as source:
         key = entries.key_of(database, entry["type"], entry["name"])
         records = entries.artifacts_of(database, key)
         kept = entries.files_of(database, key)
@@ -37,22 +37,13 @@ def cut_out(database: Database, entry: dict[str, Any], target: Path, progress: P
                 enter_run(made, run)
             for manifest in content["pipelines"]:
                 enter_pipeline(made, manifest)
-            keys = _copy(database, made, [record.blob_key for record in records] + list(kept.values()), progress)
+            keys = copy_blobs(source, made, [*(record.blob_key for record in records), *kept.values()], progress)
             for record in records:
                 restore(made, record)
             files = {name: keys[blob_key] for name, blob_key in kept.items()}
             _let_predictions_count(made, files)
             entries.save(made, _again(entry, content, records, keys, files))
     return target
-
-
-def _copy(source: Database, made: Database, blob_keys: Sequence[int], progress: Progress | None) -> dict[int, int]:
-    keys: dict[int, int] = {}
-    for done, key in enumerate(blob_keys, start=1):
-        keys |= copy_blobs(source, made, [key])
-        if progress:
-            progress(done, len(blob_keys))
-    return keys
 
 
 def _again(

@@ -1,0 +1,1 @@
+"""Workspaces as wholes: one file for the post, and two that become one."""

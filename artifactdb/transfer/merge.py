@@ -1,0 +1,84 @@
+"""Two workspaces become one: what the other holds comes in by content, all of it or nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from artifactdb.catalog.files import catalog_folder, only_writer
+from artifactdb.catalog.store import Store
+from artifactdb.catalog.views import state_of
+from artifactdb.database import Database, snapshot
+from artifactdb.database.migrations import has_older_schema
+from artifactdb.database.opening import workspace_file
+from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
+from artifactdb.transfer.conflicts import Merge
+from artifactdb.transfer.predictions import remove, take_predictions
+from artifactdb.transfer.taking import take_in
+
+Progress = Callable[[int, int], None]
+
+_HAS_PREDICTIONS = "SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)"
+
+
+def merge_into(
+    store: Store, other: object, *, on_conflict: str, dry_run: bool = False, progress: Progress | None = None
+) -> Merge:
+    """Take in another workspace, as it is now."""
+    result = Merge(on_conflict)
+    database = store.database
+    if database.in_transaction:
+        raise InvalidValueError("merge cannot run inside a transaction.", hint="Call it when the block has ended.")
+    with (
+        _opened(other, database.path) as theirs,
+        state_of(theirs.database, theirs.inspector) as state,
+        ExitStack() as held,
+    ):
+        has_predictions = bool(state.snapshot.rows(_HAS_PREDICTIONS)[0][0])
+        if has_predictions:
+            held.enter_context(only_writer(store.folder, database.timeout_s))
+        made: list[Path] = []
+        try:
+            with database.transaction():
+                take_in(state.snapshot, database, result, progress)
+                if has_predictions:
+                    made = take_predictions(store, theirs, state, result)
+                if dry_run:
+                    raise _DryRun
+        except _DryRun:
+            remove(made)
+        except BaseException:
+            remove(made)
+            raise
+        finally:
+            store.forget()
+    return result
+
+
+class _DryRun(Exception):  # noqa: N818 - nothing went wrong
+    """Takes everything back."""
+
+
+@contextmanager
+def _opened(other: object, ours: Path) -> Iterator[Store]:
+    """Open the other workspace to read; a file of an older schema is brought up to date in a copy."""
+    given = getattr(other, "database", None)
+    path = given.path if isinstance(given, Database) else workspace_file(other)  # type: ignore[arg-type]
+    if not path.exists():
+        raise WorkspaceNotFoundError(f"{path} is not there.")
+    if ours.exists() and path.samefile(ours):
+        raise InvalidValueError(f"{path} cannot be merged into itself.", hint="Name another workspace.")
+    if isinstance(given, Database):
+        yield Store(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
+        file, mode = path, "ro"
+        if has_older_schema(path):
+            file, mode = snapshot.copy_as_it_is(path, Path(folder) / path.name), "rw"
+        database = Database(file, mode=mode)
+        try:
+            yield Store(database, catalog_folder(path))
+        finally:
+            database.close()

@@ -1,0 +1,53 @@
+"""One file for the post: every record, its content and the whole catalog in a new SQLite file, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from artifactdb.catalog.inside import put_inside
+from artifactdb.catalog.pairs import write_pair
+from artifactdb.catalog.store import Store
+from artifactdb.catalog.views import state_of
+from artifactdb.database import Database
+from artifactdb.database.making import new_workspace
+from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
+from artifactdb.transfer.conflicts import Merge
+from artifactdb.transfer.taking import take_in
+
+Progress = Callable[[int, int], None]
+
+
+def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
+    """Write one state of a workspace to a new file: compact, checked, with its predictions inside.
+
+    The new file is built without a journal and gets its name when it is whole and on the disk.
+    """
+    if target.exists() and target.resolve() == store.database.path.resolve():
+        raise InvalidValueError(f"{target} is the workspace itself.", hint="Name another file.")
+    with new_workspace(target, overwrite=overwrite) as made:
+        _without_journal(made)
+        with state_of(store.database, store.inspector) as state, made.transaction():
+            take_in(state.snapshot, made, Merge(), progress)
+            if state.files or state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
+                with tempfile.TemporaryDirectory(prefix=".artifactdb-", dir=target.parent) as folder:
+                    for path, written in write_pair(store, state, Path(folder)).values():
+                        put_inside(made, path, written)
+        _check(made)
+        made.connection().pragma("journal_mode", "WAL")
+    return target
+
+
+def _without_journal(database: Database) -> None:
+    connection = database.connection()
+    connection.pragma("journal_mode", "OFF")
+    connection.pragma("synchronous", "OFF")
+
+
+def _check(database: Database) -> None:
+    """Look at the structure of the new file; its content was compared with its hashes on the way."""
+    for statement in ("PRAGMA quick_check", "PRAGMA foreign_key_check"):
+        wrong = [row for row in database.rows(statement) if row != ("ok",)]
+        if wrong:
+            raise CorruptWorkspaceError(f"the packed file is not sound ({wrong[0]}).")

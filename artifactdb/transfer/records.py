@@ -1,0 +1,171 @@
+"""Records of another workspace come in: datasets, chains, parameters, pipelines, artifacts and what they depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from artifactdb.artifacts.dependencies import refuse_cycle
+from artifactdb.artifacts.parameters import values
+from artifactdb.artifacts.save import key_of_dataset
+from artifactdb.database import Database, Snapshot
+from artifactdb.transfer.conflicts import Merge
+
+_AT_ONCE = 2000
+_COLUMNS = (
+    "dataset_key", "pipeline_key", "artifact_id", "chain_key", "step_index", "substep_index", "source_index",
+    "branch_path", "fold_id", "artifact_type", "class_name", "custom_name", "parameter_set_key", "meta_config",
+    "blob_key", "format", "format_version", "environment_key", "created_at",
+)  # fmt: skip
+_LIST = ", ".join(_COLUMNS)
+_TIMES = {_COLUMNS.index("environment_key"), _COLUMNS.index("created_at")}
+_BLOB, _CREATED = _COLUMNS.index("blob_key"), _COLUMNS.index("created_at")
+_SOURCES = """
+(SELECT json_group_array(artifact_id) FROM (
+  SELECT s.artifact_id FROM record_sources AS rs JOIN records AS s ON s.record_key = rs.source_key
+  WHERE rs.record_key = r.record_key ORDER BY rs.position))
+"""
+_THEIRS = f"SELECT r.record_key, {_SOURCES}, {_LIST} FROM records AS r ORDER BY r.record_key"
+_OURS = f"""
+SELECT r.record_key, {_SOURCES}, {_LIST} FROM records AS r WHERE r.artifact_id IN (SELECT value FROM json_each(?))
+"""
+_INSERT = f"INSERT INTO records (record_key, {_LIST}) VALUES (?, {', '.join('?' * len(_COLUMNS))})"
+_UPDATE = f"UPDATE records SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE record_key = ?"
+_EDGES = """
+SELECT record_key, position, source_key FROM record_sources
+WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, position
+"""
+
+
+@dataclass(slots=True)
+class Keys:
+    """Which key of the target stands for each key of the source, by table."""
+
+    datasets: dict[int, int] = field(default_factory=dict)
+    pipelines: dict[int, int] = field(default_factory=dict)
+    chains: dict[int | None, int | None] = field(default_factory=lambda: {None: None})
+    parameter_sets: dict[int, int] = field(default_factory=dict)
+    environments: dict[int | None, int | None] = field(default_factory=lambda: {None: None})
+    blobs: dict[int, int] = field(default_factory=dict)
+    records: dict[int, int] = field(default_factory=dict)
+
+
+def take_shared_values(source: Snapshot, target: Database, keys: Keys) -> None:
+    """Take in what records name: datasets, pipelines, chains, parameters and environments, each once."""
+    for key, name in source.rows("SELECT dataset_key, name FROM datasets ORDER BY dataset_key"):
+        keys.datasets[key] = key_of_dataset(target, name)
+    _take_pipelines(source, target, keys)
+    keys.environments |= _by_text(source, target, "environments", "environment_key", ("versions",))
+    keys.chains |= _by_text(source, target, "chains", "chain_key", ("chain_path", "chain_hash"))
+    known = target.value("SELECT coalesce(max(parameter_set_key), 0) FROM parameter_sets")
+    keys.parameter_sets = _by_text(source, target, "parameter_sets", "parameter_set_key", ("parameters",))
+    new = target.rows("SELECT parameter_set_key, parameters FROM parameter_sets WHERE parameter_set_key > ?", (known,))
+    target.run_many(
+        "INSERT INTO parameter_values (parameter_set_key, name, value) VALUES (?, ?, ?)",
+        [(key, name, value) for key, text in new for name, value in values(text)],
+    )
+
+
+def _by_text(source: Snapshot, target: Database, table: str, key: str, columns: Sequence[str]) -> dict[Any, Any]:
+    """Take in the rows of a table whose first column tells them apart, those that records or runs name."""
+    found: dict[Any, Any] = {}
+    used = " UNION ".join(
+        f"SELECT {key} FROM {user}" for user in ("records", *(("run_entries",) if table == "environments" else ()))
+    )
+    for batch in source.batches(
+        f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} IN ({used}) ORDER BY {key}", (), _AT_ONCE
+    ):
+        marks = ", ".join("?" * len(columns))
+        target.run_many(
+            f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", [row[1:] for row in batch]
+        )
+        texts = json.dumps([row[1] for row in batch])
+        present: dict[str, int] = dict(
+            target.rows(
+                f"SELECT {columns[0]}, {key} FROM {table} WHERE {columns[0]} IN (SELECT value FROM json_each(?))",
+                (texts,),
+            )
+        )
+        found |= {row[0]: present[row[1]] for row in batch}
+    return found
+
+
+def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
+    for batch in source.batches(
+        "SELECT pipeline_key, dataset_key, pipeline_id, created_at FROM pipelines ORDER BY pipeline_key", (), _AT_ONCE
+    ):
+        rows = [(keys.datasets[dataset], pipeline_id, created) for _, dataset, pipeline_id, created in batch]
+        target.run_many("INSERT OR IGNORE INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?)", rows)
+        present = {
+            (dataset, name): key
+            for key, dataset, name in target.rows(
+                "SELECT pipeline_key, dataset_key, pipeline_id FROM pipelines "
+                "WHERE pipeline_id IN (SELECT value FROM json_each(?))",
+                (json.dumps([row[1] for row in rows]),),
+            )
+        }
+        keys.pipelines |= {given[0]: present[row[0], row[1]] for given, row in zip(batch, rows, strict=True)}
+
+
+def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
+    """Take in records; their content, and what they name, is there already."""
+    next_key = target.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'records'") + 1
+    new, replaced = [], []
+    for batch in source.batches(_THEIRS, (), _AT_ONCE):
+        mapped = [(row[0], row[1], _mapped(row[2:], keys)) for row in batch]
+        ids = json.dumps([columns[2] for _, _, columns in mapped])
+        present = {(row[2], row[4]): row for row in target.rows(_OURS, (ids,))}
+        inserted, updated = [], []
+        for their_key, sources, columns in mapped:
+            ours = present.get((columns[0], columns[2]))
+            if ours is None:
+                keys.records[their_key] = next_key
+                inserted.append((next_key, *columns))
+                new.append(their_key)
+                next_key += 1
+                continue
+            keys.records[their_key] = ours[0]
+            own = ours[2:]
+            if _but_times(own) == _but_times(columns) and ours[1] == sources:
+                merge.count("artifacts", same=1)
+                if columns[_CREATED] < own[_CREATED]:
+                    updated.append((*columns, ours[0]))
+            elif merge.theirs_wins("artifact", columns[2], _side(target, own), _side(target, columns)):
+                updated.append((*columns, ours[0]))
+                replaced.append(their_key)
+        target.run_many(_INSERT, inserted)
+        target.run_many(_UPDATE, updated)
+        merge.count("artifacts", new=len(inserted))
+    target.run_many("DELETE FROM record_sources WHERE record_key = ?", [(keys.records[key],) for key in replaced])
+    changed = new + replaced
+    for first in range(0, len(changed), _AT_ONCE):
+        edges = source.rows(_EDGES, (json.dumps(changed[first : first + _AT_ONCE]),))
+        target.run_many(
+            "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
+            [(keys.records[record], position, keys.records[key]) for record, position, key in edges],
+        )
+    for key in replaced:
+        # New records only name what came with them or was here; a replaced one may close a circle.
+        refuse_cycle(target, keys.records[key])
+
+
+def _mapped(row: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:
+    named = dict(zip(_COLUMNS, row, strict=True))
+    named["dataset_key"] = keys.datasets[named["dataset_key"]]
+    named["pipeline_key"] = keys.pipelines[named["pipeline_key"]]
+    named["chain_key"] = keys.chains[named["chain_key"]]
+    named["parameter_set_key"] = keys.parameter_sets[named["parameter_set_key"]]
+    named["blob_key"] = keys.blobs[named["blob_key"]]
+    named["environment_key"] = keys.environments[named["environment_key"]]
+    return tuple(named.values())
+
+
+def _but_times(columns: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value for position, value in enumerate(columns) if position not in _TIMES)
+
+
+def _side(target: Database, columns: tuple[Any, ...]) -> tuple[str, str]:
+    digest = target.value("SELECT lower(hex(content_hash)) FROM blobs WHERE blob_key = ?", (columns[_BLOB],))
+    return columns[_CREATED], f"sha256:{digest}"

@@ -1,0 +1,170 @@
+"""Runs, what they say of pipelines, and the library of another workspace come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from artifactdb.database import Database, Snapshot
+from artifactdb.transfer.conflicts import Merge
+from artifactdb.transfer.records import Keys
+
+_AT_ONCE = 2000
+_RUN = (
+    "run_id", "dataset_key", "name", "pipeline_id", "status", "started_at", "ended_at", "error", "process",
+    "environment_key", "configuration", "metadata", "tags", "notes",
+)  # fmt: skip
+_PIPELINE = (
+    "pipeline_key", "run_key", "name", "status", "started_at", "ended_at", "error", "configuration", "metadata", "tags",
+    "notes",
+)  # fmt: skip
+_ENTRY = (
+    "entry_type", "name", "description", "category", "tags", "config", "metrics", "source", "n_features", "content",
+    "created_at", "saved_at",
+)  # fmt: skip
+
+
+def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
+    """Take in runs, the records they made, and what is known of pipelines."""
+    runs: dict[int | None, int | None] = {None: None}
+    for run_key, *columns in source.rows(f"SELECT run_key, {', '.join(_RUN)} FROM run_entries ORDER BY run_key"):
+        named = dict(zip(_RUN, columns, strict=True))
+        named["dataset_key"] = keys.datasets[named["dataset_key"]]
+        named["environment_key"] = keys.environments[named["environment_key"]]
+        key = {"run_id": named["run_id"], "dataset_key": named["dataset_key"]}
+        runs[run_key] = _take(
+            target, merge, "run", "run_entries", "run_key", key, named, named["run_id"],
+            time="ended_at", ignored=("environment_key", "process"),
+        )  # fmt: skip
+    for batch in source.batches("SELECT run_key, record_key FROM run_records", (), _AT_ONCE):
+        target.run_many(
+            "INSERT OR IGNORE INTO run_records (run_key, record_key) VALUES (?, ?)",
+            [(runs[run], keys.records[record]) for run, record in batch],
+        )
+    for pipeline_key, run_key, *columns in source.rows(
+        f"SELECT {', '.join(_PIPELINE)} FROM trained_pipelines ORDER BY pipeline_key"
+    ):
+        values = (keys.pipelines[pipeline_key], runs[run_key], *columns)
+        named = dict(zip(_PIPELINE, values, strict=True))
+        own = {"pipeline_key": named["pipeline_key"]}
+        name = target.value("SELECT pipeline_id FROM pipelines WHERE pipeline_key = ?", (named["pipeline_key"],))
+        _take(
+            target, merge, "pipeline", "trained_pipelines", "pipeline_key", own, named, name, time="started_at",
+            ignored=(),
+        )  # fmt: skip
+
+
+def take_metrics(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
+    """Take in metrics; one that differs follows the policy, where ``newer`` keeps ours: numbers bear no date."""
+    for batch in source.batches(
+        'SELECT pipeline_key, "partition", fold_id, metric, value FROM pipeline_metrics', (), _AT_ONCE
+    ):
+        rows = [(keys.pipelines[key], *rest) for key, *rest in batch]
+        present = {
+            tuple(row[:4]): row[4]
+            for row in target.rows(
+                'SELECT pipeline_key, "partition", fold_id, metric, value FROM pipeline_metrics '
+                "WHERE pipeline_key IN (SELECT value FROM json_each(?))",
+                (json.dumps(sorted({row[0] for row in rows})),),
+            )
+        }
+        taken = []
+        for row in rows:
+            if row[:4] not in present:
+                merge.count("metrics", new=1)
+            elif present[row[:4]] == row[4]:
+                merge.count("metrics", same=1)
+                continue
+            else:
+                pipeline = target.value("SELECT pipeline_id FROM pipelines WHERE pipeline_key = ?", (row[0],))
+                name = " ".join(str(part) for part in (pipeline, *row[1:4]) if part != "")
+                if not merge.theirs_wins("metric", name, ("", str(present[row[:4]])), ("", str(row[4]))):
+                    continue
+            taken.append(row)
+        target.run_many("INSERT OR REPLACE INTO pipeline_metrics VALUES (?, ?, ?, ?, ?)", taken)
+
+
+def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
+    """Take in library entries with the content that they keep."""
+    for entry_key, *columns in source.rows(f"SELECT entry_key, {', '.join(_ENTRY)} FROM library_entries"):
+        named = dict(zip(_ENTRY, columns, strict=True))
+        artifacts = [
+            (position, record, keys.blobs[blob])
+            for position, record, blob in source.rows(
+                "SELECT position, record, blob_key FROM library_artifacts WHERE entry_key = ? ORDER BY position",
+                (entry_key,),
+            )
+        ]
+        files = [
+            (name, keys.blobs[blob])
+            for name, blob in source.rows(
+                "SELECT name, blob_key FROM library_files WHERE entry_key = ? ORDER BY name", (entry_key,)
+            )
+        ]
+        own = {"entry_type": named["entry_type"], "name": named["name"]}
+        before = len(merge.conflicts), merge.added.get("library entries", 0)
+        key = _take(
+            target, merge, "library entry", "library_entries", "entry_key", own, named, named["name"], time="saved_at",
+            ignored=("created_at", "saved_at"), kept=(artifacts, files),
+        )  # fmt: skip
+        is_new = merge.added.get("library entries", 0) > before[1]
+        won = len(merge.conflicts) > before[0] and merge.conflicts[-1].kept == "theirs"
+        if is_new or won:
+            for table in ("library_artifacts", "library_files"):
+                target.rows(f"DELETE FROM {table} WHERE entry_key = ?", (key,))
+            target.run_many(
+                "INSERT INTO library_artifacts (entry_key, position, record, blob_key) VALUES (?, ?, ?, ?)",
+                [(key, *row) for row in artifacts],
+            )
+            target.run_many(
+                "INSERT INTO library_files (entry_key, name, blob_key) VALUES (?, ?, ?)", [(key, *row) for row in files]
+            )
+
+
+def _take(
+    target: Database,
+    merge: Merge,
+    kind: str,
+    table: str,
+    primary: str,
+    identity: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    name: str,
+    *,
+    time: str,
+    ignored: Sequence[str],
+    kept: tuple[list[Any], list[Any]] | None = None,
+) -> int:
+    """Take in one row: new, the same, or the subject of a conflict; give its key."""
+    where = " AND ".join(f"{column} = ?" for column in identity)
+    chosen = ", ".join((primary, *columns))
+    row = target.row(f"SELECT {chosen} FROM {table} WHERE {where}", list(identity.values()))
+    plural = "library entries" if kind == "library entry" else f"{kind}s"
+    if row is None:
+        marks = ", ".join("?" * len(columns))
+        merge.count(plural, new=1)
+        return target.insert(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
+    key, present = row[0], dict(zip(columns, row[1:], strict=True))
+    same = all(present[column] == value for column, value in columns.items() if column not in ignored)
+    if same and (kept is None or _kept(target, key) == kept):
+        merge.count(plural, same=1)
+        return int(key)
+    ours, theirs = _side(present, time), _side(columns, time)
+    if merge.theirs_wins(kind, name, ours, theirs):
+        changes = ", ".join(f"{column} = ?" for column in columns)
+        target.rows(f"UPDATE {table} SET {changes} WHERE {primary} = ?", [*columns.values(), key])
+    return int(key)
+
+
+def _side(columns: Mapping[str, Any], time: str) -> tuple[str, str]:
+    described = [
+        str(columns[name]) for name in ("status", "configuration", "config", "description") if columns.get(name)
+    ]
+    return columns[time] or "", " ".join(described)
+
+
+def _kept(target: Database, entry_key: int) -> tuple[list[Any], list[Any]]:
+    artifacts = "SELECT position, record, blob_key FROM library_artifacts WHERE entry_key = ? ORDER BY position"
+    files = "SELECT name, blob_key FROM library_files WHERE entry_key = ? ORDER BY name"
+    return target.rows(artifacts, (entry_key,)), target.rows(files, (entry_key,))

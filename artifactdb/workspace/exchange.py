@@ -1,0 +1,89 @@
+"""Workspaces and folders go out as wholes, and come in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifactdb.workspace.opened import Opened
+
+if TYPE_CHECKING:
+    from artifactdb.transfer.conflicts import Merge
+    from artifactdb.workspace import Workspace
+
+
+class Exchange(Opened):
+    """The part of ``Workspace`` that packs, merges, exports and imports."""
+
+    def pack(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Write everything to one new file, its predictions inside: to mail, to archive, to put on read-only media.
+
+        Content that no record reaches stays behind; what goes along is compared with its hashes.
+
+        Parameters
+        ----------
+        path : str or Path
+            A new file.
+        overwrite : bool, default False
+            Replace a file that is there.
+        progress : callable, optional
+            Called with (stored bytes done, stored bytes in all).
+
+        Raises
+        ------
+        InvalidValueError
+            When the file is there, unless it may be overwritten.
+        CorruptBlobError
+            When content does not match its hash; nothing is left then.
+        """
+        from artifactdb.transfer.pack import pack
+
+        return pack(self.catalog._store, Path(path), overwrite=overwrite, progress=progress)
+
+    def merge(
+        self,
+        other: str | os.PathLike[str] | Workspace,
+        *,
+        on_conflict: str = "ours",
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Merge:
+        """Take in another workspace by content: what is here already comes once, all comes or nothing.
+
+        Parameters
+        ----------
+        other : str, Path or Workspace
+        on_conflict : {"ours", "theirs", "newer", "error"}, default "ours"
+            What stays where both hold something else under one name: what is here; what the other has; what was made
+            later (ours for metrics and predictions, which bear no date); or refuse the whole merge.
+        dry_run : bool, default False
+            Only say what would come in.
+        progress : callable, optional
+            Called with (stored bytes done, stored bytes in all).
+
+        Returns
+        -------
+        Merge
+            Counts, and the conflicts with what each side has.
+
+        Raises
+        ------
+        DuplicateError
+            For a conflict, with ``on_conflict="error"``.
+        NewerSchemaError, NotAWorkspaceError
+        InvalidValueError
+            For a workspace that is to be merged into itself.
+        CorruptBlobError
+            When content of the other does not match its hash.
+        """
+        from artifactdb.transfer.merge import merge_into
+
+        return merge_into(self.catalog._store, other, on_conflict=on_conflict, dry_run=dry_run, progress=progress)

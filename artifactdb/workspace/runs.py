@@ -1,0 +1,132 @@
+"""Runs and pipelines of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from artifactdb.errors import BusyError
+from artifactdb.runs import PipelineRecord, Run, RunRecord
+from artifactdb.runs import store as run_store
+from artifactdb.workspace.opened import Opened
+
+if TYPE_CHECKING:
+    from artifactdb.workspace import Workspace
+
+
+class Runs(Opened):
+    """The part of ``Workspace`` that trains and keeps track."""
+
+    def run(
+        self,
+        dataset: str,
+        name: str = "",
+        *,
+        configuration: Any = None,
+        tags: Sequence[str] = (),
+        notes: str = "",
+        resume: bool | str = False,
+    ) -> Run:
+        """Give a run to train pipelines in, for a with block.
+
+        Parameters
+        ----------
+        dataset : str
+        name : str, optional
+            What the experiment is called.
+        configuration : dict or list, optional
+            Of the whole experiment; what JSON can hold.
+        tags : sequence of str, optional
+        notes : str, optional
+        resume : bool or str, default False
+            Carry on with the last run of that dataset and name that did not complete, or with the one of that id;
+            what it has completed is not trained again. Where there is none, a new one starts.
+
+        Raises
+        ------
+        BusyError
+            When the run to be resumed is going on in another process.
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import Ridge
+        >>> from artifactdb import Workspace
+        >>> with Workspace(getfixture("tmp_path") / "wheat.sqlite") as workspace:
+        ...     with workspace.run("wheat", name="baseline", tags=["nir"]) as run:
+        ...         with run.pipeline(["Ridge"], name="ridge") as pipeline:
+        ...             model = Ridge().fit([[0.0], [1.0]], [0.0, 2.0])
+        ...             record = pipeline.registry.register_with_chain(model, "s1.Ridge", "model", 1, fold_id=0)
+        ...             pipeline.log_metrics({"val": {"rmse": 0.5}})
+        ...     workspace.pipeline(pipeline.pipeline_id).metrics
+        {'val': {'all': {'rmse': 0.5}}}
+        """
+        return Run(
+            cast("Workspace", self),
+            dataset,
+            name=name,
+            configuration=configuration,
+            tags=tags,
+            notes=notes,
+            resume=resume,
+        )
+
+    def runs(
+        self, dataset: str | None = None, *, run_id: str | None = None, status: str | None = None,
+        tag: str | None = None,
+    ) -> list[RunRecord]:  # fmt: skip
+        """Give the runs that meet every condition, oldest first; one whose process is gone is interrupted."""
+        found = run_store.runs(self.database, dataset, run_id, tag)
+        return [run for run in found if status in (None, run.status)]
+
+    def pipelines(
+        self, dataset: str | None = None, *, run_id: str | None = None, status: str | None = None,
+        tag: str | None = None,
+    ) -> list[PipelineRecord]:  # fmt: skip
+        """Give the pipelines that meet every condition, with their metrics, by dataset and id."""
+        found = run_store.pipelines(self.database, dataset, run_id, tag)
+        return [pipeline for pipeline in found if status in (None, pipeline.status)]
+
+    def pipeline(self, pipeline_id: str, dataset: str | None = None) -> PipelineRecord:
+        """Give one pipeline.
+
+        Raises
+        ------
+        RunNotFoundError
+            A KeyError.
+        """
+        return run_store.pipeline(self.database, pipeline_id, dataset)
+
+    def clean_up_run(self, run_id: str, *, dry_run: bool = False) -> dict[str, int]:
+        """Take back a run: the artifacts that it first made, the predictions of its pipelines, and the run itself.
+
+        Parameters
+        ----------
+        dry_run : bool, default False
+            Only count.
+
+        Returns
+        -------
+        dict
+            ``artifacts`` and ``predictions``: how many.
+
+        Raises
+        ------
+        RunNotFoundError
+            A KeyError.
+        BusyError
+            While a process is still carrying it out.
+        StillReferencedError
+            When artifacts of others depend on these.
+        """
+        keys = run_store.keys_of_run(self.database, run_id)
+        if any(run_store.running_elsewhere(self.database, key) for key in keys):
+            raise BusyError(f"run {run_id} is still going on.", hint="Wait for its end.")
+        counted = {"artifacts": sum(run.artifacts for run in self.runs(run_id=run_id)), "predictions": 0}
+        with self.transaction():
+            if self._has_predictions():
+                counted["predictions"] = self.catalog.delete(run_id=run_id, dry_run=dry_run)
+            if not dry_run:
+                run_store.take_back(self.database, keys)
+                for key in keys:
+                    run_store.remove_run(self.database, key)
+        return counted

@@ -1,0 +1,476 @@
+"""Whole workspaces: packed into one file, and merged into one."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from artifactdb import (
+    ArtifactDBError,
+    CorruptBlobError,
+    DependencyCycleError,
+    DuplicateError,
+    InvalidValueError,
+    MetaModelConfig,
+    NewerSchemaError,
+    NotAWorkspaceError,
+    StorageFullError,
+    Workspace,
+    WorkspaceNotFoundError,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+BIG = np.arange(30_000.0)
+
+
+def fill(workspace: Workspace, fitted: dict[str, Any], dataset: str = "wheat", *, only: str = "") -> None:
+    """A study: a shared scaler, fold models, a stack, large arrays, predictions in files and staged, a library."""
+    with workspace.run(dataset, name=f"run{only}") as run, run.pipeline([only], name="study") as pipeline:
+        registry = pipeline.registry
+        scaler = registry.register_with_chain(fitted["scaler"], "s1.StandardScaler", "transformer", 1)
+        models = [
+            registry.register_with_chain(
+                fitted[name], f"s2.{name}", "model", 2, fold_id=0, depends_on=[scaler.artifact_id]
+            ).artifact_id
+            for name in ("pls", "forest", "svr")
+        ]
+        registry.register_with_chain(
+            {"big": BIG, "other": BIG + 1, "only": only}, "s3.Meta", "meta_model", 3,
+            meta_config=MetaModelConfig.of_sources(models, list("abc")),
+        )  # fmt: skip
+        pipeline.log_metrics({"val": {"rmse": 0.5}})
+        workspace.catalog.add_many(prediction(dataset, pipeline.pipeline_id, fold) for fold in range(5))
+        workspace.catalog.flush()
+        workspace.catalog.add(**prediction(dataset, pipeline.pipeline_id, 5))
+    workspace.library.save_pipeline_full(dataset, pipeline.pipeline_id, f"kept{only}")
+    workspace.library.save_template({"a": 1}, "template")
+
+
+def prediction(dataset: str, pipeline_id: str, fold: int) -> dict[str, Any]:
+    return {
+        "dataset_name": dataset, "pipeline_uid": pipeline_id, "model_name": "m", "fold_id": fold, "partition": "val",
+        "metric": "rmse", "val_score": [0.5, float("nan"), None, 0.25, float("inf"), 0.1][fold],
+        "y_true": np.arange(4.0), "y_pred": np.arange(4, dtype=np.float32) * fold,
+    }  # fmt: skip
+
+
+QUESTIONS = (
+    "SELECT artifact_id, dataset, chain_path, fold_id, artifact_type, class_name, parameters, content_hash, format, "
+    "versions, created_at FROM artifacts ORDER BY 1, 2",
+    "SELECT artifact_id, dataset, position, depends_on FROM dependencies ORDER BY 1, 2, 3",
+    "SELECT run_id, name, dataset, status, pipelines, artifacts, versions FROM runs ORDER BY 1",
+    "SELECT pipeline_id, dataset, run_id, status, configuration, artifacts FROM pipelines_with_runs ORDER BY 1, 2",
+    'SELECT pipeline_id, dataset, "partition", fold_id, metric, value FROM metrics ORDER BY 1, 2, 3, 4, 5',
+    "SELECT name, type, config, metrics, source, artifacts FROM library ORDER BY 1, 2",
+)
+
+
+def content(workspace: Workspace) -> list[Any]:
+    """All that a workspace says, in an order of its own."""
+    said: list[Any] = [workspace.query(question).rows for question in QUESTIONS]
+    rows = workspace.catalog.filter().to_dicts()
+    said.append(sorted(map(repr, rows)))
+    arrays = workspace.catalog.arrays([row["id"] for row in rows]) if rows else {}
+    each = ((key, name, a) for key, named in arrays.items() for name, a in named.items() if a is not None)
+    said.append(sorted((key, name, str(a.dtype), a.tobytes()) for key, name, a in each))
+    return said
+
+
+@pytest.fixture
+def made(tmp_path: Path, fitted: dict[str, Any]) -> Iterator[Callable[..., Workspace]]:
+    opened = []
+
+    def make(name: str, **given_: Any) -> Workspace:
+        workspace = Workspace(tmp_path / f"{name}.sqlite")
+        opened.append(workspace)
+        if given_:
+            fill(workspace, fitted, **given_)
+        return workspace
+
+    yield make
+    for workspace in opened:
+        with Workspace(workspace.path) as again:
+            assert again.verify().ok
+        workspace.close()
+
+
+class TestPack:
+    def test_one_file_holds_everything_and_nothing_orphaned(
+        self, made: Callable[..., Workspace], tmp_path: Path, fitted: dict[str, Any]
+    ) -> None:
+        workspace = made("study", only="x")
+        registry = workspace.registry("wheat", "0009_gone")
+        registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
+        registry.delete_pipeline_artifacts("0009_gone")
+        workspace.catalog.delete(fold_id=0)
+        assert workspace.orphans()
+        folder = tmp_path / "post"
+        folder.mkdir()
+        packed = workspace.pack(folder / "study.sqlite")
+        assert [path.name for path in folder.iterdir()] == ["study.sqlite"]
+        with Workspace(packed) as other:
+            assert content(other) == content(workspace)
+            assert other.orphans() == []
+            assert other.verify().ok
+            assert other.query("PRAGMA freelist_count")[0] == (0,)
+            assert other.library.load("keptx").keys() == workspace.library.load("keptx").keys()
+        assert [path.name for path in folder.iterdir()] == ["study.sqlite"]
+
+    def test_a_packed_file_is_used_like_any_other(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        packed = made("study", only="").pack(tmp_path / "packed.sqlite")
+        with Workspace(packed) as workspace:
+            before = len(workspace.catalog)
+            workspace.catalog.add(**prediction("wheat", "0002", 3))
+            workspace.catalog.delete(fold_id=4)
+            assert len(workspace.catalog) == before
+            assert workspace.catalog.flush() == 1
+            assert len(workspace.catalog) == before
+            workspace.backup(tmp_path / "copy.sqlite")
+            workspace.catalog.compact()
+            assert sorted(p.name for p in (tmp_path / "packed.catalog").iterdir()) == [
+                "predictions_data.parquet", "predictions_meta.parquet",
+            ]  # fmt: skip
+            assert workspace.query("SELECT count(*) FROM catalog_payloads")[0] == (0,)
+            assert len(workspace.catalog) == before
+            assert workspace.verify().ok
+        with Workspace(tmp_path / "copy.sqlite") as copy:
+            assert len(copy.catalog) == before
+            assert copy.verify().ok
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+    def test_read_only_media_answer(self, made: Callable[..., Workspace], tmp_path: Path, in_new_process: Any) -> None:
+        sealed = Path(tempfile.mkdtemp())  # where another user may look
+        try:
+            made("study", only="").pack(sealed / "study.sqlite").chmod(0o444)
+            sealed.chmod(0o555)
+            code = (
+                "import os, sys\nimport artifactdb.catalog, artifactdb.catalog.catalog, duckdb, pyarrow.dataset\n"
+                "from artifactdb import Workspace\n"
+                "len(Workspace(sys.argv[2]).catalog)  # imports what it needs before the rights go\n"
+                "if os.getuid() == 0:\n    os.setgid(65534); os.setuid(65534)\n"
+                "with Workspace(sys.argv[1], mode='ro') as w:\n"
+                "    print(len(w.catalog), len(w.records()), w.sql('SELECT count(*) FROM predictions')[0][0])"
+            )
+            assert in_new_process(code, sealed / "study.sqlite", tmp_path / "other.sqlite") == "6 5 6"
+            assert [path.name for path in sealed.iterdir()] == ["study.sqlite"]
+        finally:
+            sealed.chmod(0o755)
+            shutil.rmtree(sealed)
+
+    def test_a_file_that_is_there_is_refused_unless_told(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        workspace = made("study", only="")
+        target = tmp_path / "packed.sqlite"
+        target.write_bytes(b"mine")
+        with pytest.raises(InvalidValueError, match="is there already"):
+            workspace.pack(target)
+        assert target.read_bytes() == b"mine"
+        workspace.pack(target, overwrite=True)
+        with Workspace(target) as packed:
+            assert len(packed.records()) == 5
+        with pytest.raises(InvalidValueError, match="the workspace itself"):
+            workspace.pack(workspace.path, overwrite=True)
+        with pytest.raises(WorkspaceNotFoundError):
+            workspace.pack(tmp_path / "nowhere" / "p.sqlite")
+
+    def test_a_wrong_byte_is_not_posted(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        workspace = made("study", only="")
+        with workspace.transaction():
+            workspace.database.rows(
+                "UPDATE chunks SET payload = zeroblob(length(payload)) WHERE rowid = (SELECT max(rowid) FROM chunks)"
+            )
+        with pytest.raises(CorruptBlobError, match="sha256:"):
+            workspace.pack(tmp_path / "packed.sqlite")
+        assert sorted(path.name for path in tmp_path.iterdir() if "packed" in path.name) == []
+        with workspace.transaction():  # so that the check at the end of the test passes
+            workspace.registry("wheat").purge_dataset_artifacts(confirm=True)
+            workspace.library.delete("kept")
+        workspace.gc()
+
+    def test_a_full_disk_leaves_no_half_made_file(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        made("study", only="").close()
+        code = (
+            "import resource, sys\nfrom artifactdb import Workspace, ArtifactDBError\n"
+            "w = Workspace(sys.argv[1], mode='ro')\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "try:\n    w.pack(sys.argv[2])\nexcept ArtifactDBError as error:\n    print(type(error).__name__)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "study.sqlite"), str(tmp_path / "packed.sqlite")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.strip() == StorageFullError.__name__, done.stderr
+        assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+        assert [path.name for path in tmp_path.iterdir() if "packed" in path.name or path.name.startswith(".")] == []
+
+    def test_an_older_file_is_packed(self, tmp_path: Path) -> None:
+        shutil.copytree(GOLDEN / "schema_2.catalog", tmp_path / "old.catalog")
+        with Workspace(shutil.copy(GOLDEN / "schema_2.sqlite", tmp_path / "old.sqlite")) as workspace:
+            packed = workspace.pack(tmp_path / "packed.sqlite")
+            with Workspace(packed, mode="ro") as other:
+                assert content(other) == content(workspace)
+
+
+class TestMerge:
+    def test_everything_of_the_other_comes_in_once(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")
+        contents = ours.query("SELECT count(*) FROM blobs")[0][0]
+        merged = ours.merge(theirs.path)
+        assert merged.conflicts == []
+        assert merged.added == {
+            "artifacts": 5, "runs": 1, "pipelines": 1, "metrics": 1, "library entries": 1, "predictions": 6,
+        }  # fmt: skip
+        assert merged.present == {"library entries": 1}
+        assert sorted(ours.datasets()) == ["corn", "wheat"]
+        assert [row for row in content(ours)[0] if row[1] == "corn"] == content(theirs)[0]
+        for record in theirs.records():
+            assert type(ours.load(record.artifact_id, "corn")) is type(theirs.load(record.artifact_id))
+        # The scaler, the models and the large arrays are the same on both sides, and stored once.
+        assert ours.query("SELECT count(*) FROM blobs")[0][0] == contents + 1
+        assert ours.catalog.filter(dataset_name="corn").to_dicts()
+        assert ours.records(parameter=("n_components", 4), dataset="corn")
+
+    def test_again_it_adds_nothing(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")
+        ours.merge(theirs)
+        before = content(ours)
+        again = ours.merge(theirs)
+        assert (again.added, again.conflicts) == ({}, [])
+        assert content(ours) == before
+
+    def test_either_direction_gives_the_same(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="wheat", only="b")
+        copies = [Workspace(ours.backup(tmp_path / "o.sqlite")), Workspace(theirs.backup(tmp_path / "t.sqlite"))]
+        ours.merge(copies[1])
+        theirs.merge(copies[0])
+        assert content(ours) == content(theirs)
+        for copy in copies:
+            copy.close()
+
+    def test_the_same_artifact_made_twice_is_of_the_earlier_time(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours"), made("theirs")
+        for workspace in (theirs, ours):
+            workspace.registry("wheat", "0001").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
+        created = theirs.records()[0].created_at
+        assert ours.merge(theirs).present == {"artifacts": 1}
+        assert ours.records()[0].created_at == created
+
+    @pytest.mark.parametrize(("policy", "expected"), [("ours", 1), ("theirs", 2), ("newer", 2), ("error", 1)])
+    def test_conflicts_are_listed_and_follow_the_policy(
+        self, made: Callable[..., Workspace], policy: str, expected: int
+    ) -> None:
+        ours, theirs = made("ours"), made("theirs")
+        for number, workspace in enumerate((ours, theirs), start=1):
+            workspace.registry("wheat", "0001").register({"a": number}, "0001$aaaaaaaaaaaa:0", "model")
+            workspace.library.save_template({"a": number}, "template")
+            workspace.catalog.add(dataset_name="w", model_name="m", partition="val", val_score=number, metric="r")
+        if policy == "error":
+            before = content(ours)
+            with pytest.raises(DuplicateError, match="artifact 0001"):
+                ours.merge(theirs, on_conflict=policy)
+            assert content(ours) == before
+            return
+        merged = ours.merge(theirs, on_conflict=policy)
+        undated = 2 if policy == "theirs" else 1
+        assert [(c.kind, c.kept) for c in merged.conflicts] == [
+            ("artifact", "ours" if expected == 1 else "theirs"),
+            ("library entry", "ours" if expected == 1 else "theirs"),
+            ("prediction", "ours" if undated == 1 else "theirs"),
+        ]
+        assert ours.load("0001$aaaaaaaaaaaa:0") == {"a": expected}
+        assert ours.library.load_template("template") == {"a": expected}
+        assert [row["val_score"] for row in ours.catalog.filter().to_dicts()] == [undated]
+        assert "conflicts" in repr(merged)
+        assert merged.to_dict()["conflicts"][0]["name"] == "0001$aaaaaaaaaaaa:0"
+
+    def test_a_dry_run_changes_nothing(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")
+        before, files = content(ours), sorted(ours.catalog.folder.iterdir())
+        assert ours.merge(theirs, dry_run=True).added["artifacts"] == 5
+        assert content(ours) == before
+        assert sorted(ours.catalog.folder.iterdir()) == files
+        assert ours.query("SELECT count(*) FROM catalog_files")[0][0] == len(files)
+
+    def test_a_packed_file_merges(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")
+        packed = theirs.pack(tmp_path / "packed.sqlite")
+        assert ours.merge(packed).added["predictions"] == 6
+        with Workspace(packed) as other:
+            assert other.merge(ours).added["predictions"] == 6
+            assert content(other)[0] == content(ours)[0]
+            assert len(other.catalog) == len(ours.catalog) == 12
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_a_file_of_an_older_schema_merges_and_is_not_touched(
+        self, made: Callable[..., Workspace], tmp_path: Path, number: int
+    ) -> None:
+        old = tmp_path / "old.sqlite"
+        shutil.copy(GOLDEN / f"schema_{number}.sqlite", old)
+        if number > 1:
+            shutil.copytree(GOLDEN / f"schema_{number}.catalog", tmp_path / "old.catalog")
+        before = old.read_bytes()
+        ours = made("ours")
+        merged = ours.merge(old)
+        assert merged.added["artifacts"] == 5
+        assert merged.added.get("predictions", 0) == (3 if number > 1 else 0)
+        assert old.read_bytes() == before
+
+    def test_what_cannot_be_merged_is_refused_and_nothing_changes(
+        self, made: Callable[..., Workspace], tmp_path: Path
+    ) -> None:
+        ours = made("ours", only="a")
+        before = content(ours)
+        newer = ours.backup(tmp_path / "newer.sqlite")
+        data = bytearray(newer.read_bytes())
+        data[60:64] = (99).to_bytes(4, "big")
+        newer.write_bytes(data)
+        text = tmp_path / "text.sqlite"
+        text.write_text("no database, and long enough to be looked at" * 30)
+        for other, error in (
+            (newer, NewerSchemaError),
+            (text, NotAWorkspaceError),
+            (tmp_path / "none.sqlite", WorkspaceNotFoundError),
+            (ours.path, InvalidValueError),
+            (ours, InvalidValueError),
+        ):
+            with pytest.raises(error):
+                ours.merge(other)
+        with pytest.raises(InvalidValueError, match="on_conflict is one of"):
+            ours.merge(text, on_conflict="mine")
+        with pytest.raises(InvalidValueError, match="inside a transaction"), ours.transaction():
+            ours.merge(text)
+        assert content(ours) == before
+
+    def test_a_wrong_byte_of_the_other_leaves_nothing_here(
+        self, made: Callable[..., Workspace], tmp_path: Path
+    ) -> None:
+        ours, theirs = made("ours", only="a"), made("theirs", dataset="corn", only="b")
+        damaged = Workspace(theirs.backup(tmp_path / "damaged.sqlite"))
+        with damaged.transaction():
+            damaged.database.rows("UPDATE chunks SET payload = zeroblob(length(payload)) WHERE size_bytes = 240000")
+            damaged.database.rows("UPDATE blobs SET stored_bytes = stored_bytes")
+        before, files = content(ours), sorted(ours.catalog.folder.iterdir())
+        fresh = made("fresh")
+        with pytest.raises(CorruptBlobError):
+            fresh.merge(damaged)
+        assert fresh.records() == []
+        assert fresh.query("SELECT count(*) FROM blobs")[0] == (0,)
+        # What is here already is not asked of the other.
+        ours.merge(damaged, dry_run=True)
+        assert (content(ours), sorted(ours.catalog.folder.iterdir())) == (before, files)
+        damaged.close()
+
+    def test_a_full_disk_leaves_what_was_there(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        ours, theirs = made("ours", only="a"), made("theirs", dataset="corn", only="b")
+        before = content(ours)
+        ours.close()
+        theirs.close()
+        code = (
+            "import resource, signal, sys\nfrom artifactdb import Workspace, ArtifactDBError\n"
+            "w = Workspace(sys.argv[1])\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+            "try:\n    w.merge(sys.argv[2])\nexcept ArtifactDBError as error:\n    print(type(error).__name__)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        )
+        for limit in (1_000, 50_000, 80_000):
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(ours.path), str(theirs.path), str(limit)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.stdout.strip() == StorageFullError.__name__, (limit, done.stdout, done.stderr)
+            with Workspace(ours.path) as again:
+                assert content(again) == before
+                assert again.verify().ok
+        with Workspace(ours.path) as again:
+            assert again.merge(theirs.path).added["artifacts"] == 5
+
+    def test_a_merge_while_the_other_is_written_takes_one_state(
+        self, made: Callable[..., Workspace], fitted: dict[str, Any]
+    ) -> None:
+        ours, theirs = made("ours"), made("theirs", only="a")
+        code = (
+            "import sys\nfrom artifactdb import Workspace\nw = Workspace(sys.argv[1])\n"
+            "r = w.registry('live', '0001')\nprint('go', flush=True)\n"
+            "for i in range(400):\n"
+            "    with w.transaction():\n"
+            "        a = r.register({'n': i}, f'0001$aaaaaaaaaaaa:{2 * i}', 'model')\n"
+            "        r.register({'n': -i}, f'0001$aaaaaaaaaaaa:{2 * i + 1}', 'model', depends_on=[a.artifact_id])\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code, str(theirs.path)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            while writer.poll() is None:
+                ours.merge(theirs.path)
+                assert len(ours.records(dataset="live")) % 2 == 0
+                assert not ours.orphans()
+        ours.merge(theirs.path)
+        assert len(ours.records(dataset="live")) == 800
+
+    def test_replaced_records_may_not_close_a_circle(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours"), made("theirs")
+        for workspace, (first, second) in ((ours, "ab"), (theirs, "ba")):
+            registry = workspace.registry("wheat", "0001")
+            for name, sources in ((first, []), (second, [first])):
+                registry.register(
+                    {"of": str(workspace.path)}, f"0001${name * 12}:0", "model",
+                    depends_on=[f"0001${source * 12}:0" for source in sources],
+                )  # fmt: skip
+        assert len(ours.merge(theirs).conflicts) == 2
+        assert ours.merge(theirs, on_conflict="theirs").conflicts
+        ours.registry("wheat", "0001").register(
+            {"c": 1}, "0001$cccccccccccc:0", "model", depends_on=["0001$aaaaaaaaaaaa:0"]
+        )
+        theirs.registry("wheat", "0001").register({"c": 2}, "0001$cccccccccccc:0", "model")
+        theirs.registry("wheat", "0001").register(
+            {"b": 3}, "0001$bbbbbbbbbbbb:0", "model", depends_on=["0001$cccccccccccc:0"]
+        )
+        before = content(ours)
+        # Ours: c needs a, a needs b. Theirs made later: b needs c. Taking only what is newer would close a circle.
+        with ours.transaction():
+            ours.database.rows("UPDATE records SET created_at = '2999' WHERE artifact_id LIKE '%ccc%'")
+        with pytest.raises(DependencyCycleError):
+            ours.merge(theirs, on_conflict="newer")
+        assert [row[:2] for row in content(ours)[0]] == [row[:2] for row in before[0]]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.integers(0, 2), st.booleans()), max_size=12))
+def test_merging_is_idempotent_and_newer_decides_alike_in_both_directions(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int, bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("merge")
+    sides = {name: Workspace(folder / f"{name}.sqlite") for name in "ab"}
+    try:
+        for side, number, value, big in steps:
+            registry = sides[side].registry("wheat", "0001")
+            content_ = {"value": value, "big": BIG + value if big else None}
+            registry.register(content_, f"0001${str(number) * 12}:0", "model")
+        copy = Workspace(sides["a"].backup(folder / "copy.sqlite"))
+        sides["a"].merge(sides["b"], on_conflict="newer")
+        sides["b"].merge(copy, on_conflict="newer")
+        copy.close()
+        assert content(sides["a"])[:2] == content(sides["b"])[:2]
+        before = content(sides["a"])
+        assert sides["a"].merge(sides["b"], on_conflict="newer").added == {}
+        assert content(sides["a"]) == before
+        for workspace in sides.values():
+            assert workspace.verify().ok
+    finally:
+        for workspace in sides.values():
+            workspace.close()
+
+
+def test_errors_are_ours(made: Callable[..., Workspace], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactDBError):
+        made("ours").merge(tmp_path)
