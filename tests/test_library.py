@@ -185,6 +185,56 @@ class TestTrained:
                 workspace.library.export("v1", target)
             assert cut.verify().ok
 
+    def test_the_library_goes_out_as_folders_and_comes_back(
+        self, workspace: Workspace, pipeline_id: str, tmp_path: Path
+    ) -> None:
+        from artifactdb.library.folders import export_entries, import_entries
+
+        workspace.registry("wheat", pipeline_id).register_with_chain(
+            {"big": np.arange(30_000.0)}, "s4.Big", "model", 4, fold_id=1
+        )
+        library = workspace.library
+        library.save_template(CONFIG, "../up", "name of no file")
+        library.save_template(CONFIG, "Base", tags=["t"])
+        library.save_template({"other": 1}, "base")
+        library.save_filtered(pipeline_id, "f", category="c")
+        library.save_pipeline_full("wheat", pipeline_id, "p")
+        library.save_fullrun("wheat", "r", data={"X": np.eye(3)})
+        folder = tmp_path / "library"
+        assert export_entries(workspace.database, folder) == 6
+        assert {path.name for path in folder.iterdir()} == {"templates", "trained"}
+        assert len(list((folder / "templates").iterdir())) == 3
+        with Workspace(tmp_path / "other.sqlite") as other:
+            assert import_entries(other.database, folder) == (6, [])
+            assert import_entries(other.database, folder) == (0, [])
+            assert other.library.search() == library.search()
+            assert other.library.records("p") == library.records("p")
+            assert np.array_equal(other.library.load_data("r")["X"], np.eye(3))
+            (big,) = [obj for obj in other.library.load("p").values() if isinstance(obj, dict)]
+            assert np.array_equal(big["big"], np.arange(30_000.0))
+            assert other.gc() == []
+            assert other.verify().ok
+            with Workspace(other.library.export("r", tmp_path / "cut.sqlite")) as cut:
+                assert len(cut.catalog) == 2
+
+    def test_what_is_wrong_in_a_library_folder_is_refused_and_the_rest_comes(
+        self, workspace: Workspace, pipeline_id: str, tmp_path: Path
+    ) -> None:
+        from artifactdb.library.folders import export_entries, import_entries
+
+        workspace.library.save_pipeline_full("wheat", pipeline_id, "p")
+        workspace.library.save_template(CONFIG, "t")
+        export_entries(workspace.database, tmp_path / "library")
+        binaries = tmp_path / "library" / "trained" / "pipeline" / "p" / "_binaries"
+        next(iter(sorted(binaries.iterdir()))).write_bytes(b"other")
+        (tmp_path / "library" / "templates" / "broken.json").write_text("{")
+        with Workspace(tmp_path / "other.sqlite") as other:
+            taken, refused = import_entries(other.database, tmp_path / "library")
+            assert taken == 1
+            assert [what for what, _ in refused] == ["library/templates/broken.json", "library/trained/pipeline/p"]
+            assert "other bytes" in refused[1][1]
+            assert other.query("SELECT count(*) FROM blobs")[0] == (0,)
+
     def test_what_is_not_there_is_said(self, workspace: Workspace, pipeline_id: str) -> None:
         with pytest.raises(RunNotFoundError):
             workspace.library.save_filtered("0099_none", "f")

@@ -155,6 +155,26 @@ def check(database: Database, blob_key: int) -> str:
     return "" if hasher.digest() == digest else "its bytes do not match its hash."
 
 
+def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
+    """Give the checked bytes of a blob a chunk at a time; a wrong hash is found after the last.
+
+    Raises
+    ------
+    CorruptBlobError
+    """
+    row = database.row("SELECT content_hash, size_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
+    if row is None:
+        raise _missing(database, f"with key {blob_key}")
+    digest, size_bytes = row
+    hasher = hashlib.sha256()
+    for chunk in _chunks(database, blob_key, digest, size_bytes):
+        plain = _decoded(decode, digest, chunk)
+        hasher.update(plain)
+        yield plain
+    if hasher.digest() != digest:
+        raise _corrupt(digest, "its bytes do not match its hash")
+
+
 def _missing(database: Database, name: str) -> CorruptBlobError:
     return CorruptBlobError(f"blob {name} is missing from {database.path}.", content_hash=name)
 

@@ -11,6 +11,8 @@ from artifactdb.workspace import Workspace
 
 PathArgument = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="A workspace file, or its directory.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 DatasetOption = Annotated[str | None, typer.Option(help="Name of the dataset.")]
 
 

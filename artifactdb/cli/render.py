@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from artifactdb.results import to_json
@@ -28,14 +28,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not console.is_terminal:
         print("\t".join(columns))
         for row in rows:
-            print("\t".join(_cell(value) for value in row))
+            print("\t".join(cell(value) for value in row))
         return
     drawn = Table(header_style="bold")
     for position, column in enumerate(columns):
         # What names a row stays whole; an id that is cut short is of no use.
         drawn.add_column(column, overflow="fold", no_wrap=position == 0)
     for row in rows:
-        drawn.add_row(*(escape(_cell(value)) for value in row))
+        drawn.add_row(*(escape(cell(value)) for value in row))
     console.print(drawn)
 
 
@@ -43,10 +43,11 @@ def fields(values: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
-        print(f"{name:<{width}}  {_cell(value)}")
+        print(f"{name:<{width}}  {cell(value)}")
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Give a value as one line of text that cannot steer a terminal."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -75,12 +76,12 @@ def size(count: float) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Any]:
-    """Give a callable for (done, total) that draws a bar on a terminal, and nothing elsewhere."""
+def progress(what: str, *, in_bytes: bool = False) -> Iterator[Any]:
+    """Give a callable for (done, total), counts or bytes, that draws a bar on a terminal, and nothing elsewhere."""
     bar = Progress(
         TextColumn(what),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=messages,
         disable=not messages.is_terminal,

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 from artifactdb.artifacts.place import require_name
 from artifactdb.errors import InvalidValueError
 
 _MAX_DATASET_BYTES = 200
 _MAX_NAME_CHARACTERS = 80
+_MAX_FOLDER_CHARACTERS = 120
 
 
 def require_dataset_name(name: object) -> str:
@@ -64,3 +66,36 @@ def numbered_id(number: int, name: str, configuration: str) -> str:
     digest = hashlib.sha256(configuration.encode()).hexdigest()[:6]
     readable = re.sub(r"[^\w.-]+", "_", name).strip("_")[:_MAX_NAME_CHARACTERS]
     return "_".join(part for part in (f"{number:04}", readable, digest) if part)
+
+
+class FolderNames:
+    """Gives names that folders can bear, on any system, each once.
+
+    Examples
+    --------
+    >>> names = FolderNames()
+    >>> names.of("wheat"), names.of("Wheat"), names.of("a/b"), names.of(".."), names.of("wheat")
+    ('wheat', 'Wheat~2', 'a%2Fb', '%2E%2E', 'wheat')
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """Give the name of a folder or file for a name; the same for the same."""
+        if name in self._given:
+            return self._given[name]
+        safe = quote(name, safe=" ()+,-=@[]{}~!^$&'")
+        if not safe.strip(". "):
+            safe = safe.replace(".", "%2E").replace(" ", "%20")
+        safe = safe.rstrip(". ") or safe
+        if len(safe) > _MAX_FOLDER_CHARACTERS:
+            safe = f"{safe[:_MAX_FOLDER_CHARACTERS]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        chosen, count = safe, 1
+        while chosen.casefold() in self._taken:
+            count += 1
+            chosen = f"{safe}~{count}"
+        self._taken.add(chosen.casefold())
+        self._given[name] = chosen
+        return chosen

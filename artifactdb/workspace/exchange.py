@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
+    from artifactdb.interop.report import ExportReport, ImportReport
     from artifactdb.transfer.conflicts import Merge
     from artifactdb.workspace import Workspace
 
@@ -87,3 +88,70 @@ class Exchange(Opened):
         from artifactdb.transfer.merge import merge_into
 
         return merge_into(self.catalog._store, other, on_conflict=on_conflict, dry_run=dry_run, progress=progress)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        layout: str = "v3",
+        dataset: str | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ExportReport:
+        """Write the folders of the seed: ``runs/``, ``binaries/``, ``exports/``, ``library/`` and ``catalog/``.
+
+        Parameters
+        ----------
+        path : str or Path
+            A new folder; it gets its name when it is whole.
+        layout : {"v3"}, default "v3"
+        dataset : str, optional
+            Only this one.
+        overwrite : bool, default False
+            Replace a folder that is there.
+        progress : callable, optional
+            Called with (steps done, steps in all).
+
+        Raises
+        ------
+        InvalidValueError
+            When the folder is there and not empty, unless it may be overwritten.
+        """
+        from artifactdb.interop.exporting import export
+
+        return export(
+            self.database, self.catalog, path, layout=layout, dataset=dataset, overwrite=overwrite, progress=progress
+        )
+
+    def import_folder(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dataset: str | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ImportReport:
+        """Take in a folder that ``export`` wrote, a workspace of nirs4all 0.6 or 1.4, or files of joblib and pickle.
+
+        Nothing of it is run, and bytes come in as they are. What cannot come in is listed, the rest comes; what is here
+        already stays, so that importing again changes nothing.
+
+        Parameters
+        ----------
+        path : str or Path
+            A folder, or the file of one fitted object.
+        dataset : str, optional
+            For plain files, the dataset that they belong to; of a workspace, only this one.
+        dry_run : bool, default False
+            Only say what would come in.
+        progress : callable, optional
+            Called with (pipelines done, pipelines in all).
+
+        Returns
+        -------
+        ImportReport
+            Counts, and what was refused with the reason.
+        """
+        from artifactdb.interop.importing import import_folder
+
+        return import_folder(self.database, self.catalog, path, dataset=dataset, dry_run=dry_run, progress=progress)

@@ -1,0 +1,155 @@
+"""Commands on runs, and on workspaces and folders as wholes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifactdb.cli import render
+from artifactdb.cli.options import DatasetOption, DryRunOption, JsonOption, OverwriteOption, PathArgument, require_file
+from artifactdb.workspace import Workspace
+
+_RUN: tuple[str, ...] = ("run_id", "name", "dataset", "status", "started_at", "pipelines", "artifacts", "tags")
+_PIPELINE: tuple[str, ...] = ("pipeline_id", "dataset", "name", "status", "artifacts", "metrics")
+_INCOMPLETE = 7
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(epilog="Example: `artifactdb runs wheat.sqlite --status interrupted`")(runs)
+    app.command(epilog="Example: `artifactdb pack wheat.sqlite wheat-for-the-post.sqlite`")(pack)
+    app.command(epilog="Example: `artifactdb merge all.sqlite colleague.sqlite --on-conflict newer`")(merge)
+    app.command(epilog="Example: `artifactdb export wheat.sqlite folder`")(export)
+    app.command(name="import", epilog="Example: `artifactdb import wheat.sqlite nirs4all-workspace`")(import_)
+
+
+def runs(
+    path: PathArgument,
+    run_id: Annotated[str | None, typer.Argument(help="One run, with its pipelines.")] = None,
+    dataset: DatasetOption = None,
+    status: Annotated[str | None, typer.Option(help="running, completed, failed or interrupted.")] = None,
+    tag: Annotated[str | None, typer.Option(help="A tag.")] = None,
+    pipelines: Annotated[bool, typer.Option("--pipelines", help="List pipelines with their metrics.")] = False,
+    clean_up: Annotated[
+        bool, typer.Option("--clean-up", help="Take the run back: its artifacts, predictions and pipelines.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, or the pipelines of one; a run whose process is gone is interrupted."""
+    if clean_up:
+        if run_id is None:
+            raise typer.BadParameter("name the run to clean up", param_hint="RUN_ID")
+        require_file(path)
+        with Workspace(path) as workspace:
+            counted = workspace.clean_up_run(run_id, dry_run=dry_run)
+        said = f"{'would delete' if dry_run else 'deleted'} {counted['artifacts']} artifacts"
+        render.as_json(counted) if as_json else print(f"{said} and {counted['predictions']} predictions")
+        return
+    with Workspace(path, mode="ro") as workspace:
+        if run_id is not None or pipelines:
+            columns = _PIPELINE
+            found = workspace.pipelines(dataset, run_id=run_id, status=status, tag=tag)
+            records = [record.to_dict() for record in found]
+        else:
+            columns = _RUN
+            listed = workspace.runs(dataset, status=status, tag=tag)
+            records = [record.to_dict() for record in listed]
+    if as_json:
+        render.as_json(records)
+    else:
+        render.table(columns, [[record[name] for name in columns] for record in records])
+
+
+def pack(
+    path: PathArgument,
+    target: Annotated[Path, typer.Argument(help="A new file.")],
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything to one file, predictions inside, checked, without what nobody reaches."""
+    with Workspace(path, mode="ro") as workspace, render.progress("pack", in_bytes=True) as progress:
+        if dry_run:
+            stats = workspace.stats()
+            answer = {"path": str(target), "would_replace": target.exists(), "artifacts": stats["total_artifacts"]}
+            done = f"would write {stats['total_artifacts']} artifacts to {target}"
+        else:
+            made = workspace.pack(target, overwrite=overwrite, progress=progress)
+            answer = {"path": str(made), "size_bytes": made.stat().st_size}
+            done = f"{made}: {render.size(made.stat().st_size)}"
+    render.as_json(answer) if as_json else print(done)
+
+
+def merge(
+    path: PathArgument,
+    other: Annotated[Path, typer.Argument(help="The workspace to take in.")],
+    on_conflict: Annotated[
+        str, typer.Option(help="What stays where both differ: ours, theirs, newer; or error.")
+    ] = "ours",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in another workspace; where both hold something else under one name, say so."""
+    require_file(path)
+    with Workspace(path) as workspace, render.progress("merge", in_bytes=True) as progress:
+        merged = workspace.merge(other, on_conflict=on_conflict, dry_run=dry_run, progress=progress)
+    if as_json:
+        render.as_json(merged.to_dict())
+        return
+    added = ", ".join(f"{count} {kind}" for kind, count in merged.added.items()) or "nothing"
+    present = ", ".join(f"{count} {kind}" for kind, count in merged.present.items()) or "nothing"
+    print(f"{'would add' if dry_run else 'added'} {added}; there already: {present}")
+    if merged.conflicts:
+        print(f"{len(merged.conflicts)} conflicts:")
+        render.table(
+            ("kind", "name", "ours", "theirs", "kept"),
+            [(found.kind, found.name, found.ours, found.theirs, found.kept) for found in merged.conflicts],
+        )
+
+
+def export(
+    path: PathArgument,
+    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    layout: Annotated[str, typer.Option(help="v3: the folders of nirs4all's guide.")] = "v3",
+    dataset: DatasetOption = None,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write runs, artifacts, library and predictions as folders and files."""
+    with Workspace(path, mode="ro") as workspace, render.progress("export") as progress:
+        if dry_run:
+            answer = {"path": str(target), "would_replace": target.exists(), **workspace.stats()["by_type"]}
+        else:
+            report = workspace.export(target, layout=layout, dataset=dataset, overwrite=overwrite, progress=progress)
+            answer = report.to_dict()
+    render.as_json(answer) if as_json else render.fields(answer)
+
+
+def import_(
+    path: PathArgument,
+    folder: Annotated[Path, typer.Argument(help="A folder, or a file of one fitted object.")],
+    dataset: DatasetOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in an exported folder, a workspace of nirs4all, or files of joblib; exit code 7 when a part was refused."""
+    with Workspace(path) as workspace, render.progress("import") as progress:
+        report = workspace.import_folder(folder, dataset=dataset, dry_run=dry_run, progress=progress)
+    if as_json:
+        render.as_json(report.to_dict())
+    else:
+        counts = {kind: getattr(report, kind) for kind in ("runs", "pipelines", "artifacts", "predictions", "entries")}
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing new"
+        print(f"{report.layout}: {'would take in' if dry_run else 'took in'} {listed}")
+        if report.present:
+            print("there already: " + ", ".join(f"{count} {kind}" for kind, count in report.present.items()))
+        for what, reason in report.refused:
+            print(f"refused {render.cell(what)}: {render.cell(reason)}")
+        for what, reason in report.notes:
+            print(f"note on {render.cell(what)}: {render.cell(reason)}")
+    if not report.ok:
+        raise typer.Exit(_INCOMPLETE)
