@@ -156,7 +156,7 @@ def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
     assert report["file_bytes"] < report["joblib_compress_3_bytes"] < report["joblib_bytes"]
     assert len(report["questions"]) == 4 and all(question["answer"] for question in report["questions"])
     left = sorted(path.name for path in folder.iterdir())
-    assert left == ["fermentation.catalog", "fermentation.sqlite", "predictions.png"]
+    assert left == ["fermentation.sqlite", "predictions.png"]
     with Workspace(folder / "fermentation.sqlite", mode="ro") as workspace:
         assert len(workspace.catalog) == 20
         assert workspace.verify().ok

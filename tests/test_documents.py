@@ -39,8 +39,13 @@ def test_the_readme_examples_run_one_after_the_other(
             assert result.exit_code == 0, (command, result.output)
     names["registry"].close()
     names["loader"].close()
+    named = re.search(r"`(0002_ridge_\w+)`", README)
+    assert named is not None
+    assert named[1] in {pipeline.pipeline_id for pipeline in names["workspace"].pipelines()}
     names["workspace"].close()
+    names["colleague"].close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "packed.sqlite", "ridge_v1.catalog", "ridge_v1.sqlite", "study", "study-for-the-post.sqlite",
         "study-monday.catalog", "study-monday.sqlite", "study.catalog", "study.sqlite",
     ]  # fmt: skip
 
@@ -54,9 +59,10 @@ def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     assert set(commands) == {
         "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "top",
-        "predictions", "sql",
+        "predictions", "sql", "runs", "pack", "merge", "export", "import",
     }  # fmt: skip
-    for name in [*commands, "catalog flush", "catalog compact", "catalog verify"]:
+    library = [f"library {name}" for name in ("ls", "show", "save", "export", "rm")]
+    for name in [*commands, "catalog flush", "catalog compact", "catalog verify", *library]:
         page = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
         assert f"artifactdb {name}" in page and "Example" in page, name
         assert "--json" in page, name

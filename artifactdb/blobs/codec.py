@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 
 import zstandard
 
@@ -119,14 +120,21 @@ def _layout(group: list[Segment]) -> list[tuple[int, int]]:
 
 
 def _read_layout(chunk: EncodedChunk) -> list[tuple[int, int]]:
-    try:
-        layout = [(int(size), int(length)) for size, length in json.loads(chunk.shuffle or "[]")]
-    except (ValueError, TypeError):
-        layout = []
-    sane = all(1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout)
-    if not sane or sum(length for _, length in layout) != chunk.size_bytes:
+    layout = _parse_layout(chunk.shuffle or "[]")
+    if sum(length for _, length in layout) != chunk.size_bytes:
         raise CorruptBlobError("the shuffle of a chunk does not fit its size.")
     return layout
+
+
+@lru_cache(maxsize=256)
+def _parse_layout(text: str) -> list[tuple[int, int]]:
+    # Remembered because models of one kind have one layout. What makes no sense is [], which fits no chunk.
+    try:
+        layout = [(int(size), int(length)) for size, length in json.loads(text)]
+    except (ValueError, TypeError):
+        return []
+    sane = all(1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout)
+    return layout if sane else []
 
 
 def _shuffle(plain: bytes, layout: list[tuple[int, int]]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ def import_parquet(store: Store, path: Path, data_path: Path | None) -> list[str
     """Add the predictions of a pair of files; nothing in them is run."""
     meta, data = _pair(path, data_path)
     try:
-        held = _read_arrays(data)
-        return add_many(store, _predictions(meta, held))
+        return add_many(store, predictions_of(meta, read_arrays(data)))
     except pa.ArrowException as error:
         raise CatalogFileError(
             f"{meta} or {data} is no Parquet file of predictions ({error}).", file=str(meta)
@@ -53,20 +52,28 @@ def _pair(path: Path, data_path: Path | None) -> tuple[Path, Path]:
     return path, data_path
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
-    held = {}
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Give the arrays of a file of arrays by id; in place of one that cannot be read, the error that says why."""
+    held: dict[str, Any] = {}
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             for row in batch.to_pylist() if "array_bytes" in names else _plain_rows(batch):
-                numbers = row["array_data"]
-                held[row["array_id"]] = from_parquet(
-                    row.get("array_dtype"),
-                    row.get("array_shape"),
-                    [] if numbers is None else numbers,
-                    row.get("array_bytes"),
-                )
+                held[row["array_id"]] = _array_of(row, path)
     return held
+
+
+def _array_of(row: dict[str, Any], path: Path) -> Any:
+    numbers = row["array_data"]
+    try:
+        return from_parquet(
+            row.get("array_dtype"),
+            row.get("array_shape"),
+            [] if numbers is None else numbers,
+            row.get("array_bytes"),
+        )
+    except (ValueError, TypeError) as error:
+        return CatalogFileError(f"the array {row['array_id']} of {path} cannot be read ({error}).", file=str(path))
 
 
 def _plain_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -77,13 +84,28 @@ def _plain_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         yield {"array_id": array_id, "array_data": values, "array_shape": shape}
 
 
-def _predictions(path: Path, held: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def predictions_of(
+    path: Path, held: dict[str, Any], refuse: Callable[[str, str], None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Give the predictions of a file of rows with their arrays, as ``Catalog.add_many`` takes them.
+
+    Parameters
+    ----------
+    refuse : callable, optional
+        Called with the id of a row whose arrays are not to be had, and the reason; else that is an error.
+    """
     with pq.ParquetFile(path) as file:
         present = [name for name in file.schema_arrow.names if name in VALUES]
         references = [name for name in ARRAYS if f"{name}_id" in file.schema_arrow.names]
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*present, *(f"{name}_id" for name in references)]):
             for row in batch.to_pylist():
-                arrays = {name: _held(held, row.pop(f"{name}_id"), path) for name in references}
+                try:
+                    arrays = {name: _held(held, row.pop(f"{name}_id"), path) for name in references}
+                except CatalogFileError as error:
+                    if refuse is None:
+                        raise
+                    refuse(str(row.get("id")), str(error))
+                    continue
                 yield row | arrays
 
 
@@ -94,6 +116,8 @@ def _held(held: dict[str, Any], array_id: str | None, path: Path) -> Any:
         raise CatalogFileError(
             f"{path} names the array {array_id}, which its file of arrays does not hold.", file=str(path)
         )
+    if isinstance(held[array_id], CatalogFileError):
+        raise held[array_id]
     return held[array_id]
 
 

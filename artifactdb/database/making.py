@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from artifactdb.database.connection import Database
+from artifactdb.database.migrations import set_page_size
 from artifactdb.errors import (
     ArtifactDBError,
     InvalidValueError,
@@ -50,9 +51,16 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def new_workspace(target: Path, *, overwrite: bool = False) -> Iterator[Database]:
-    """Give an empty workspace to fill, which gets the target's name when the block ends, and goes when it raises."""
+def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 4096) -> Iterator[Database]:
+    """Give an empty workspace to fill, which gets the target's name when the block ends, and goes when it raises.
+
+    Parameters
+    ----------
+    page_bytes : int, default 4096
+        Size of SQLite's pages: large ones make large files faster, and small files larger.
+    """
     with new_file(target, overwrite=overwrite) as unfinished:
+        set_page_size(unfinished, page_bytes)
         database = Database(unfinished)
         try:
             yield database

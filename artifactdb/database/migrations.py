@@ -85,6 +85,17 @@ def has_older_schema(path: Path) -> bool:
     return application_id == APPLICATION_ID and 0 < version < latest_version()
 
 
+def set_page_size(path: Path, page_bytes: int) -> None:
+    """Give an empty file its page size, before the schema is applied."""
+    connection = apsw.Connection(str(path))
+    try:
+        connection.pragma("page_size", page_bytes)
+        connection.pragma("auto_vacuum", "INCREMENTAL")
+        connection.execute("CREATE TABLE empty (a); DROP TABLE empty")  # the first write settles both
+    finally:
+        connection.close()
+
+
 def migrate(connection: apsw.Connection, path: Path) -> None:
     """Apply the schema files that the file does not have yet, all or none."""
     if connection.pragma("user_version") == 0:

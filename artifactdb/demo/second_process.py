@@ -10,7 +10,6 @@ import numpy as np
 
 from artifactdb.cli import render
 from artifactdb.demo import DATASET
-from artifactdb.demo.training import on_disk
 from artifactdb.loader import ArtifactLoader
 from artifactdb.workspace import Workspace
 
@@ -81,7 +80,7 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         "records": stats["total_artifacts"],
         "distinct_blobs": stats["unique_files"],
         "deduplication_ratio": stats["deduplication_ratio"],
-        "file_bytes": on_disk(file),
+        "file_bytes": file.stat().st_size,
         "joblib_bytes": plain,
         "joblib_compress_3_bytes": compressed,
     }

@@ -66,7 +66,7 @@ def spectra() -> tuple[Any, Any]:
 
 
 def train(file: Path, picture: Path, scratch: Path, *, verbose: bool) -> Path:
-    """Train everything into ``file``; give the file of the predictions that the second process must repeat."""
+    """Train everything and pack it into ``file``; give the predictions that the second process must repeat."""
     x, y = spectra()
     if verbose:
         print(
@@ -75,7 +75,7 @@ def train(file: Path, picture: Path, scratch: Path, *, verbose: bool) -> Path:
         )
     expected: dict[str, Any] = {}
     objects: list[Any] = []
-    with Workspace(file) as workspace:
+    with Workspace(scratch / "study.sqlite") as workspace:
         out_of_fold, whole = {}, {}
         for pipeline in PIPELINES:
             # Everything of a pipeline becomes durable at once.
@@ -97,6 +97,7 @@ def train(file: Path, picture: Path, scratch: Path, *, verbose: bool) -> Path:
         stack_id = registry.register_with_chain(stack, chain, "meta_model", 5, meta_config=config).artifact_id
         objects.append(stack)
         expected[stack_id] = stack.predict(np.column_stack([expected[source] for source in sources]))
+        workspace.pack(file)
         _draw(workspace, picture)
     sizes = [_joblib_bytes(objects, scratch, compress) for compress in (0, 3)]
     predictions = scratch / "predictions.npz"
@@ -187,15 +188,9 @@ def _draw(workspace: Workspace, picture: Path) -> None:
     figure.savefig(picture, dpi=110)
 
 
-def on_disk(file: Path) -> int:
-    """Give the bytes that a file takes on the disk, which hands out whole blocks."""
-    found = file.stat()
-    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
-
-
 def _joblib_bytes(objects: list[Any], scratch: Path, compress: int) -> int:
     folder = scratch / f"joblib-{compress}"
     folder.mkdir()
     for number, obj in enumerate(objects):
         joblib.dump(obj, folder / f"{number}.joblib", compress=compress)
-    return sum(map(on_disk, folder.iterdir()))
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -89,3 +89,20 @@ def unpack(content: StoredContent) -> tuple[memoryview, list[bytearray]]:
     if position != len(view):
         raise DeserializationError(f"the object container has {len(view)} bytes where {position} were announced.")
     return stream, buffers
+
+
+def parts_of(data: Buffer) -> list[tuple[bytes, int]]:
+    """Give hash and item size of each array that a container names and does not hold, in order; [] for other bytes.
+
+    Only the head is read: whether the rest is a container is for ``unpack`` to say.
+    """
+    view = memoryview(data)
+    if len(view) < _HEADER.size or view[: len(MAGIC)] != MAGIC:
+        return []
+    _, count, _, _ = _HEADER.unpack_from(view)
+    end = _HEADER.size + _ENTRY.size * count
+    entries = list(_ENTRY.iter_unpack(view[_HEADER.size : end])) if end <= len(view) else []
+    items = [item_size for _, item_size, place in entries if place == _PART]
+    if end + 32 * len(items) > len(view):
+        return []
+    return [(bytes(view[end + 32 * index : end + 32 * index + 32]), size) for index, size in enumerate(items)]

@@ -1,0 +1,323 @@
+"""Pipelines enter the workspace: files are read, hashed and encoded by threads while the one before is written.
+
+A pipeline comes in whole or not at all; the disk is waited for a few times a second, not once for each.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from artifactdb.artifacts.restore import place_of, versions_of
+from artifactdb.artifacts.save import Payload, now, save_content
+from artifactdb.blobs import store
+from artifactdb.content import Content, Segment
+from artifactdb.database import Database
+from artifactdb.database.bulk import checkpoints_aside
+from artifactdb.errors import (
+    ArtifactDBError,
+    DuplicateError,
+    InvalidValueError,
+    MissingDependencyError,
+    StorageError,
+)
+from artifactdb.formats.container import parts_of
+from artifactdb.interop.items import Item, Pipeline
+from artifactdb.interop.report import ImportReport
+from artifactdb.runs.manifests import enter_pipeline
+
+Progress = Callable[[int, int], None]
+
+_THREADS = 2
+_GROUP_SECONDS = 0.3
+_AHEAD_BYTES, _AHEAD_STEPS = 96 << 20, 8
+_MAPPED_FROM_BYTES = 64 << 20
+"""Larger files are not read whole but encoded piece by piece while they are written."""
+_PRESENT = """
+SELECT lower(hex(b.content_hash)) FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
+"""
+_PIPELINE = """
+SELECT p.pipeline_key, t.run_key, t.pipeline_key IS NOT NULL FROM pipelines AS p
+LEFT JOIN trained_pipelines AS t ON t.pipeline_key = p.pipeline_key
+WHERE p.pipeline_id = ? AND p.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The content of an item, checked against its hash, and as it will lie in the file."""
+
+    content: Content
+    ready: store.Encoded
+
+
+@dataclass(slots=True)
+class _Step:
+    """One thing of the stream: a pipeline that begins, an item of it, or its end."""
+
+    pipeline: Pipeline
+    item: Item | None = None
+    reading: Future[_Read] | None = None
+    size: int = 0
+    ends: bool = False
+
+
+@dataclass(slots=True)
+class Entering:
+    """Enters pipelines and counts what came in.
+
+    Parameters
+    ----------
+    database : Database
+    report : ImportReport
+    """
+
+    database: Database
+    report: ImportReport
+    _waiting: list[tuple[Pipeline, Item]] = field(default_factory=list)
+
+    def enter(self, pipelines: Iterable[Pipeline], progress: Progress | None = None, total: int = 0) -> None:
+        """Enter pipelines one after the other; what cannot come in is listed, the rest comes."""
+        self._enter_all(pipelines, progress, total)
+        # Sources may lie in a pipeline that came later.
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._enter_all(_regrouped(waiting), None, 0)
+            if len(self._waiting) == len(waiting):
+                break
+        for pipeline, item in self._waiting:
+            missing = [source for source in item.record.depends_on if not self._hash_of(pipeline.dataset, source)]
+            self._refuse(item, f"it depends on what is not there: {', '.join(missing[:5])}.")
+
+    def _enter_all(self, pipelines: Iterable[Pipeline], progress: Progress | None, total: int) -> None:
+        with checkpoints_aside(self.database), ThreadPoolExecutor(_THREADS) as pool:
+            stream = self._stream(pipelines, pool)
+            try:
+                done = 0
+                while group := self._enter_group(stream):
+                    done += group
+                    if progress:
+                        progress(done, max(done, total))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _enter_group(self, stream: Iterator[_Step]) -> int:
+        """Enter pipelines for a while, and wait for the disk once; give how many.
+
+        When something breaks, those that were complete stay.
+        """
+        failure: BaseException | None = None
+        done = 0
+        until = time.monotonic() + _GROUP_SECONDS
+        with self.database.transaction():
+            try:
+                for first in stream:
+                    with self.database.transaction():
+                        self._enter_pipeline(first.pipeline, stream)
+                    done += 1
+                    if time.monotonic() > until:
+                        break
+            except BaseException as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return done
+
+    def _enter_pipeline(self, pipeline: Pipeline, stream: Iterator[_Step]) -> None:
+        refusal = self._enter_manifest(pipeline)
+        row = self.database.row(_PIPELINE, (pipeline.pipeline_id, pipeline.dataset))
+        run_key = row[1] if row else None
+        for step in stream:
+            if step.ends:
+                return
+            assert step.item is not None
+            if refusal:
+                self._refuse(step.item, refusal)
+            else:
+                self._enter_item(pipeline, step.item, step.reading, run_key)
+
+    def _enter_manifest(self, pipeline: Pipeline) -> str:
+        """Enter what is said of a pipeline; give why it is refused, "" when it is not."""
+        row = self.database.row(_PIPELINE, (pipeline.pipeline_id, pipeline.dataset))
+        if pipeline.manifest is None:
+            if pipeline.pipeline_id:
+                self.report.count("pipelines", new=row is None)
+            return ""
+        try:
+            with self.database.transaction():
+                enter_pipeline(self.database, pipeline.manifest)
+        except StorageError:
+            raise
+        except ArtifactDBError as error:
+            self.report.refused.append((pipeline.name, str(error)))
+            return f"its pipeline {pipeline.name} was refused."
+        self.report.count("pipelines", new=not (row and row[2]))
+        return ""
+
+    def _enter_item(self, pipeline: Pipeline, item: Item, reading: Future[_Read] | None, run_key: int | None) -> None:
+        record = item.record
+        if item.problem:
+            self._refuse(item, item.problem)
+            return
+        try:
+            read = reading.result() if reading is not None else None
+            present = self._hash_of(pipeline.dataset, record.artifact_id)
+            content_hash = read.content.digest.hex() if read else record.content_hash.removeprefix("sha256:")
+            if present == content_hash:
+                self.report.count("artifacts", new=False)
+                return
+            if present or read is None:
+                raise DuplicateError(f"the id is there already with other content (sha256:{present}).")
+            payload = Payload(
+                read.content, record.format, versions_of(record), record.format_version, record.created_at or now()
+            )
+            place = place_of(record, pipeline.dataset)
+            save_content(
+                self.database, payload, place, record.params, record.class_name, run_key=run_key, ready=read.ready
+            )
+        except MissingDependencyError:
+            self._waiting.append((pipeline, item))
+            return
+        except StorageError:
+            raise
+        except (ArtifactDBError, OSError) as error:
+            self._refuse(item, str(error))
+            return
+        self.report.count("artifacts", new=True)
+        if item.note:
+            self.report.notes.append((record.artifact_id, item.note))
+
+    def _refuse(self, item: Item, reason: str) -> None:
+        self.report.refused.append((item.record.artifact_id or item.record.path, reason))
+
+    def _hash_of(self, dataset: str, artifact_id: str) -> str:
+        """Give the hash of what has that id, "" for nothing."""
+        return self.database.value(_PRESENT, (artifact_id, dataset)) or ""
+
+    # -- reading ahead ------------------------------------------------------------------------------
+
+    def _stream(self, pipelines: Iterable[Pipeline], pool: ThreadPoolExecutor) -> Iterator[_Step]:
+        """Give pipelines with their items in order, while files further on are read within bounds of memory."""
+        ahead: deque[_Step] = deque()
+        ahead_bytes = 0
+        submitted: set[str] = set()
+        for step in _steps(pipelines):
+            if step.item is not None:
+                self._submit(step, pool, submitted)
+                ahead_bytes += step.size
+            ahead.append(step)
+            while ahead_bytes > _AHEAD_BYTES or (len(ahead) > _AHEAD_STEPS and _is_read(ahead[0])):
+                given = ahead.popleft()
+                ahead_bytes -= given.size
+                yield given
+        yield from _popped(ahead)
+
+    def _submit(self, step: _Step, pool: ThreadPoolExecutor, submitted: set[str]) -> None:
+        item = step.item
+        assert item is not None
+        if item.problem or item.file is None:
+            return
+        claimed = item.record.content_hash.removeprefix("sha256:")
+        if claimed and self._hash_of(step.pipeline.dataset, item.record.artifact_id):
+            return  # present with the same content, or refused: neither needs the file
+        try:
+            step.size = item.file.stat().st_size
+        except OSError as error:
+            item.problem = f"{item.file.name} cannot be read ({error.strerror})."
+            return
+        known = bool(claimed) and (
+            claimed in submitted or store.find(self.database, bytes.fromhex(claimed)) is not None
+        )
+        submitted.add(claimed)
+        step.reading = pool.submit(_read, item, encode=not known)
+
+
+def _steps(pipelines: Iterable[Pipeline]) -> Iterator[_Step]:
+    for pipeline in pipelines:
+        yield _Step(pipeline)
+        for item in _sources_first(pipeline.items):
+            yield _Step(pipeline, item)
+        yield _Step(pipeline, ends=True)
+
+
+def _is_read(step: _Step) -> bool:
+    return step.reading is None or step.reading.done()
+
+
+def _popped(steps: deque[_Step]) -> Iterator[_Step]:
+    # Taken out one by one, so that what was read goes with its step.
+    while steps:
+        yield steps.popleft()
+
+
+def _sources_first(items: list[Item]) -> list[Item]:
+    """Order items so that what others depend on comes before them; those of a circle come last."""
+    ordered: list[Item] = []
+    waiting = items
+    while waiting:
+        ids = {item.record.artifact_id for item in waiting}
+        ready = [item for item in waiting if ids.isdisjoint(item.record.depends_on)]
+        if not ready:
+            return ordered + waiting
+        ordered += ready
+        chosen = set(map(id, ready))
+        waiting = [item for item in waiting if id(item) not in chosen]
+    return ordered
+
+
+def _regrouped(waiting: list[tuple[Pipeline, Item]]) -> list[Pipeline]:
+    """Give the items that still wait, by dataset, in an order that may serve them all."""
+    by_dataset: dict[str, list[Item]] = {}
+    for pipeline, item in waiting:
+        by_dataset.setdefault(pipeline.dataset, []).append(item)
+    return [Pipeline(dataset, "", items) for dataset, items in by_dataset.items()]
+
+
+def _read(item: Item, *, encode: bool) -> _Read:
+    """Read an item's file, compare it with its hash, and encode it; runs in a thread, and knows nothing of the file."""
+    assert item.file is not None
+    data = _bytes_of(item.file)
+    parts = []
+    for digest, item_size in parts_of(data) if item.record.format in ("pickle5", "dill") else ():
+        file = item.parts.get(digest.hex())
+        if file is None:
+            raise InvalidValueError(f"an array of it (sha256:{digest.hex()}) is not among its files.")
+        part = Content([Segment(_bytes_of(file), item_size)])
+        _require_hash(part, digest.hex(), file)
+        parts.append(part)
+    content = Content([Segment(data)], parts)
+    claimed = item.record.content_hash.removeprefix("sha256:")
+    if claimed:
+        _require_hash(content, claimed, item.file)
+    item.record.content_hash = f"sha256:{content.digest.hex()}"
+    whole = all(isinstance(segment.data, bytes) for blob in (content, *parts) for segment in blob.segments)
+    if not encode or not whole:
+        return _Read(content, {})
+    ready = store.encode_quickly(content)
+    # What is encoded need not be kept twice.
+    lean = [Content.already_stored(part.digest, part.size_bytes) for part in parts]
+    encoded = Content.already_stored(content.digest, content.size_bytes)
+    encoded.parts = lean
+    return _Read(encoded, ready)
+
+
+def _require_hash(content: Content, wanted: str, file: Path) -> None:
+    if content.digest.hex() != wanted:
+        raise InvalidValueError(f"{file.name} has the hash sha256:{content.digest.hex()}, not sha256:{wanted}.")
+
+
+def _bytes_of(file: Path) -> Any:
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        if size >= _MAPPED_FROM_BYTES:
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        stream.seek(0)
+        return stream.read()

@@ -1,0 +1,69 @@
+"""Files within a folder that is imported: found by name, and never outside it, whatever links there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from artifactdb.errors import InvalidValueError
+
+
+class Folder:
+    """A folder of a stranger.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = path.resolve()
+        self._places: dict[Path, Path] = {}
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a path is inside when every link is followed."""
+        return path.resolve().is_relative_to(self.root)
+
+    def find(self, name: str, places: Iterable[Path]) -> Path:
+        """Give the first file of that name in some places.
+
+        Raises
+        ------
+        InvalidValueError
+            When it is not there, or outside.
+        """
+        if not name or "\0" in name:
+            raise InvalidValueError("no file is named.")
+        outside = False
+        looked = []
+        for place in places:
+            try:
+                resolved = self._resolved(place, name)
+                if not resolved.is_relative_to(self.root):
+                    outside = True
+                elif resolved.is_file():
+                    return resolved
+            except (OSError, RuntimeError):
+                continue  # a name that is too long, or links that go in a circle
+            looked.append(self.named(place))
+        if outside:
+            raise InvalidValueError(f"the file {name} is outside the folder, and was not read.")
+        raise InvalidValueError(f"the file {name} is not there; looked for it in {', '.join(dict.fromkeys(looked))}.")
+
+    def _resolved(self, place: Path, name: str) -> Path:
+        """Follow every link on the way to a file; those of folders, which many files share, once."""
+        if place not in self._places:
+            self._places[place] = place.resolve()
+        path = self._places[place] / name
+        plain = path.name == name and name != ".." and not path.is_symlink()
+        return path if plain else path.resolve()
+
+    def subfolders(self, path: Path) -> Iterator[Path]:
+        """Give the folders in a folder of it by name; what leads outside is left out."""
+        if path.is_dir() and self.holds(path):
+            yield from (inner for inner in sorted(path.iterdir()) if inner.is_dir() and self.holds(inner))
+
+    def named(self, path: Path) -> str:
+        """Give a path as it is called within the folder."""
+        return path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else path.name

@@ -1,0 +1,68 @@
+"""YAML and JSON of strangers: plain values within bounds, and nothing is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from artifactdb.errors import InvalidValueError
+from artifactdb.interop.texts import parse_json, parse_yaml, read_yaml
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+HOSTILE = {
+    "an object that runs a command": "!!python/object/apply:os.system ['touch ran']",
+    "a name of Python's": "a: !!python/name:os.system x",
+    "an unknown tag": "a: !custom {b: 1}",
+    "a billion laughs": LAUGHS,
+    "a circle": "a: &a [*a]",
+    "deep nesting": "[" * 500 + "]" * 500,
+    "very deep nesting": "[" * 100_000,
+    "a broken mapping": "a: b: c",
+    "an open bracket": "{a: [1, 2",
+    "two documents": "a: 1\n---\nb: 2",
+    "a list for a key": "? [1, 2]\n: 3",
+    "a control character": "a: \x00",
+    "a bad number": "!!int 'abc'",
+    "a huge number": "9" * 10_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_yaml_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidValueError):
+        parse_yaml(text, "manifest.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, 2.5, None, True, "x"], "b": {"c": {}}, "d": []},
+        ["1", "yes", "null", "2026-01-01", "1e-4", "0x1f", "~", "", " padded ", "é\n\tü", "a: b"],
+        {"chain_path": "s1.A[br=0.1,src=0,sub=2]>s2.B", "hash": "sha256:" + "0" * 64},
+    ],
+)
+def test_what_yaml_writes_is_read_back(value: object) -> None:
+    assert parse_yaml(yaml.safe_dump(value, sort_keys=False), "m") == value
+
+
+def test_aliases_and_merges_are_read_as_by_everybody() -> None:
+    text = "base: &b {x: 1, y: 2}\nmore: {<<: *b, y: 3}\nagain: [*b, *b]"
+    assert parse_yaml(text, "m") == yaml.safe_load(text)
+
+
+def test_times_stay_text_and_an_empty_file_is_nothing(tmp_path: Path) -> None:
+    assert parse_yaml("at: 2026-11-23 21:35:36", "m") == {"at": "2026-11-23 21:35:36"}
+    (tmp_path / "empty.yaml").touch()
+    assert read_yaml(tmp_path / "empty.yaml") is None
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "nul", ""])
+def test_broken_json_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValueError):
+        parse_json(text, "pipeline.json")
