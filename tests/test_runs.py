@@ -50,6 +50,18 @@ def test_pipelines_are_numbered_by_dataset_and_named_by_configuration(workspace:
         assert own not in run.pipeline({"other": 1}).pipeline_id
 
 
+def test_numbers_go_on_after_those_that_came_from_elsewhere(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    for number in [*range(40, 0, -1), 9998, 9999]:
+        workspace.registry("wheat", f"{number:04}_x").register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+    workspace.registry("wheat", "no_number").register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+    with workspace.run("wheat") as run:
+        ids = [run.pipeline([number]).pipeline_id.partition("_")[0] for number in range(2)]
+        assert ids == ["10000", "10001"]
+        workspace.registry("wheat", "0041_late").register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        workspace.registry("wheat", "0001_late").register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        assert run.pipeline([3]).pipeline_id.startswith("10002_")
+
+
 def test_a_run_keeps_configuration_metrics_times_environment_tags_and_notes(
     workspace: Workspace, fitted: dict[str, Any]
 ) -> None:
@@ -307,3 +319,19 @@ def test_a_process_is_gone_when_it_is_a_zombie(tmp_path: Path) -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         time.sleep(0)
         assert has_ended(named)
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT run_key, run_id, process FROM run_entries WHERE status = 'running'", "run_entries_running"),
+        ("SELECT * FROM metrics WHERE metric = 'rmse' AND \"partition\" = 'val' ORDER BY value", "pipeline_metrics_by"),
+        ("SELECT * FROM pipelines_with_runs WHERE pipeline_id = 'x'", "pipelines_by_id"),
+        ("SELECT record_key FROM run_records WHERE run_key = 1", "PRIMARY KEY"),
+        ("SELECT * FROM runs WHERE run_id = 'x'", "sqlite_autoindex_run_entries"),
+    ],
+)
+def test_what_people_wait_for_is_answered_by_an_index(workspace: Workspace, sql: str, index: str) -> None:
+    plan = "\n".join(row[3] for row in workspace.database.rows(f"EXPLAIN QUERY PLAN {sql}"))
+    assert index in plan
+    assert "TEMP B-TREE" not in plan

@@ -43,10 +43,17 @@ _SOME_PIPELINES = (
     "AND (?3 IS NULL OR EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value = ?3)) ORDER BY d.name, p.pipeline_id"
 )
 _METRICS = 'SELECT "partition", fold_id, metric, value FROM pipeline_metrics WHERE pipeline_key = ?'
+# The plus keeps the planner from sorting all pipelines of the dataset: the newest is found from the end of the table.
+_NEWEST = """
+SELECT pipeline_id FROM pipelines WHERE +dataset_key = ? AND pipeline_id GLOB '[0-9][0-9][0-9][0-9]*_*'
+ORDER BY pipeline_key DESC LIMIT 1
+"""
 _LAST_NUMBER = """
 SELECT coalesce(max(CAST(substr(pipeline_id, 1, instr(pipeline_id, '_') - 1) AS INTEGER)), 0) FROM pipelines
 WHERE dataset_key = ? AND pipeline_id GLOB '[0-9][0-9][0-9][0-9]*_*'
 """
+_TAKEN = "SELECT 1 FROM pipelines WHERE dataset_key = ? AND pipeline_id >= ? AND pipeline_id < ? LIMIT 1"
+_PROBES = 20
 _NAN = "nan"
 
 
@@ -205,8 +212,15 @@ def unfinished(database: Database, dataset: str, pipeline_id: str) -> list[int]:
 
 def number_pipeline(database: Database, dataset: str, name: str, configuration: str) -> str:
     """Give the id of the dataset's next pipeline; to be used within the transaction that enters it."""
-    last = database.value(_LAST_NUMBER, (key_of_dataset(database, dataset),))
-    return numbered_id(last + 1, name, configuration)
+    dataset_key = key_of_dataset(database, dataset)
+    newest = database.value(_NEWEST, (dataset_key,))
+    digits = newest.partition("_")[0] if newest else "0"
+    number = int(digits) + 1 if digits.isdigit() else 1
+    for free in range(number, number + _PROBES):
+        if not database.rows(_TAKEN, (dataset_key, f"{free:04}_", f"{free:04}`")):  # the character after _
+            return numbered_id(free, name, configuration)
+    # Older numbers came last, by an import for one: once, all are looked at.
+    return numbered_id(database.value(_LAST_NUMBER, (dataset_key,)) + 1, name, configuration)
 
 
 def enter_pipeline(database: Database, dataset: str, pipeline_id: str, columns: Mapping[str, Any]) -> int:
