@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.artifacts.place import Place
+from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, now, save_content
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError
-from artifactdb.ids import extract_pipeline_id_from_artifact_id, require_artifact_id
-from artifactdb.records import ArtifactRecord, register_artifact_type
+from artifactdb.ids import require_artifact_id
+from artifactdb.records import ArtifactRecord
 
 SCHEMA_VERSION = "3.0"
 
@@ -88,27 +88,10 @@ def _import_one(database: Database, record: ArtifactRecord, folder: Path, datase
     content_hash = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if record.content_hash and record.content_hash != content_hash:
         raise InvalidValueError(f"{file.name} has the hash {content_hash}, its record says {record.content_hash}.")
-    name, _, version = record.format_version.partition("==")
-    versions = dict(record.environment) or ({name: version} if version else {})
-    if record.nirs4all_version:
-        versions["nirs4all"] = record.nirs4all_version
-    content = Content([Segment(data)])
-    payload = Payload(content, record.format, versions, record.format_version, record.created_at or now())
-    place = Place(
-        dataset=record.dataset or dataset,
-        pipeline_id=record.pipeline_id or extract_pipeline_id_from_artifact_id(record.artifact_id),
-        artifact_id=record.artifact_id,
-        artifact_type=register_artifact_type(str(record.artifact_type)),
-        step_index=record.step_index,
-        chain_path=record.chain_path,
-        branch_path=record.branch_path,
-        source_index=record.source_index,
-        substep_index=record.substep_index,
-        fold_id=record.fold_id,
-        custom_name=record.custom_name,
-        depends_on=record.depends_on,
-        meta_config=record.meta_config,
+    payload = Payload(
+        Content([Segment(data)]), record.format, versions_of(record), record.format_version, record.created_at or now()
     )
+    place = place_of(record, dataset)
     return save_content(database, payload, place, record.params, record.class_name)
 
 
