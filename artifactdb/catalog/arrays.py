@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -47,6 +48,34 @@ def to_stored(value: Any, array_type: str) -> StoredArray:
     data = array.tobytes()
     digest = hashlib.sha256(said + data).hexdigest()
     return StoredArray(f"array_{digest[:32]}", array_type, dtype, shape, data)
+
+
+def to_stored_many(values: Sequence[Any], array_type: str) -> list[StoredArray | None]:
+    """Give the stored forms of many arrays, None for None; what comes again is hashed once."""
+    if not values or set(map(type, values)) != {np.ndarray}:
+        return [None if value is None else to_stored(value, array_type) for value in values]
+    # The usual case, arrays of one kind, takes a third of the time when it is seen at once.
+    known: dict[int, StoredArray] = {}
+    described: dict[tuple[Any, Any], tuple[str, str, bytes]] = {}
+    made: list[StoredArray | None] = []
+    sha256, of_kind = hashlib.sha256, described.get
+    for value in values:
+        stored = known.get(id(value))  # alive as long as ``values`` is
+        if stored is None:
+            kind = of_kind((value.dtype, value.shape))
+            if kind is None:
+                first = to_stored(value, array_type)
+                known[id(value)] = first
+                made.append(first)
+                if value.dtype.byteorder != ">":
+                    described[value.dtype, value.shape] = _described(value.dtype, value.shape)
+                continue
+            dtype, shape, said = kind
+            data = value.tobytes()
+            digest = sha256(said + data).hexdigest()
+            stored = known[id(value)] = StoredArray("array_" + digest[:32], array_type, dtype, shape, data)
+        made.append(stored)
+    return made
 
 
 @lru_cache(1024)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.files import device_errors, enter, new_name, only_writer
@@ -57,16 +59,21 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
 
 
 def _write(store: Store, rows: Collection[Row], arrays: Collection[StoredArray], made: list[Path]) -> _Files:
-    written: _Files = {}
-    tables = {"meta": rows_to_arrow(rows) if rows else None, "data": arrays_to_arrow(arrays) if arrays else None}
+    with ThreadPoolExecutor(1) as beside:  # sorting and writing let go of the interpreter
+        of_arrays = beside.submit(_write_one, store, "data", arrays_to_arrow, arrays, made)
+        return _write_one(store, "meta", rows_to_arrow, rows, made) | of_arrays.result()
+
+
+def _write_one(
+    store: Store, kind: str, to_arrow: Callable[[Any], pa.Table], given: Collection[Any], made: list[Path]
+) -> _Files:
+    if not given:
+        return {}
+    table, path = to_arrow(given), store.folder / new_name(kind)
+    made.append(path)
     with store.writing_engine.session([]) as session:
-        for kind, table in tables.items():
-            if table is not None:
-                session.register("given", table)
-                path = store.folder / new_name(kind)
-                made.append(path)
-                written[path] = write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
-    return written
+        session.register("given", table)
+        return {path: write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)}
 
 
 def _unstage(store: Store, arrays: Collection[StoredArray]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from artifactdb.catalog.arrays import StoredArray, samples, to_stored
+from artifactdb.catalog.arrays import StoredArray, samples, to_stored_many
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -66,7 +66,7 @@ def _rows_alike(
         if not all(columns.get(column, [None])):
             raise InvalidValueError(f"a prediction needs {column}.", hint=f"Needed are {', '.join(REQUIRED)}.")
     stored = {
-        name: [None if (value := prediction[name]) is None else to_stored(value, role) for prediction in predictions]
+        name: to_stored_many([prediction[name] for prediction in predictions], role)
         for name, role in ARRAYS.items() if name in names
     }  # fmt: skip
     _require_equal_lengths(stored)
