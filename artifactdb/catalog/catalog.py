@@ -14,6 +14,7 @@ from artifactdb.artifacts.check import Problem
 from artifactdb.catalog import bulk, copying, deleting, exchange, folds, merging, questions, staging
 from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check
+from artifactdb.catalog.pairs import of_pipelines
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
 from artifactdb.database.snapshot import release_space
@@ -144,9 +145,7 @@ class Catalog:
             parameters.append(_listed(ids))
         if run_id is not None:
             trained = deleting.pipelines_of_run(self._store.database, run_id)
-            either = " OR ".join(["(dataset_name = ? AND pipeline_uid = ?)"] * len(trained))
-            condition += f" AND ({either or 'false'})"
-            parameters += [name for pair in trained for name in pair]
+            condition += f" AND {of_pipelines(trained)}"
         with self.database.transaction():
             found = [row[0] for row in ask(self._store, f"SELECT id FROM predictions WHERE {condition}", parameters)]
             if not dry_run:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifactdb.database import Database, Snapshot
+from artifactdb.database.making import sync
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import ArtifactDBError, BusyError, CatalogFileError, ReadOnlyError, StorageFullError
 
@@ -212,7 +213,9 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
     The lock lies on the folder itself, so that none is left behind when a process dies.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync(folder.parent)
     except OSError as error:
         raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
     if fcntl is None:

@@ -52,7 +52,7 @@ def conditions(expression: pc.Expression | None, columns: Mapping[str, str]) -> 
         return "", []
     try:
         tree = _parse(expression)
-    except (_NotSayableError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError):
+    except (_NotSayableError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError, RecursionError):
         return "", []
     parts = [part for part in (_say(node, columns) for node in _conjuncts(tree)) if part]
     return " AND ".join(sql for sql, _ in parts), [value for _, values in parts for value in values]

@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import apsw
 
 from artifactdb.database.connection import Database
 from artifactdb.database.migrations import set_page_size
+from artifactdb.database.translate import translated
 from artifactdb.errors import (
     ArtifactDBError,
+    BusyError,
     InvalidValueError,
     ReadOnlyError,
     StorageFullError,
     WorkspaceNotFoundError,
 )
 
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process left over is then not cleared away
+    fcntl = None  # type: ignore[assignment]
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_MAX_NAME_CHARACTERS = 200
+
 
 @contextmanager
 def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a path to write to, which gets the target's name when the block ends, and goes when it raises.
 
+    What else is needed meanwhile may lie in the folder ``files_of`` gives.
+
     Raises
     ------
     InvalidValueError
         When the target is there, unless it may be overwritten.
+    BusyError
+        When the workspace that is to be overwritten is in use.
     WorkspaceNotFoundError, ReadOnlyError, StorageFullError
     """
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
-    if not target.parent.is_dir():
-        raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
-    if not os.access(target.parent, os.W_OK):
-        raise ReadOnlyError(f"the folder {target.parent} cannot be written.")
-    unfinished = target.with_name(target.name + ".unfinished")
-    _remove(unfinished)
+    descriptor, unfinished = -1, target
     try:
-        unfinished.touch()
+        _require_place(target, overwrite=overwrite)
+        _remove_leftovers(target)
+        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
+        # Held while it is made, so that nobody takes it for one that was left over. Closed after SQLite's own.
+        descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield unfinished
         sync(unfinished)
+        _clear(target)
         unfinished.replace(target)
         sync(target.parent)
     except ArtifactDBError:
@@ -47,7 +66,16 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise StorageFullError(f"{target} could not be written ({error}).", hint="Nothing was changed.") from error
     finally:
-        _remove(unfinished)
+        if descriptor >= 0:
+            _remove(unfinished)
+            os.close(descriptor)
+
+
+def files_of(unfinished: Path) -> Path:
+    """Give the folder for files that are needed while a file is made; it goes with it."""
+    folder = unfinished.with_name(f"{unfinished.name}.files")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @contextmanager
@@ -60,12 +88,64 @@ def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 40
         Size of SQLite's pages: large ones make large files faster, and small files larger.
     """
     with new_file(target, overwrite=overwrite) as unfinished:
-        set_page_size(unfinished, page_bytes)
+        with translated(target):
+            set_page_size(unfinished, page_bytes)
         database = Database(unfinished)
         try:
             yield database
         finally:
             database.close()
+
+
+def _require_place(target: Path, *, overwrite: bool) -> None:
+    if "\0" in str(target) or not target.name or len(target.name) > _MAX_NAME_CHARACTERS:
+        raise InvalidValueError(f"{str(target)[:80]!r} is no name for a file.", hint="Choose a shorter, printable one.")
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
+    if not target.parent.is_dir():
+        raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise ReadOnlyError(f"the folder {target.parent} cannot be written.")
+    if target.exists():
+        _require_unused(target)
+
+
+def _clear(target: Path) -> None:
+    """See that nothing of an earlier file of this name would be taken for a part of the new one."""
+    if target.exists():
+        _require_unused(target)
+    for suffix in _BESIDE:
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+
+
+def _require_unused(target: Path) -> None:
+    """Fold the log of a workspace into it, which only its last user can."""
+    try:
+        connection = apsw.Connection(str(target), apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.pragma("journal_mode", "DELETE")
+        finally:
+            connection.close()
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise BusyError(f"{target} is in use.", hint="Close it first, or name another file.") from error
+    except apsw.Error:
+        return  # no workspace, or a damaged one: it may be replaced
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what a process left that died while it made this very file."""
+    if fcntl is None:
+        return
+    for path in target.parent.glob(".*.unfinished"):
+        if not path.name.startswith(f".{target.name}."):
+            continue
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
 
 
 def sync(path: Path) -> None:
@@ -78,5 +158,7 @@ def sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for suffix in ("", *_BESIDE):
+        with suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    shutil.rmtree(path.with_name(f"{path.name}.files"), ignore_errors=True)

@@ -19,6 +19,8 @@ def has_ended(process: str | None) -> bool:
     if process is None:
         return False
     named = json.loads(process)
+    if not isinstance(named, dict):
+        return True
     if named.get("host") != socket.gethostname():
         return False
     if named.get("boot") != _boot():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from artifactdb.catalog.pairs import write_pair
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
-from artifactdb.database.making import new_workspace
+from artifactdb.database.making import files_of, new_workspace
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.taking import take_in
@@ -37,9 +36,8 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
         with state_of(store.database, store.inspector) as state, made.transaction():
             take_in(state.snapshot, made, Merge(), progress)
             if state.files or state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
-                with tempfile.TemporaryDirectory(prefix=".artifactdb-", dir=target.parent) as folder:
-                    for path, written in write_pair(store, state, Path(folder)).values():
-                        put_inside(made, path, written)
+                for path, written in write_pair(store, state, files_of(made.path)).values():
+                    put_inside(made, path, written)
         _check(made)
         made.connection().pragma("journal_mode", "WAL")
     return target

@@ -12,6 +12,7 @@ from artifactdb.catalog.files import device_errors, enter, new_name
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
+from artifactdb.database.making import sync
 from artifactdb.transfer.conflicts import Merge
 
 _CHOSEN = """
@@ -68,6 +69,8 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                         made.append(path)
                         written = write_sorted(session, select, path, kind, count, lambda _: None)
                         enter(ours.database, path, *astuple(written))
+            if made:
+                sync(ours.folder)
             merge.count("predictions", new=rows - len(won), same=in_all - rows - (len(conflicting) - len(won)))
     except BaseException:
         remove(made)
