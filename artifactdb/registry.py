@@ -414,7 +414,7 @@ class ArtifactRegistry:
 
     def start_run(self) -> None:
         """Begin to keep track of what is registered, so that a failed training can be taken back."""
-        self._run_key, _ = runs.start_run(self._database, self.dataset, pipeline_id=self.pipeline_id)
+        self._run_key, _ = runs.start_run(self._database, self.dataset, pipeline_id=self.pipeline_id, of_registry=True)
 
     def end_run(self) -> None:
         """Say that training ended well: what it registered stays."""

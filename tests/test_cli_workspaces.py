@@ -119,6 +119,10 @@ def test_export_and_import(study: Path, tmp_path: Path, fitted: dict[str, Any]) 
     said("export", study, folder)
     assert (folder / "runs" / "wheat").is_dir()
     other = tmp_path / "other.sqlite"
+    with pytest.raises(ArtifactDBError, match="is not there"):
+        said("import", other, folder, "--dry-run")
+    assert not other.exists()
+    said("init", other)
     assert answered("import", other, folder, "--dry-run")["artifacts"] == 1
     assert answered("stats", other)["total_artifacts"] == 0
     assert "took in" in said("import", other, folder)

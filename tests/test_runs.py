@@ -335,3 +335,148 @@ def test_what_people_wait_for_is_answered_by_an_index(workspace: Workspace, sql:
     plan = "\n".join(row[3] for row in workspace.database.rows(f"EXPLAIN QUERY PLAN {sql}"))
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+class TestResuming:
+    """What an earlier start left is taken up, each pipeline once."""
+
+    @pytest.fixture
+    def stopped(self, workspace: Workspace, fitted: dict[str, Any]) -> str:
+        with pytest.raises(RuntimeError), workspace.run("wheat", name="night") as run:
+            train(run, fitted["pls"], "done")
+            with run.pipeline(CONFIG, name="half", tags=["kept"], notes="mine") as pipeline:
+                pipeline.log_metrics({"val": {"old": 1.0}})
+                workspace.catalog.add(
+                    dataset_name="wheat", model_name="half", pipeline_uid=pipeline.pipeline_id, partition="val",
+                    metric="rmse", val_score=9.0,
+                )  # fmt: skip
+                raise RuntimeError
+        return run.run_id
+
+    def test_an_unfinished_pipeline_is_trained_again(self, workspace: Workspace, stopped: str) -> None:
+        with workspace.run("wheat", name="night", resume=True) as run, run.pipeline(CONFIG, name="half") as pipeline:
+            assert (run.run_id, pipeline.completed) == (stopped, False)
+            workspace.catalog.add(
+                dataset_name="wheat", model_name="half", pipeline_uid=pipeline.pipeline_id, partition="val",
+                metric="rmse", val_score=0.5,
+            )  # fmt: skip
+        record = workspace.pipeline(pipeline.pipeline_id)
+        assert (record.status, record.tags, record.notes, record.metrics) == ("completed", ["kept"], "mine", {})
+        assert [row["val_score"] for row in workspace.catalog.filter(model_name="half").to_dicts()] == [0.5]
+
+    def test_a_completed_one_is_taken_once_and_can_be_described(self, workspace: Workspace, stopped: str) -> None:
+        with workspace.run("wheat", name="night", resume=stopped) as run:
+            first = run.pipeline(CONFIG, name="done")
+            first.describe(tags=["seen"])
+            assert first.completed
+            assert not run.pipeline(CONFIG, name="done").completed
+            with pytest.raises(DuplicateError):
+                run.pipeline({"other": 1}, pipeline_id=first.pipeline_id)
+        assert workspace.pipeline(first.pipeline_id).tags == ["seen"]
+
+    def test_repeats_in_a_run_that_had_nothing_to_resume_are_pipelines_of_their_own(self, workspace: Workspace) -> None:
+        with workspace.run("wheat", name="new", resume=True) as run:
+            ids = []
+            for _ in range(3):
+                with run.pipeline(CONFIG) as pipeline:
+                    ids.append((pipeline.pipeline_id[:4], pipeline.completed))
+        assert ids == [("0001", False), ("0002", False), ("0003", False)]
+
+    def test_only_one_of_two_processes_resumes_a_run(self, workspace: Workspace, stopped: str) -> None:
+        code = (
+            "import sys\nfrom artifactdb import BusyError, Workspace\nw = Workspace(sys.argv[1])\n"
+            "print('ready', flush=True)\ninput()\n"
+            "try:\n    with w.run('wheat', 'night', resume=True):\n        print('in', flush=True)\n        input()\n"
+            "except BusyError:\n    print('busy', flush=True)\n"
+        )
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(workspace.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in both:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for process in both:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = []
+        for process in both:
+            assert process.stdout is not None
+            said.append(process.stdout.readline())
+        for process in both:
+            process.communicate("end\n")
+        assert sorted(said) == ["busy\n", "in\n"]
+
+
+def test_how_a_run_ended_is_said_whatever_the_error_says(workspace: Workspace) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    with pytest.raises(OddError), workspace.run("wheat"):
+        raise OddError
+    with pytest.raises(ValueError, match="bad"), workspace.run("wheat"):
+        raise ValueError("bad \udcff name")
+    assert [run.status for run in workspace.runs()] == ["failed", "failed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_was_forked_does_not_end_its_parents_run(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run:
+        child = os.fork()
+        if child == 0:
+            try:
+                run.__exit__(SystemExit, SystemExit(), None)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert run.status == "running"
+    with pytest.raises(InvalidValueError, match="has ended"):
+        run.pipeline(CONFIG)
+
+
+def test_a_registry_takes_back_no_run_but_those_of_registries(workspace: Workspace, fitted: dict[str, Any]) -> None:
+    with pytest.raises(KeyboardInterrupt), workspace.run("wheat") as run, run.pipeline(CONFIG) as pipeline:
+        pipeline.registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        raise KeyboardInterrupt
+    assert workspace.registry("wheat").cleanup_failed_run() == 0
+    assert len(workspace.records()) == 1
+
+
+def test_a_run_of_a_thousand_pipelines_is_cleaned_up(workspace: Workspace) -> None:
+    with workspace.run("wheat") as run:
+        ids = [run.pipeline([number]).pipeline_id for number in range(700)]
+        workspace.catalog.add_many(
+            {"dataset_name": "wheat", "model_name": "m", "pipeline_uid": name, "partition": "val"} for name in ids
+        )
+    assert workspace.clean_up_run(run.run_id, dry_run=True) == {"artifacts": 0, "predictions": 700}
+    assert workspace.clean_up_run(run.run_id) == {"artifacts": 0, "predictions": 700}
+    assert len(workspace.catalog) == 0
+
+
+@pytest.mark.parametrize(
+    "values", [{"tags": 5}, {"tags": None}, {"notes": object()}, {"notes": "\udcff"}, {"tags": ["\udcff"]}]
+)
+def test_values_that_cannot_be_kept_are_refused(workspace: Workspace, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidValueError), workspace.run("wheat", **values):
+        pass
+    assert workspace.runs() == []
+
+
+def test_tags_may_come_from_a_generator(workspace: Workspace) -> None:
+    with workspace.run("wheat", tags=(tag for tag in "ab")):  # type: ignore[arg-type]
+        pass
+    assert workspace.runs()[0].tags == ["a", "b"]
+
+
+def test_opening_does_not_wait_to_say_that_a_run_died(killed: Path) -> None:
+    with Workspace(killed, timeout_s=60.0) as writer, writer.transaction():
+        started = time.monotonic()
+        with Workspace(killed, timeout_s=60.0) as other:
+            assert [run.status for run in other.runs()] == ["interrupted"]
+        assert time.monotonic() - started < 30

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from artifactdb import (
     ArtifactDBError,
+    BusyError,
     CorruptBlobError,
     DependencyCycleError,
     DuplicateError,
@@ -25,6 +27,7 @@ from artifactdb import (
     MetaModelConfig,
     NewerSchemaError,
     NotAWorkspaceError,
+    ReadOnlyError,
     StorageFullError,
     Workspace,
     WorkspaceNotFoundError,
@@ -221,6 +224,117 @@ class TestPack:
             with Workspace(packed, mode="ro") as other:
                 assert content(other) == content(workspace)
 
+    def test_what_an_older_file_left_beside_is_no_part_of_the_new_one(
+        self, made: Callable[..., Workspace], tmp_path: Path
+    ) -> None:
+        workspace, target = made("study", only=""), tmp_path / "victim.sqlite"
+        code = (
+            "import os, signal, sys\nfrom artifactdb import Workspace\nw = Workspace(sys.argv[1])\n"
+            "w.registry('old', '0001').register({'old': 1}, '0001$aaaaaaaaaaaa:0', 'model')\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+        assert target.with_name("victim.sqlite-wal").exists()
+        log = target.with_name("victim.sqlite-wal").read_bytes()
+        for there in (True, False):
+            if not there:
+                target.unlink()
+                target.with_name("victim.sqlite-wal").write_bytes(log)
+            workspace.pack(target, overwrite=there)
+            with Workspace(target) as packed:
+                assert packed.datasets() == ["wheat"]
+                assert packed.verify().ok
+
+    def test_a_workspace_in_use_is_not_overwritten(self, made: Callable[..., Workspace]) -> None:
+        workspace, other = made("study", only=""), made("other")
+        with pytest.raises(BusyError, match="is in use"):
+            workspace.pack(other.path, overwrite=True)
+        other.registry("corn", "0001").register({"a": 1}, "0001$aaaaaaaaaaaa:0", "model")
+        assert other.datasets() == ["corn"]
+
+    def test_what_a_killed_pack_left_goes_with_the_next(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        workspace = made("study", only="")
+        left = tmp_path / ".packed.sqlite.0123456789abcdef.unfinished"
+        left.write_bytes(b"half")
+        left.with_name(left.name + ".files").mkdir()
+        workspace.pack(tmp_path / "packed.sqlite")
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    def test_a_run_that_goes_on_is_interrupted_in_the_copy(
+        self, made: Callable[..., Workspace], tmp_path: Path
+    ) -> None:
+        workspace = made("study")
+        with workspace.run("wheat") as run, run.pipeline() as pipeline:
+            with Workspace(workspace.pack(tmp_path / "packed.sqlite"), mode="ro") as packed:
+                assert packed.runs()[0].status == packed.pipelines()[0].status == "interrupted"
+            assert run.status == pipeline.record.status == "running"
+
+    @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+    def test_a_name_that_no_file_can_have_is_refused(self, made: Callable[..., Workspace], name: str) -> None:
+        with pytest.raises(InvalidValueError, match="no name for a file"):
+            made("study").pack(name)
+
+
+class TestStrangers:
+    """Files that were damaged or made up: an error of ours, and nothing taken in."""
+
+    @pytest.mark.parametrize(
+        "harm",
+        [
+            "UPDATE blobs SET size_bytes = size_bytes + 1",
+            "UPDATE blobs SET size_bytes = max(size_bytes - 1, 0)",
+            "UPDATE blobs SET stored_bytes = 1",
+            "UPDATE chunks SET chunk_index = chunk_index + 1",
+            "UPDATE chunks SET size_bytes = 1000000000000000",
+            "UPDATE chunks SET shuffle = '[[8, 1]]'",
+            "UPDATE chunks SET codec = 'other'",
+            "DELETE FROM blob_parts",
+            "DELETE FROM chunks",
+            "UPDATE blob_parts SET part_key = (SELECT min(blob_key) FROM blobs)",
+            "DELETE FROM blobs WHERE blob_key = 1",
+            "DELETE FROM pipelines",
+            "DELETE FROM datasets",
+            "DELETE FROM chains",
+            "DELETE FROM records WHERE record_key = 1",
+            "UPDATE chains SET chain_hash = '000000000000'",
+            "UPDATE records SET branch_path = 'a.b'",
+            "UPDATE records SET meta_config = '[1]'",
+            "UPDATE parameter_sets SET parameters = '[1, 2]' WHERE parameter_set_key = 1",
+            "UPDATE environments SET versions = '[1]' WHERE environment_key = 2",
+            "UPDATE library_entries SET metrics = '\"abc\"' WHERE entry_type <> 'template'",
+            'UPDATE library_entries SET metrics = \'{"val": {"rmse": "abc"}}\'',
+            "UPDATE library_artifacts SET record = '[]'",
+            "UPDATE library_entries SET name = char(27) || '[31m' || name",
+            "INSERT INTO record_sources VALUES (1, 9, 4)",
+            "ALTER TABLE chunks RENAME TO c; CREATE VIEW chunks AS SELECT * FROM c",
+        ],
+    )
+    def test_nothing_of_them_comes_in(self, made: Callable[..., Workspace], tmp_path: Path, harm: str) -> None:
+        stranger = made("stranger", only="a").backup(tmp_path / "harmed.sqlite")
+        connection = apsw.Connection(str(stranger))
+        connection.pragma("ignore_check_constraints", True)
+        connection.execute(harm)
+        connection.close()
+        ours = made("ours")
+        with pytest.raises(ArtifactDBError):
+            ours.merge(stranger)
+        assert ours.records() == ours.runs() == ours.library.search() == []
+        assert ours.query("SELECT count(*) FROM blobs")[0] == (0,)
+
+    @pytest.mark.parametrize("process", ["[1]", "null", "5", '{"pid": -1}'])
+    def test_whatever_a_run_says_of_its_process_the_file_opens(
+        self, made: Callable[..., Workspace], tmp_path: Path, process: str
+    ) -> None:
+        stranger = made("stranger", only="a").backup(tmp_path / "harmed.sqlite")
+        connection = apsw.Connection(str(stranger))
+        connection.execute("UPDATE run_entries SET status = 'running', process = ?", (process,))
+        connection.close()
+        with Workspace(stranger) as opened:
+            assert opened.runs()[0].status in ("running", "interrupted")
+        ours = made("ours")
+        ours.merge(stranger)
+        assert ours.runs()[0].status == "interrupted"
+
 
 class TestMerge:
     def test_everything_of_the_other_comes_in_once(self, made: Callable[..., Workspace]) -> None:
@@ -293,6 +407,14 @@ class TestMerge:
         assert [row["val_score"] for row in ours.catalog.filter().to_dicts()] == [undated]
         assert "conflicts" in repr(merged)
         assert merged.to_dict()["conflicts"][0]["name"] == "0001$aaaaaaaaaaaa:0"
+
+    def test_trying_makes_no_folder(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        ours, theirs = made("ours"), made("theirs", only="a")
+        ours.merge(theirs, dry_run=True)
+        assert not ours.catalog.folder.exists()
+        with Workspace(ours.path, mode="ro") as looking, pytest.raises(ReadOnlyError):
+            looking.merge(theirs)
+        assert not ours.catalog.folder.exists()
 
     def test_a_dry_run_changes_nothing(self, made: Callable[..., Workspace]) -> None:
         ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")

@@ -67,11 +67,10 @@ def replace_sources(database: Database, record_key: int, keys: Sequence[int], *,
         [(record_key, position, key) for position, key in enumerate(keys)],
     )
     if not is_new:
-        refuse_cycle(database, record_key)
+        _refuse_cycle(database, record_key)
 
 
-def refuse_cycle(database: Database, record_key: int) -> None:
-    """Raise when what a record depends on leads back to it."""
+def _refuse_cycle(database: Database, record_key: int) -> None:
     sources = _sources_by_record(database, record_key)
     came_from: dict[int, int] = {}
     waiting = [record_key]

@@ -21,6 +21,7 @@ _WORTH_EFFORT = range(8 * 1024, 1024 * 1024 + 1)
 SHUFFLED_ITEMS = range(2, 17)
 """Numbers gain by shuffling; the records of a tree's nodes, 64 bytes each, are smaller without."""
 MAX_SHUFFLED_ITEM = 256  # of what is read
+_MAX_CHUNK_BYTES = 64 << 20  # of what is read; a lie must not cost memory
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
 _local = threading.local()
@@ -66,6 +67,8 @@ def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk
 
 def decode(chunk: EncodedChunk) -> bytearray:
     """Give the bytes of a chunk; what they hash to is for the caller to check."""
+    if not 0 < chunk.size_bytes <= _MAX_CHUNK_BYTES:
+        raise CorruptBlobError(f"a chunk is said to hold {chunk.size_bytes} bytes.")
     target = bytearray(chunk.size_bytes)
     decode_into(chunk, memoryview(target))
     return target
@@ -131,7 +134,7 @@ def _parse_layout(text: str) -> list[tuple[int, int]]:
     # Remembered because models of one kind have one layout. What makes no sense is [], which fits no chunk.
     try:
         layout = [(int(size), int(length)) for size, length in json.loads(text)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
     sane = all(1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout)
     return layout if sane else []

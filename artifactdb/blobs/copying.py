@@ -16,6 +16,7 @@ from artifactdb.blobs.codec import EncodedChunk, decode
 from artifactdb.blobs.store import CHUNK
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import CorruptBlobError
+from artifactdb.formats.container import parts_of
 
 Progress = Callable[[int, int], None]
 
@@ -41,6 +42,9 @@ _PRESENT = "SELECT content_hash, blob_key FROM blobs WHERE content_hash IN (SELE
 _PARTS = """
 SELECT blob_key, position, part_key FROM blob_parts
 WHERE blob_key IN (SELECT value FROM json_each(?)) ORDER BY blob_key, position
+"""
+_STORED = """
+SELECT blob_key, sum(length(payload)) FROM chunks WHERE blob_key IN (SELECT value FROM json_each(?)) GROUP BY blob_key
 """
 _CHUNKS = """
 SELECT blob_key, chunk_index, size_bytes, codec, shuffle, payload FROM chunks
@@ -91,14 +95,17 @@ def copy_blobs(
     total = source.rows(chosen + _TOTAL, parameters)[0][0]
     next_key = target.value(_LAST_KEY) + 1
     keys: dict[int, int] = {}
-    made: list[int] = []
+    digests: dict[int, bytes] = {}
+    made: dict[int, _Blob] = {}
     done = 0
+    check = _Check()
     with ThreadPoolExecutor(1) as checker:
         for batch in source.batches(chosen + _BLOBS, parameters, _BLOBS_AT_ONCE):
             hashes = json.dumps([row[1].hex() for row in batch])
             present: dict[bytes, int] = dict(target.rows(_PRESENT, (hashes,)))
             new = []
             for key, digest, size_bytes, stored_bytes, created_at in batch:
+                digests[key] = digest
                 if digest in present:
                     keys[key] = present[digest]
                     done += stored_bytes
@@ -109,21 +116,38 @@ def copy_blobs(
             target.run_many(
                 _INSERT, [(b.new_key, b.digest, b.size_bytes, b.stored_bytes, created) for b, created in new]
             )
-            done = _copy_chunks(source, target, [blob for blob, _ in new], checker, progress, done, total)
-            made += [blob.key for blob, _ in new]
-    for first in range(0, len(made), _BLOBS_AT_ONCE):
-        parts = source.rows(_PARTS, (json.dumps(made[first : first + _BLOBS_AT_ONCE]),))
+            blobs = [blob for blob, _ in new]
+            _require_stored(source, blobs)
+            done = _copy_chunks(source, target, blobs, checker, check, progress, done, total)
+            made |= {blob.key: blob for blob in blobs}
+    order = list(made)
+    for first in range(0, len(order), _BLOBS_AT_ONCE):
+        several = order[first : first + _BLOBS_AT_ONCE]
+        named: dict[int, list[bytes]] = {key: [] for key in several}
+        parts = source.rows(_PARTS, (json.dumps(several),))
+        for key, _, part in parts:
+            named[key].append(digests[part])
+        for key in several:
+            if named[key] != check.parts.get(key, []):
+                raise _corrupt(made[key], "the arrays that it names are not those that are listed")
         target.run_many(_INSERT_PART, [(keys[key], position, keys[part]) for key, position, part in parts])
     return keys
 
 
+def _require_stored(source: Snapshot, blobs: list[_Blob]) -> None:
+    """Compare what blobs are said to take with what they take, before memory is spent on them."""
+    taken: dict[int, int] = dict(source.rows(_STORED, (json.dumps([blob.key for blob in blobs]),)))
+    for blob in blobs:
+        if taken.get(blob.key, 0) != blob.stored_bytes:
+            raise _corrupt(blob, f"it takes {taken.get(blob.key, 0)} bytes where {blob.stored_bytes} are said")
+
+
 def _copy_chunks(
-    source: Snapshot, target: Database, blobs: list[_Blob], checker: ThreadPoolExecutor, progress: Progress | None,
-    done: int, total: int,
+    source: Snapshot, target: Database, blobs: list[_Blob], checker: ThreadPoolExecutor, check: _Check,
+    progress: Progress | None, done: int, total: int,
 ) -> int:  # fmt: skip
     by_key = {blob.key: blob for blob in blobs}
     running: deque[Future[None]] = deque()
-    check = _Check()
     for rows in _chunks(source, blobs):
         # Checked on another thread while this one writes: decoding and hashing let go of the interpreter.
         running.append(checker.submit(check.chunks, [(by_key[row[0]], row) for row in rows]))
@@ -171,40 +195,52 @@ class _Check:
     """Compares chunks, as they come by in order, with the hashes of their blobs."""
 
     def __init__(self) -> None:
-        self._blob: _Blob | None = None
-        self._hasher = hashlib.sha256()
-        self._stored = 0
+        self.parts: dict[int, list[bytes]] = {}
+        """The arrays that the bytes of a blob name, by its key."""
         self._seen: set[int] = set()
+        self._begin(None)
+
+    def _begin(self, blob: _Blob | None) -> None:
+        self._blob, self._hasher, self._size, self._chunks = blob, hashlib.sha256(), 0, 0
 
     def chunks(self, rows: list[tuple[_Blob, tuple[Any, ...]]]) -> None:
         for blob, several in groupby(rows, key=itemgetter(0)):
-            if self._blob is not None and self._blob is not blob:
+            if self._blob is not blob:
                 self._finish()
-            self._blob = blob
-            for _, (_, _, size_bytes, codec, shuffle, payload) in several:
+                self._begin(blob)
+            for _, (_, index, size_bytes, codec, shuffle, payload) in several:
+                if index != self._chunks:
+                    raise _corrupt(blob, f"chunk {self._chunks} is missing")
                 try:
-                    self._hasher.update(decode(EncodedChunk(size_bytes, codec, shuffle, payload)))
+                    plain = decode(EncodedChunk(size_bytes, codec, shuffle, payload))
                 except CorruptBlobError as error:
                     raise _corrupt(blob, error.message) from None
-                self._stored += len(payload)
+                if index == 0:
+                    named = [digest for digest, _ in parts_of(plain)]
+                    if named:
+                        self.parts[blob.key] = named
+                self._hasher.update(plain)
+                self._size += len(plain)
+                self._chunks += 1
 
     def end(self, blobs: list[_Blob]) -> None:
         """Finish the last blob, and look for blobs that had no chunk though they have bytes."""
-        if self._blob is not None:
-            self._finish()
+        self._finish()
         for blob in blobs:
-            if blob.key not in self._seen and blob.digest != hashlib.sha256().digest():
+            if blob.key not in self._seen and (blob.size_bytes or blob.digest != hashlib.sha256().digest()):
                 raise _corrupt(blob, "its chunks are missing")
+        self._seen.clear()
 
     def _finish(self) -> None:
         blob = self._blob
-        assert blob is not None
+        if blob is None:
+            return
         if self._hasher.digest() != blob.digest:
             raise _corrupt(blob, "its bytes do not match its hash")
-        if self._stored != blob.stored_bytes:
-            raise _corrupt(blob, f"it takes {self._stored} bytes where {blob.stored_bytes} are said")
+        if self._size != blob.size_bytes:
+            raise _corrupt(blob, f"it has {self._size} bytes where {blob.size_bytes} are said")
         self._seen.add(blob.key)
-        self._blob, self._hasher, self._stored = None, hashlib.sha256(), 0
+        self._begin(None)
 
 
 def _corrupt(blob: _Blob, what: str) -> CorruptBlobError:

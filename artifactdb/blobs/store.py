@@ -12,6 +12,7 @@ from artifactdb.blobs.codec import IMPORT_LEVEL, EncodedChunk, decode, decode_in
 from artifactdb.content import Content, StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import CorruptBlobError, SerializationError
+from artifactdb.formats.container import parts_of
 
 CHUNK_BYTES = 4 * 1024 * 1024
 ENCODE_AHEAD_BYTES = 64 * 1024 * 1024
@@ -34,6 +35,10 @@ SELECT blob_key, content_hash, size_bytes FROM blobs WHERE blob_key IN (
 PARTS = """
 SELECT bp.blob_key, bp.part_key FROM blob_parts AS bp
 WHERE bp.blob_key IN (SELECT value FROM json_each(?)) ORDER BY bp.blob_key, bp.position
+"""
+_PARTS_OF = """
+SELECT b.content_hash FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
+WHERE bp.blob_key = ? ORDER BY bp.position
 """
 Encoded = dict[bytes, list[EncodedChunk]]
 
@@ -147,12 +152,19 @@ def check(database: Database, blob_key: int) -> str:
         raise _missing(database, f"with key {blob_key}")
     digest, size_bytes = row
     hasher = hashlib.sha256()
+    named: list[bytes] = []
     try:
-        for chunk in _chunks(database, blob_key, digest, size_bytes):
-            hasher.update(_decoded(decode, digest, chunk))
+        for index, chunk in enumerate(_chunks(database, blob_key, digest, size_bytes)):
+            plain = _decoded(decode, digest, chunk)
+            if index == 0:
+                named = [part for part, _ in parts_of(plain)]
+            hasher.update(plain)
     except CorruptBlobError as error:
         return str(error)
-    return "" if hasher.digest() == digest else "its bytes do not match its hash."
+    if hasher.digest() != digest:
+        return "its bytes do not match its hash."
+    listed = [part for (part,) in database.rows(_PARTS_OF, (blob_key,))]
+    return "" if listed == named else "the arrays that it names are not those that are listed."
 
 
 def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:

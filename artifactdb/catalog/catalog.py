@@ -146,10 +146,12 @@ class Catalog:
         if run_id is not None:
             trained = deleting.pipelines_of_run(self._store.database, run_id)
             condition += f" AND {of_pipelines(trained)}"
+        sql = f"SELECT id FROM predictions WHERE {condition}"
+        if dry_run:
+            return len(ask(self._store, sql, parameters))
         with self.database.transaction():
-            found = [row[0] for row in ask(self._store, f"SELECT id FROM predictions WHERE {condition}", parameters)]
-            if not dry_run:
-                deleting.delete(self._store, found)
+            found = [row[0] for row in ask(self._store, sql, parameters)]
+            deleting.delete(self._store, found)
         return len(found)
 
     # -- files --------------------------------------------------------------------------------------
@@ -164,6 +166,10 @@ class Catalog:
         if self._has_staged and not self.database.closed and not self.database.in_transaction and self._flush_or_warn():
             with suppress(BusyError):  # somebody is reading: the space comes back another time
                 release_space(self.database, wait=False)
+
+    def close(self) -> None:
+        """Remove what was made in temporary folders; for ``Workspace.close``."""
+        self._store.unpacked.remove()
 
     def _flush_or_warn(self) -> bool:
         try:

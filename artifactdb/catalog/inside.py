@@ -53,7 +53,12 @@ class UnpackedFiles:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"artifactdb-{os.getpid()}-{secrets.token_hex(8)}-catalog"
-        weakref.finalize(self, _remove, self.folder, os.getpid())
+        self._process = os.getpid()
+        weakref.finalize(self, _remove, self.folder, self._process)
+
+    def remove(self) -> None:
+        """Remove the copies; they are made again when they are asked for."""
+        _remove(self.folder, self._process)
 
     def path_of(self, source: Database | Snapshot, file: CatalogFile) -> Path | None:
         """Give the copy of a file, or None when its bytes are not those that were written."""

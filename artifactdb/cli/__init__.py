@@ -18,5 +18,7 @@ def main() -> None:
             failure = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
             print(json.dumps(failure), file=sys.stderr)
         else:
-            print(f"artifactdb: {error}", file=sys.stderr)
+            from artifactdb.cli.render import plain
+
+            print(f"artifactdb: {plain(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -89,6 +89,10 @@ def save(
         manager = workspace.library
         kind = "template" if config else "fullrun" if run else "filtered" if filtered else "pipeline"
         if dry_run:
+            if config is not None:
+                _read(config)
+            elif pipeline is not None:
+                workspace.pipeline(Path(pipeline).name, Path(pipeline).parent.name or None)
             there = any(entry["name"] == name for entry in manager.search(kind=kind))
             answer = {"name": name, "type": kind, "would_replace": there}
         elif config is not None:
@@ -127,6 +131,8 @@ def rm(
 ) -> None:
     """Remove an entry; `artifactdb gc` deletes content that nobody else has."""
     require_file(path)
+    if kind is not None and kind not in KINDS:
+        raise InvalidValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}.")
     with Workspace(path, mode="ro" if dry_run else "rw") as workspace:
         entry = workspace.library.get(name, kind)
         if not dry_run:
@@ -140,11 +146,14 @@ def _read(file: Path) -> object:
     """Read a configuration, JSON or YAML; nothing in it is run."""
     if not file.is_file():
         raise WorkspaceNotFoundError(f"{file} is not there.")
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(f"{file} cannot be read as text ({error}).") from None
     if file.suffix == ".json":
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidValueError(f"{file} is no JSON ({error}).") from None
     from artifactdb.interop.texts import parse_yaml
 

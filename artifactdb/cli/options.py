@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from artifactdb.workspace import Workspace
+from artifactdb.database.opening import workspace_file
+from artifactdb.errors import WorkspaceNotFoundError
 
 PathArgument = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="A workspace file, or its directory.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -17,5 +18,7 @@ DatasetOption = Annotated[str | None, typer.Option(help="Name of the dataset.")]
 
 
 def require_file(path: Path) -> None:
-    """Open for reading once, so that a mistyped path does not become a new workspace."""
-    Workspace(path, mode="ro").close()
+    """See that the file is there, so that a mistyped path does not become a new workspace."""
+    file = workspace_file(path)
+    if not file.exists():
+        raise WorkspaceNotFoundError(f"{file} is not there.", hint="`artifactdb init` makes a workspace.")

@@ -52,12 +52,14 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, float):
         return f"{value:.6g}"
-    # A file from a stranger must not steer the terminal.
-    return "".join(char if char.isprintable() else "�" for char in str(value))
+    return plain(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value))
+
+
+def plain(text: str) -> str:
+    """Give a text that cannot steer the terminal: a file from a stranger might try."""
+    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def size(count: float) -> str:

@@ -9,6 +9,8 @@ import typer
 
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, DryRunOption, JsonOption, OverwriteOption, PathArgument, require_file
+from artifactdb.errors import InvalidValueError, RunNotFoundError
+from artifactdb.runs.records import STATUSES
 from artifactdb.workspace import Workspace
 
 _RUN: tuple[str, ...] = ("run_id", "name", "dataset", "status", "started_at", "pipelines", "artifacts", "tags")
@@ -48,7 +50,11 @@ def runs(
         said = f"{'would delete' if dry_run else 'deleted'} {counted['artifacts']} artifacts"
         render.as_json(counted) if as_json else print(f"{said} and {counted['predictions']} predictions")
         return
+    if status is not None and status not in STATUSES:
+        raise InvalidValueError(f"a status is one of {', '.join(STATUSES)}, not {status!r}.")
     with Workspace(path, mode="ro") as workspace:
+        if run_id is not None and not workspace.runs(run_id=run_id):
+            raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
         if run_id is not None or pipelines:
             columns = _PIPELINE
             found = workspace.pipelines(dataset, run_id=run_id, status=status, tag=tag)
@@ -73,6 +79,8 @@ def pack(
     """Write everything to one file, predictions inside, checked, without what nobody reaches."""
     with Workspace(path, mode="ro") as workspace, render.progress("pack", in_bytes=True) as progress:
         if dry_run:
+            if target.exists() and not overwrite:
+                raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or say --overwrite.")
             stats = workspace.stats()
             answer = {"path": str(target), "would_replace": target.exists(), "artifacts": stats["total_artifacts"]}
             done = f"would write {stats['total_artifacts']} artifacts to {target}"
@@ -137,6 +145,8 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Take in an exported folder, a workspace of nirs4all, or files of joblib; exit code 7 when a part was refused."""
+    if dry_run:
+        require_file(path)
     with Workspace(path) as workspace, render.progress("import") as progress:
         report = workspace.import_folder(folder, dataset=dataset, dry_run=dry_run, progress=progress)
     if as_json:

@@ -25,6 +25,8 @@ from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageError
 Row = tuple[Any, ...]
 
 _FORK_PATIENCE_S = 10.0
+_UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
+"""What APSW raises for a text with lone surrogates, a number beyond 64 bits, and an object of another kind."""
 
 
 class _Session:
@@ -43,7 +45,7 @@ class Snapshot:
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
-        self._path = path
+        self.path = path
         self._lock = threading.Lock()
         self.rows("SELECT 1 FROM sqlite_schema LIMIT 1")  # a state is taken with the first read
 
@@ -55,10 +57,10 @@ class Snapshot:
         self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), rows: int = 10_000
     ) -> Iterator[list[Row]]:
         """Run one statement and give its rows, so many at a time."""
-        with self._lock, translated(self._path):
+        with self._lock, translated(self.path):
             cursor = self._connection.execute(sql, parameters)
         while True:
-            with self._lock, translated(self._path):
+            with self._lock, translated(self.path):
                 batch = list(islice(cursor, rows))
             if not batch:
                 return
@@ -116,6 +118,8 @@ class Database:
                 return list(self._live(session).execute(sql, parameters))
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except _UNSTORABLE as error:
+                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
         """Run one statement and give its first row, or None."""
@@ -136,6 +140,8 @@ class Database:
                     pass
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except _UNSTORABLE as error:
+                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
 
     def insert(self, sql: str, parameters: Sequence[Any]) -> int:
         """Run an INSERT and give the key of the new row."""
@@ -147,6 +153,8 @@ class Database:
                 return connection.last_insert_rowid()
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except _UNSTORABLE as error:
+                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
 
     def version(self) -> tuple[int, int, int]:
         """Give a value that is another one after any change to the file, by this or another process."""
@@ -169,11 +177,12 @@ class Database:
         return self._session().depth > 0
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, wait: bool = True) -> Iterator[None]:
         """Make all changes in the block one: durable when it ends, none of them when it raises.
 
         Inside another transaction it becomes a part of that one: if the inner block raises and the
-        caller goes on, only the inner changes are taken back.
+        caller goes on, only the inner changes are taken back. With ``wait`` false a file that somebody else is writing
+        to is given up at once.
         """
         if self.mode == "ro":
             raise ReadOnlyError(f"{self.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
@@ -185,7 +194,7 @@ class Database:
                 if inner:
                     connection.execute(f"SAVEPOINT level_{session.depth}")
                 else:
-                    self._begin(connection)
+                    self._begin(connection, self.timeout_s if wait else 0.0)
             except apsw.Error as error:
                 raise translate(error, self.path) from error
             session.depth += 1
@@ -228,9 +237,16 @@ class Database:
         with self.reading():
             yield Snapshot(self._live(self._session()), self.path)
 
-    def _begin(self, connection: apsw.Connection) -> None:
+    def _begin(self, connection: apsw.Connection, timeout_s: float) -> None:
         # SQLite gives up at once where waiting could deadlock; a fresh BEGIN may still be granted.
-        deadline = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + timeout_s
+        if not timeout_s:
+            connection.set_busy_timeout(0)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            finally:
+                connection.set_busy_timeout(int(self.timeout_s * 1000))
+            return
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")

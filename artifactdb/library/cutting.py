@@ -70,8 +70,9 @@ def _let_predictions_count(made: Database, files: dict[str, int]) -> None:
     """Put the pair of Parquet files that a fullrun keeps to where the catalog looks for it."""
     for kind, name in FINAL_NAMES.items():
         if name in files:
-            (data,) = blobs.get_many(made, [files[name]])
             with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
                 path = Path(folder) / name
-                path.write_bytes(data.data)
+                with path.open("wb") as stream:
+                    for piece in blobs.pieces(made, files[name]):
+                        stream.write(piece)
                 put_inside(made, path, written_of(path, kind))

@@ -12,7 +12,7 @@ from typing import Any
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database
-from artifactdb.errors import LibraryEntryNotFoundError
+from artifactdb.errors import InvalidValueError, LibraryEntryNotFoundError
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.store import tags_json
 
@@ -73,7 +73,9 @@ class Entry:
 
 def save(database: Database, entry: Entry) -> dict[str, Any]:
     """Save an entry; one of the same kind and name is replaced."""
-    require_name("name", entry.name.strip() if isinstance(entry.name, str) else entry.name)
+    require_name("name", entry.name)
+    if not entry.name.strip():
+        raise InvalidValueError("an entry needs a name that is not empty.")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     values = (
         entry.kind, entry.name, entry.description, entry.category, tags_json(entry.tags), entry.config, entry.metrics,
@@ -140,9 +142,12 @@ def not_found(database: Database, name: str, kind: str | None) -> LibraryEntryNo
     )
 
 
-def dataset_of(run_dir: Any) -> str | None:
+def dataset_of(run_dir: Any) -> str:
     """Give the dataset that is named as such, or as the folder that the seed keeps its runs in."""
-    return Path(str(run_dir)).name or None
+    name = Path(str(run_dir)).name
+    if not name:
+        raise InvalidValueError("which run or dataset is not said.", hint="Give a run's id, or a dataset.")
+    return name
 
 
 def delete(database: Database, kind: str, name: str) -> None:

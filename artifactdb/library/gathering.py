@@ -46,7 +46,8 @@ ORDER BY reached.record_key
 
 def named_pipeline(database: Database, pipeline_dir: Any, dataset: str | None = None) -> PipelineRecord:
     """Give the pipeline that is named by its id, by dataset and id, or as the folder that the seed keeps it in."""
-    parts = Path(str(pipeline_dir)).parts
+    known = database.value("SELECT 1 FROM pipelines WHERE pipeline_id = ?", (str(pipeline_dir),))
+    parts = (str(pipeline_dir),) if known else Path(str(pipeline_dir)).parts
     if not parts:
         raise InvalidValueError("which pipeline is not said.", hint="Give its id, or runs/<dataset>/<pipeline id>.")
     return runs.pipeline(database, parts[-1], dataset or (parts[-2] if len(parts) > 1 else None))
@@ -140,8 +141,11 @@ def _put(database: Database, data: memoryview) -> int:
 
 
 def _npy(name: str, values: Any) -> bytes:
-    array = np.asarray(values)
-    if not name.isidentifier() or array.dtype.hasobject:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array([None])
+    if not isinstance(name, str) or not name.isidentifier() or array.dtype.hasobject:
         raise InvalidValueError(
             f"data {name!r} is no array of numbers or texts under a plain name.",
             hint="Give e.g. data={'X': X, 'y': y}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -233,7 +234,7 @@ class LibraryManager:
         if metric is None:
             return chosen
         valued = [(entry["metrics"].get(partition, {}).get(metric), entry) for entry in chosen]
-        numbers = [(value, entry) for value, entry in valued if isinstance(value, int | float)]
+        numbers = [(value, entry) for value, entry in valued if value is not None and not math.isnan(value)]
         within = [
             (value, entry) for value, entry in numbers
             if (at_most is None or value <= at_most) and (at_least is None or value >= at_least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.place import require_name
 from artifactdb.artifacts.save import now
-from artifactdb.errors import ArtifactDBError, BusyError, DuplicateError, InvalidValueError
+from artifactdb.errors import BusyError, DuplicateError, InvalidValueError
 from artifactdb.ids import validate_fold_id, validate_pipeline_id
 from artifactdb.runs import store
 from artifactdb.runs.naming import configuration_json, require_dataset_name
@@ -52,27 +53,42 @@ class Run:
         self._tags, self._notes, self._resume = tags, notes, resume
         self.run_id = ""
         self._key = 0
+        self._process = 0
+        self._ended = False
+        self._earlier: list[PipelineRecord] = []
 
     def __repr__(self) -> str:
         return f"Run({self.dataset!r}, name={self.name!r}, run_id={self.run_id!r})"
 
     def __enter__(self) -> Run:
+        if self._process:
+            raise InvalidValueError("this run has been started before.", hint="Make another with Workspace.run.")
         database = self.workspace.database
-        found = self._to_resume()
-        if found is not None:
-            self._key, self.run_id = found
-            store.resume_run(database, self._key)
-        else:
-            self._key, self.run_id = store.start_run(
-                database, self.dataset, name=self.name, configuration=self._configuration, tags=self._tags,
-                notes=self._notes,
-            )  # fmt: skip
+        with database.transaction():
+            found = self._to_resume()
+            if found is not None:
+                self._key, self.run_id = found
+                store.resume_run(database, self._key)
+                self._earlier = store.pipelines(database, self.dataset, self.run_id)
+            else:
+                self._key, self.run_id = store.start_run(
+                    database, self.dataset, name=self.name, configuration=self._configuration, tags=self._tags,
+                    notes=self._notes,
+                )  # fmt: skip
+        self._process = os.getpid()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _say_how_it_ended(store.end_run, self.workspace, self._key, error)
+        if self.is_going_on:
+            self._ended = True
+            _say_how_it_ended(store.end_run, self.workspace, self._key, error)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether this process has started the run, and not ended it; a child that was forked has not."""
+        return self._process == os.getpid() and not self._ended
 
     def _to_resume(self) -> tuple[int, str] | None:
         database = self.workspace.database
@@ -82,11 +98,11 @@ class Run:
             (key, *_) = store.keys_of_run(database, self._resume, self.dataset)
             candidates = [(key, self._resume)]
         else:
-            known = store.runs(database, self.dataset)
             candidates = [
                 (store.keys_of_run(database, run.run_id, self.dataset)[0], run.run_id)
-                for run in known if run.name == self.name and run.status != "completed" and not run.pipeline_id
-            ]  # fmt: skip
+                for run in store.runs(database, self.dataset)
+                if run.name == self.name and run.status != "completed" and not run.metadata.get(store.OF_REGISTRY)
+            ]
         if candidates and store.running_elsewhere(database, candidates[-1][0]):
             raise BusyError(f"run {candidates[-1][1]} is still going on in another process.", hint="Wait for its end.")
         return candidates[-1] if candidates else None
@@ -132,32 +148,47 @@ class Run:
         DuplicateError
             When the dataset has a pipeline of that id.
         """
-        if not self._key:
-            raise InvalidValueError("the run has not started.", hint="Use it in a with block.")
+        if not self.is_going_on:
+            said = "has ended" if self._ended else "has not started"
+            raise InvalidValueError(f"the run {said}.", hint="Use it in a with block, in one process.")
         database = self.workspace.database
         text = configuration_json(configuration)
         label = require_name("name", name) if name else ""
         with database.transaction():
-            known = self._known_pipeline(text, label, pipeline_id) if self._resume else None
+            known = self._take_earlier(text, label, pipeline_id)
             if known is not None:
-                chosen, columns = known.pipeline_id, {"started_at": known.started_at}
+                key = store.key_of(database, known.pipeline_id, self.dataset)
                 if known.status == "completed":
-                    return PipelineRun(self, known.pipeline_id, completed=True)
-            else:
-                chosen, columns = self._new_id(pipeline_id, label, text), {"started_at": now()}
+                    return PipelineRun(self, known.pipeline_id, key=key, completed=True)
+                self._start_again(known, key)
+                return PipelineRun(self, known.pipeline_id, key=key)
+            chosen = self._new_id(pipeline_id, label, text)
             key = store.enter_pipeline(
                 database, self.dataset, chosen,
-                {**columns, "run_key": self._key, "name": label, "status": "running", "configuration": text,
+                {"started_at": now(), "run_key": self._key, "name": label, "status": "running", "configuration": text,
                  "tags": store.tags_json(tags), "notes": notes},
             )  # fmt: skip
         return PipelineRun(self, chosen, key=key)
 
-    def _known_pipeline(self, configuration: str, name: str, pipeline_id: str | None) -> PipelineRecord | None:
-        for known in store.pipelines(self.workspace.database, self.dataset, self.run_id):
-            same = configuration_json(known.configuration) == configuration and known.name == name
-            if known.pipeline_id == pipeline_id or (pipeline_id is None and same):
-                return known
+    def _take_earlier(self, configuration: str, name: str, pipeline_id: str | None) -> PipelineRecord | None:
+        """Give the pipeline of an earlier start that this one is, each once."""
+        for earlier in self._earlier:
+            same = configuration_json(earlier.configuration) == configuration and earlier.name == name
+            if same and pipeline_id in (None, earlier.pipeline_id):
+                self._earlier.remove(earlier)
+                return earlier
         return None
+
+    def _start_again(self, earlier: PipelineRecord, key: int) -> None:
+        """Let go of what an unfinished pipeline said of itself; its artifacts are replaced as they are made again."""
+        database = self.workspace.database
+        database.rows(
+            "UPDATE trained_pipelines SET status = 'running', ended_at = NULL, error = NULL WHERE pipeline_key = ?",
+            (key,),
+        )
+        database.rows("DELETE FROM pipeline_metrics WHERE pipeline_key = ?", (key,))
+        if self.workspace._has_predictions():
+            self.workspace.catalog.delete(dataset_name=self.dataset, pipeline_uid=earlier.pipeline_id)
 
     def _new_id(self, pipeline_id: str | None, name: str, configuration: str) -> str:
         database = self.workspace.database
@@ -200,7 +231,7 @@ class PipelineRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self.completed:
+        if not self.completed and self.run.is_going_on:
             _say_how_it_ended(store.end_pipeline, self.run.workspace, self._key, error)
 
     @property
@@ -231,8 +262,8 @@ class PipelineRun:
             None for all folds together.
         """
         fold = fold_id if isinstance(fold_id, str) else validate_fold_id(fold_id)
-        key = self._key or store.key_of(self.run.workspace.database, self.pipeline_id, self.run.dataset)
-        store.log_metrics(self.run.workspace.database, key, metrics, "" if fold is None else str(fold))
+        named = "" if fold in (None, "all") else str(fold)
+        store.log_metrics(self.run.workspace.database, self._key, metrics, named)
 
     def describe(self, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
         """Change tags or notes; None leaves them."""
@@ -245,5 +276,14 @@ def _say_how_it_ended(say: Any, workspace: Workspace, key: int, error: BaseExcep
         return
     status = "failed" if isinstance(error, Exception) else "interrupted"
     # What went wrong in the block matters more than a file that cannot take it: the run is then found as interrupted.
-    with suppress(ArtifactDBError):
-        say(workspace.database, key, status, f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARACTERS])
+    with suppress(Exception):
+        say(workspace.database, key, status, _text_of(error))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be had)"
+    text = f"{type(error).__name__}: {said}"[:_MAX_ERROR_CHARACTERS]
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -30,7 +30,7 @@ ORDER BY e.run_key
 _PIPELINES = """
 SELECT p.pipeline_key, p.pipeline_id, d.name, coalesce(t.name, ''), coalesce(t.status, 'completed'),
   coalesce(t.started_at, p.created_at), t.ended_at, t.error, e.run_id, t.configuration, coalesce(t.metadata, '{}'),
-  coalesce(t.tags, '[]'), coalesce(t.notes, ''), e.process,
+  coalesce(t.tags, '[]'), coalesce(t.notes, ''), e.status, e.process,
   (SELECT count(*) FROM records AS r WHERE r.pipeline_key = p.pipeline_key)
 FROM pipelines AS p
 JOIN datasets AS d ON d.dataset_key = p.dataset_key
@@ -56,6 +56,9 @@ _TAKEN = "SELECT 1 FROM pipelines WHERE dataset_key = ? AND pipeline_id >= ? AND
 _PROBES = 20
 _NAN = "nan"
 
+OF_REGISTRY = "of_registry"
+"""In the metadata of a run that a registry's start_run began."""
+
 
 # -- runs -------------------------------------------------------------------------------------------
 
@@ -69,6 +72,7 @@ def start_run(
     configuration: str | None = None,
     tags: Iterable[str] = (),
     notes: str = "",
+    of_registry: bool = False,
 ) -> tuple[int, str]:
     """Enter a run of this process; give its key and its id."""
     run_id = uuid4().hex
@@ -80,7 +84,8 @@ def start_run(
             {
                 "run_id": run_id, "name": name, "pipeline_id": pipeline_id, "status": "running", "started_at": now(),
                 "process": this_process(), "environment_key": key_of_environment(database, versions),
-                "configuration": configuration, "tags": tags_json(tags), "notes": notes, "metadata": "{}",
+                "configuration": configuration, "tags": tags_json(tags), "notes": notes,
+                "metadata": json.dumps({OF_REGISTRY: True} if of_registry else {}),
             },
         )  # fmt: skip
     return key, run_id
@@ -117,9 +122,11 @@ def end_run(database: Database, run_key: int, status: str = "completed", error: 
 def mark_interrupted(database: Database) -> list[str]:
     """Find the runs whose process is gone without a word, and say so in the file; give their ids."""
     running = database.rows("SELECT run_key, run_id, process FROM run_entries WHERE status = 'running'")
+    if not running:
+        return []
     dead = [(key, run_id) for key, run_id, process in running if has_ended(process)]
     if dead:
-        with database.transaction():
+        with database.transaction(wait=False):
             for key, _ in dead:
                 # Asked again: somebody may have resumed it meanwhile.
                 process = database.value(
@@ -201,7 +208,8 @@ def unfinished(database: Database, dataset: str, pipeline_id: str) -> list[int]:
     rows = database.rows(
         "SELECT run_key, status, process FROM run_entries JOIN datasets USING (dataset_key) "
         "WHERE run_entries.status IN ('running', 'interrupted') AND datasets.name = ? AND pipeline_id = ? "
-        "AND run_entries.name = ''",
+        # Those of files of an earlier schema have no name and bear no mark.
+        f"AND (metadata ->> '{OF_REGISTRY}' OR (run_entries.name = '' AND environment_key IS NULL))",
         (dataset, pipeline_id),
     )
     return [key for key, status, process in rows if status == "interrupted" or has_ended(process)]
@@ -282,8 +290,8 @@ def pipeline(database: Database, pipeline_id: str, dataset: str | None = None) -
 
 def _pipeline(database: Database, row: tuple[Any, ...]) -> PipelineRecord:
     (key, pipeline_id, dataset, name, status, started_at, ended_at, error, run_id, configuration, metadata, tags, notes,
-     process, artifacts) = row  # fmt: skip
-    if status == "running" and has_ended(process):
+     of_run, process, artifacts) = row  # fmt: skip
+    if status == "running" and (of_run != "running" or has_ended(process)):
         status = "interrupted"
     return PipelineRecord(
         pipeline_id, dataset, name, status, started_at, ended_at, error, run_id, _parsed(configuration),
@@ -303,6 +311,8 @@ def metrics_of(database: Database, pipeline_key: int) -> Metrics:
 def log_metrics(database: Database, pipeline_key: int, metrics: Mapping[str, Mapping[str, Any]], fold_id: str) -> None:
     """Keep numbers by partition and metric; ones that are there are replaced."""
     rows = []
+    if not isinstance(metrics, Mapping):
+        raise InvalidValueError(f"metrics are given by partition, e.g. {{'val': {{'rmse': 0.1}}}}, not {metrics!r}.")
     for partition, values in metrics.items():
         if not isinstance(values, Mapping):
             raise InvalidValueError(
@@ -317,16 +327,17 @@ def log_metrics(database: Database, pipeline_key: int, metrics: Mapping[str, Map
 def _number(metric: str, value: Any) -> Any:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidValueError(f"metric {metric} is a number, not {value!r}.") from None
     return _NAN if math.isnan(number) else number
 
 
 def tags_json(tags: Iterable[str]) -> str:
     """Give tags as the file keeps them: a sorted JSON list."""
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+    listed = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, str) else None
+    if listed is None or not all(isinstance(tag, str) for tag in listed):
         raise InvalidValueError(f"tags are a list of texts, not {tags!r}.")
-    return json.dumps(sorted(set(tags)), ensure_ascii=False)
+    return json.dumps(sorted(set(listed)), ensure_ascii=False)
 
 
 def describe(database: Database, table: str, key: int, *, tags: Iterable[str] | None, notes: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from artifactdb.catalog.files import catalog_folder, only_writer
@@ -13,7 +13,7 @@ from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
 from artifactdb.database.migrations import has_older_schema
 from artifactdb.database.opening import workspace_file
-from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
+from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.predictions import remove, take_predictions
 from artifactdb.transfer.taking import take_in
@@ -29,13 +29,18 @@ def merge_into(
     """Take in another workspace, as it is now."""
     result = Merge(on_conflict)
     database = store.database
-    if database.in_transaction:
+    if database.mode == "ro":
+        raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
+    if database.in_transaction or (
+        isinstance(theirs_open := getattr(other, "database", None), Database) and theirs_open.in_transaction
+    ):
         raise InvalidValueError("merge cannot run inside a transaction.", hint="Call it when the block has ended.")
     with (
         _opened(other, database.path) as theirs,
         state_of(theirs.database, theirs.inspector) as state,
         ExitStack() as held,
     ):
+        is_new_folder = not store.folder.exists()
         has_predictions = bool(state.snapshot.rows(_HAS_PREDICTIONS)[0][0])
         if has_predictions:
             held.enter_context(only_writer(store.folder, database.timeout_s))
@@ -54,6 +59,9 @@ def merge_into(
             raise
         finally:
             store.forget()
+            if is_new_folder:
+                with suppress(OSError):  # it holds something now
+                    store.folder.rmdir()
     return result
 
 
@@ -66,16 +74,22 @@ def _opened(other: object, ours: Path) -> Iterator[Store]:
     """Open the other workspace to read; a file of an older schema is brought up to date in a copy."""
     given = getattr(other, "database", None)
     path = given.path if isinstance(given, Database) else workspace_file(other)  # type: ignore[arg-type]
-    if not path.exists():
-        raise WorkspaceNotFoundError(f"{path} is not there.")
-    if ours.exists() and path.samefile(ours):
-        raise InvalidValueError(f"{path} cannot be merged into itself.", hint="Name another workspace.")
+    try:
+        if not path.exists():
+            raise WorkspaceNotFoundError(f"{path} is not there.")
+        if ours.exists() and path.samefile(ours):
+            raise InvalidValueError(f"{path} cannot be merged into itself.", hint="Name another workspace.")
+        is_older = not isinstance(given, Database) and has_older_schema(path)
+    except ArtifactDBError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}).") from None
     if isinstance(given, Database):
         yield Store(given)
         return
     with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
         file, mode = path, "ro"
-        if has_older_schema(path):
+        if is_older:
             file, mode = snapshot.copy_as_it_is(path, Path(folder) / path.name), "rw"
         database = Database(file, mode=mode)
         try:

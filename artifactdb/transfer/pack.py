@@ -27,7 +27,7 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
 
     The new file is built without a journal and gets its name when it is whole and on the disk.
     """
-    if target.exists() and target.resolve() == store.database.path.resolve():
+    if _is(target, store.database.path):
         raise InvalidValueError(f"{target} is the workspace itself.", hint="Name another file.")
     stored = store.database.value("SELECT coalesce(sum(stored_bytes), 0) FROM blobs")
     page_bytes = next((size for bound, size in _PAGE_BYTES if stored < bound), _LARGE_PAGE)
@@ -41,6 +41,13 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
         _check(made)
         made.connection().pragma("journal_mode", "WAL")
     return target
+
+
+def _is(target: Path, path: Path) -> bool:
+    try:
+        return target.samefile(path)
+    except (OSError, ValueError):
+        return False  # not there, or no name for a file
 
 
 def _without_journal(database: Database) -> None:

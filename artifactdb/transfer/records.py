@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from artifactdb.artifacts.dependencies import refuse_cycle
 from artifactdb.artifacts.parameters import values
 from artifactdb.artifacts.save import key_of_dataset
+from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
+from artifactdb.errors import DependencyCycleError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 
 _AT_ONCE = 2000
+_BRANCH = re.compile(r"(\d+(\.\d+)*)?")
 _COLUMNS = (
     "dataset_key", "pipeline_key", "artifact_id", "chain_key", "step_index", "substep_index", "source_index",
     "branch_path", "fold_id", "artifact_type", "class_name", "custom_name", "parameter_set_key", "meta_config",
@@ -77,6 +82,8 @@ def _by_text(source: Snapshot, target: Database, table: str, key: str, columns: 
     for batch in source.batches(
         f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} IN ({used}) ORDER BY {key}", (), _AT_ONCE
     ):
+        for row in batch:
+            _require(table, row[1:])
         marks = ", ".join("?" * len(columns))
         target.run_many(
             f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", [row[1:] for row in batch]
@@ -92,12 +99,23 @@ def _by_text(source: Snapshot, target: Database, table: str, key: str, columns: 
     return found
 
 
+def _require(table: str, columns: tuple[Any, ...]) -> None:
+    """Refuse what a file of ours never holds."""
+    is_chain = table == "chains"
+    if not (compute_chain_hash(columns[0]) == columns[1] if is_chain else _is_object(columns[0])):
+        raise InvalidValueError(f"{table} holds {str(columns[0])[:80]!r}, which artifactdb did not write.")
+
+
 def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
     for batch in source.batches(
         "SELECT pipeline_key, dataset_key, pipeline_id, created_at FROM pipelines ORDER BY pipeline_key", (), _AT_ONCE
     ):
         rows = [(keys.datasets[dataset], pipeline_id, created) for _, dataset, pipeline_id, created in batch]
-        target.run_many("INSERT OR IGNORE INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?)", rows)
+        target.run_many(
+            "INSERT INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?) "
+            "ON CONFLICT (dataset_key, pipeline_id) DO UPDATE SET created_at = min(created_at, excluded.created_at)",
+            rows,
+        )
         present = {
             (dataset, name): key
             for key, dataset, name in target.rows(
@@ -140,15 +158,34 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
         merge.count("artifacts", new=len(inserted))
     target.run_many("DELETE FROM record_sources WHERE record_key = ?", [(keys.records[key],) for key in replaced])
     changed = new + replaced
+    new_edges: dict[int, list[int]] = {}
     for first in range(0, len(changed), _AT_ONCE):
         edges = source.rows(_EDGES, (json.dumps(changed[first : first + _AT_ONCE]),))
-        target.run_many(
-            "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
-            [(keys.records[record], position, keys.records[key]) for record, position, key in edges],
+        mapped_edges = [(keys.records[record], position, keys.records[key]) for record, position, key in edges]
+        target.run_many("INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)", mapped_edges)
+        for record, _, source_key in mapped_edges:
+            new_edges.setdefault(record, []).append(source_key)
+    _refuse_cycles(target, new_edges, everything=bool(replaced))
+
+
+def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything: bool) -> None:
+    """Raise when what came in leads back to itself; a replaced record may close a circle through what was here."""
+    if everything:
+        for record, source in target.rows("SELECT record_key, source_key FROM record_sources"):
+            edges.setdefault(record, []).append(source)
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        keys = json.dumps(error.args[1])
+        names = target.rows(
+            "SELECT r.artifact_id FROM json_each(?) AS way JOIN records AS r ON r.record_key = way.value "
+            "ORDER BY way.id",
+            (keys,),
         )
-    for key in replaced:
-        # New records only name what came with them or was here; a replaced one may close a circle.
-        refuse_cycle(target, keys.records[key])
+        cycle = [name for (name,) in names]
+        raise DependencyCycleError(
+            f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle
+        ) from None
 
 
 def _mapped(row: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:
@@ -159,7 +196,14 @@ def _mapped(row: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:
     named["parameter_set_key"] = keys.parameter_sets[named["parameter_set_key"]]
     named["blob_key"] = keys.blobs[named["blob_key"]]
     named["environment_key"] = keys.environments[named["environment_key"]]
+    if not _BRANCH.fullmatch(named["branch_path"]) or not _is_object(named["meta_config"] or "{}"):
+        raise InvalidValueError(f"the record of {named['artifact_id']!r} is not one that artifactdb wrote.")
     return tuple(named.values())
+
+
+@lru_cache(maxsize=1024)
+def _is_object(text: str) -> bool:
+    return isinstance(json.loads(text), dict)
 
 
 def _but_times(columns: tuple[Any, ...]) -> tuple[Any, ...]:

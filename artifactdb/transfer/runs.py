@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database, Snapshot
+from artifactdb.errors import InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.records import Keys
 
@@ -32,6 +34,10 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> N
         named = dict(zip(_RUN, columns, strict=True))
         named["dataset_key"] = keys.datasets[named["dataset_key"]]
         named["environment_key"] = keys.environments[named["environment_key"]]
+        if named["status"] == "running":
+            # Whoever carries it out does so in the other file; here nobody will end it.
+            named |= {"status": "interrupted", "ended_at": named["ended_at"] or named["started_at"]}
+        named["process"] = None
         key = {"run_id": named["run_id"], "dataset_key": named["dataset_key"]}
         runs[run_key] = _take(
             target, merge, "run", "run_entries", "run_key", key, named, named["run_id"],
@@ -47,6 +53,8 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> N
     ):
         values = (keys.pipelines[pipeline_key], runs[run_key], *columns)
         named = dict(zip(_PIPELINE, values, strict=True))
+        if named["status"] == "running":
+            named["status"] = "interrupted"
         own = {"pipeline_key": named["pipeline_key"]}
         name = target.value("SELECT pipeline_id FROM pipelines WHERE pipeline_key = ?", (named["pipeline_key"],))
         _take(
@@ -103,6 +111,7 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             )
         ]
         own = {"entry_type": named["entry_type"], "name": named["name"]}
+        _require_entry(named, [record for _, record, _ in artifacts])
         before = len(merge.conflicts), merge.added.get("library entries", 0)
         key = _take(
             target, merge, "library entry", "library_entries", "entry_key", own, named, named["name"], time="saved_at",
@@ -120,6 +129,29 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             target.run_many(
                 "INSERT INTO library_files (entry_key, name, blob_key) VALUES (?, ?, ?)", [(key, *row) for row in files]
             )
+
+
+def _require_entry(entry: Mapping[str, Any], records: Sequence[str]) -> None:
+    """Refuse what an entry of ours never looks like, before the whole library trips over it.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    require_name("name", entry["name"])
+    metrics = json.loads(entry["metrics"])
+    partitions = list(metrics.values()) if isinstance(metrics, dict) else [metrics]
+    numbers = [values for values in partitions if isinstance(values, dict)]
+    if len(numbers) < len(partitions) or not all(map(_is_record, records)):
+        raise InvalidValueError(f"the library entry {entry['name']!r} is not one that artifactdb wrote.")
+    for values in numbers:
+        for value in values.values():
+            float(value)
+
+
+def _is_record(text: str) -> bool:
+    record = json.loads(text)
+    return isinstance(record, dict) and isinstance(record.get("artifact_id"), str)
 
 
 def _take(

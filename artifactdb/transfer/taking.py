@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from artifactdb.blobs.copying import copy_blobs
 from artifactdb.database import Database, Snapshot
+from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.records import Keys, take_records, take_shared_values
 from artifactdb.transfer.runs import take_library, take_metrics, take_runs
@@ -18,11 +19,32 @@ def take_in(
 
     Runs within the caller's transaction.
     """
+    _require_tables(source, target)
     keys = Keys()
-    keys.blobs = copy_blobs(source, target, progress=progress)
-    take_shared_values(source, target, keys)
-    take_records(source, target, keys, merge)
-    take_runs(source, target, keys, merge)
-    take_metrics(source, target, keys, merge)
-    take_library(source, target, keys, merge)
+    try:
+        keys.blobs = copy_blobs(source, target, progress=progress)
+        take_shared_values(source, target, keys)
+        take_records(source, target, keys, merge)
+        take_runs(source, target, keys, merge)
+        take_metrics(source, target, keys, merge)
+        take_library(source, target, keys, merge)
+    except ArtifactDBError:
+        raise
+    except _DAMAGED as error:
+        raise CorruptWorkspaceError(
+            f"{source.path} holds what artifactdb does not write ({type(error).__name__}: {error}).",
+            hint="`artifactdb verify` lists what is wrong with it; nothing was changed here.",
+        ) from error
     merge.settle()
+
+
+# What a file that was damaged or made up makes of lines that take for granted what the schema promises.
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError)
+
+
+def _require_tables(source: Snapshot, target: Database) -> None:
+    """Refuse a file whose tables are no tables: a view may say anything, and run for ever."""
+    sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    missing = {name for (name,) in target.rows(sql)} - {name for (name,) in source.rows(sql)}
+    if missing:
+        raise CorruptWorkspaceError(f"{source.path} has no table {', '.join(sorted(missing)[:5])}.")

@@ -67,6 +67,8 @@ class Opened:
                 self._catalog.flush_on_close()
         finally:
             self.database.close()
+            if self._catalog is not None:
+                self._catalog.close()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Group changes: all of them durable when the block ends, none when it raises. Blocks may be nested."""

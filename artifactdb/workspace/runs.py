@@ -122,11 +122,14 @@ class Runs(Opened):
         if any(run_store.running_elsewhere(self.database, key) for key in keys):
             raise BusyError(f"run {run_id} is still going on.", hint="Wait for its end.")
         counted = {"artifacts": sum(run.artifacts for run in self.runs(run_id=run_id)), "predictions": 0}
+        if dry_run:
+            if self._has_predictions():
+                counted["predictions"] = self.catalog.delete(run_id=run_id, dry_run=True)
+            return counted
         with self.transaction():
             if self._has_predictions():
-                counted["predictions"] = self.catalog.delete(run_id=run_id, dry_run=dry_run)
-            if not dry_run:
-                run_store.take_back(self.database, keys)
-                for key in keys:
-                    run_store.remove_run(self.database, key)
+                counted["predictions"] = self.catalog.delete(run_id=run_id)
+            run_store.take_back(self.database, keys)
+            for key in keys:
+                run_store.remove_run(self.database, key)
         return counted
