@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -337,6 +338,23 @@ class TestDeleting:
         assert after < before / 2
         assert len(catalog) == 400
         assert catalog.sql("SELECT count(*) FROM arrays")[0] == (401,)
+
+    def test_long_arrays_are_sorted_a_part_at_a_time(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("artifactdb.catalog.merging._SORTED_BYTES", 100_000)
+        rng = np.random.default_rng(0)
+        expected = {}
+        for _ in range(3):
+            rows = [prediction(number, y_pred=rng.normal(size=400), y_true=None) for number in range(60)]
+            for number, row in enumerate(rows):
+                row["model_name"] = f"m{len(expected) + number}"
+            expected |= dict(zip(catalog.add_many(rows), (row["y_pred"] for row in rows), strict=True))
+            catalog.flush()
+        catalog.compact()
+        found = catalog.arrays(list(expected))
+        assert all(np.array_equal(found[key]["y_pred"], values) for key, values in expected.items())
+        ids = pq.read_table(catalog.folder / "predictions_data.parquet", columns=["array_id"]).column(0).to_pylist()
+        assert ids == sorted(set(ids))
+        assert len(ids) == 180
 
     def test_by_run(self, workspace: Workspace, catalog: Catalog, fitted: dict[str, Any]) -> None:
         registry = workspace.registry("wheat", "0000_pls")

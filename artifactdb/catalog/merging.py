@@ -18,7 +18,7 @@ from artifactdb.catalog import parquet
 from artifactdb.catalog.arrays import stored_again
 from artifactdb.catalog.bloom import hashed, may_contain
 from artifactdb.catalog.columns import ARRAY_IDS, column_list
-from artifactdb.catalog.engine import Session, parquet_rows, translated
+from artifactdb.catalog.engine import Session, literal, parquet_rows, translated
 from artifactdb.catalog.files import (
     FINAL_NAMES,
     CatalogFile,
@@ -41,6 +41,8 @@ Progress = Callable[[int, int], None]
 SMALL_ROWS = 100_000
 """A flush takes along files smaller than this, so that many small flushes do not leave many files."""
 
+_SORTED_BYTES = 96 << 20
+_LONG_BYTES = 2048  # of an array; shorter ones are sorted on the disk, however many
 _STAGED = {"meta": ("staged_predictions", "staged_key"), "data": ("staged_arrays", "array_key")}
 
 
@@ -181,8 +183,29 @@ def write_sorted(
     """Write the rows of a SELECT, sorted by DuckDB within its memory limit."""
     columns, order = column_list(parquet.SCHEMAS[kind].names), column_list(parquet.ORDERS[kind])
     with translated():
-        rows = session.cursor.sql(f"SELECT {columns} FROM ({select}) ORDER BY {order}")
-        return parquet.write(rows.to_arrow_reader(parquet.ROWS_A_BATCH), path, kind, expected, progress)
+        sql = f"SELECT {columns} FROM ({select})"
+        parts = [f"{sql} WHERE {part}" for part in _parts(session, select)] if kind == "data" else [sql]
+        sorted_rows = (
+            batch
+            for part in parts
+            for batch in session.cursor.sql(f"{part} ORDER BY {order}").to_arrow_reader(parquet.ROWS_A_BATCH)
+        )
+        return parquet.write(sorted_rows, path, kind, expected, progress)
+
+
+def _parts(session: Session, select: str) -> list[str]:
+    """Give conditions that cut arrays into ranges of ids, in order: DuckDB sorts long lists in memory alone."""
+    found = session.cursor.sql(f"SELECT count(*), coalesce(sum(array_size), 0) * 8 FROM ({select})").fetchall()
+    ((rows, size_bytes),) = found
+    count = int(size_bytes // _SORTED_BYTES) + 1
+    if count == 1 or size_bytes < rows * _LONG_BYTES:
+        return ["true"]
+    shares = ", ".join(str(number / count) for number in range(1, count))
+    ((bounds,),) = session.cursor.sql(f"SELECT quantile_disc(array_id, [{shares}]) FROM ({select})").fetchall()
+    limits = sorted(set(bounds))
+    lower = ["true", *(f"array_id > {literal(limit)}" for limit in limits)]
+    upper = [*(f"array_id <= {literal(limit)}" for limit in limits), "true"]
+    return [f"{above} AND {below}" for above, below in zip(lower, upper, strict=True)]
 
 
 def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:

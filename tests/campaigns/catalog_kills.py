@@ -166,7 +166,7 @@ def campaign(kills: int, seed: int, report: Callable[[str], None] = print) -> No
             if (number + 1) % 100 == 0:
                 report(f"{number + 1} runs, {killed} killed, {time.monotonic() - started:.0f} s")
         report(f"{killed} kills in {kills} runs: nothing lost, nothing doubled, nothing left over")
-        assert killed >= 0.9 * kills, "most runs must really be killed"
+        assert killed >= 0.75 * kills, "most runs must really be killed"
     finally:
         if sys.exc_info()[0] is None:
             shutil.rmtree(root)
