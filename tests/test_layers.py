@@ -31,7 +31,7 @@ OWNERS = {
     "apsw": {"database"},
     "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
     "duckdb": {"catalog"},
-    "pyarrow": {"catalog", "results", "interop"},
+    "pyarrow": {"catalog", "results", "interop", "transfer"},
     "matplotlib": {"catalog.plots", "demo"},
     "prompt_toolkit": {"cli"},
     "zstandard": {"blobs.codec"},

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from artifactdb import (
     ArtifactDBError,
     BusyError,
+    CatalogFileError,
     CorruptBlobError,
     DependencyCycleError,
     DuplicateError,
@@ -320,6 +321,21 @@ class TestStrangers:
             ours.merge(stranger)
         assert ours.records() == ours.runs() == ours.library.search() == []
         assert ours.query("SELECT count(*) FROM blobs")[0] == (0,)
+
+    def test_an_array_under_the_id_of_another_is_refused(self, made: Callable[..., Workspace]) -> None:
+        ours, theirs = made("ours"), made("theirs")
+        for dtype in (np.float64, np.int64, np.float32, bool, np.complex64, np.uint64):
+            theirs.catalog.add(
+                dataset_name="d", model_name=str(dtype), partition="val", y_pred=np.arange(5).astype(dtype),
+                y_true=np.array([np.nan, np.inf, -0.0, 2**60, 1]),
+            )  # fmt: skip
+        assert ours.merge(theirs, dry_run=True).added == {"predictions": 6}
+        with theirs.transaction():
+            theirs.database.rows("UPDATE staged_arrays SET data = zeroblob(length(data)) WHERE dtype = '<f8'")
+        with pytest.raises(CatalogFileError, match="other content than its id says"):
+            ours.merge(theirs)
+        assert len(ours.catalog) == 0
+        assert not ours.catalog.folder.exists()
 
     @pytest.mark.parametrize("process", ["[1]", "null", "5", '{"pid": -1}'])
     def test_whatever_a_run_says_of_its_process_the_file_opens(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from artifactdb.errors import InvalidValueError
+
+_MADE_OF_CONTENT = re.compile(r"array_[0-9a-f]{32}")
 
 
 class StoredArray(NamedTuple):
@@ -76,6 +80,23 @@ def to_stored_many(values: Sequence[Any], array_type: str) -> list[StoredArray |
             stored = known[id(value)] = StoredArray("array_" + digest[:32], array_type, dtype, shape, data)
         made.append(stored)
     return made
+
+
+def wrong_ids(batch: pa.RecordBatch) -> list[str]:
+    """Give the ids of a data file's rows that are made of content, and of other content than they bear."""
+    numbers = batch.column("array_data")
+    values = numbers.values.to_numpy(zero_copy_only=False)
+    ends = numbers.offsets.to_numpy()
+    named = (batch.column(name).to_pylist() for name in ("array_id", "array_dtype", "array_shape", "array_bytes"))
+    wrong = []
+    for position, (array_id, dtype, shape, data) in enumerate(zip(*named, strict=True)):
+        if dtype is None or shape is None or not _MADE_OF_CONTENT.fullmatch(array_id):
+            continue
+        if data is None:
+            data = values[ends[position] : ends[position + 1]].astype(np.dtype(dtype)).tobytes()
+        if array_id != f"array_{hashlib.sha256((dtype + shape).encode() + data).hexdigest()[:32]}":
+            wrong.append(array_id)
+    return wrong
 
 
 @lru_cache(1024)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from artifactdb.catalog import parquet
 from artifactdb.catalog.arrays import stored_again
@@ -178,9 +180,15 @@ def _write_all(
 
 
 def write_sorted(
-    session: Session, select: str, path: Path, kind: str, expected: int, progress: Callable[[int], None]
+    session: Session,
+    select: str,
+    path: Path,
+    kind: str,
+    expected: int,
+    progress: Callable[[int], None],
+    check: Callable[[pa.RecordBatch], None] | None = None,
 ) -> parquet.Written:
-    """Write the rows of a SELECT, sorted by DuckDB within its memory limit."""
+    """Write the rows of a SELECT, sorted by DuckDB within its memory limit; ``check`` may raise for what it sees."""
     columns, order = column_list(parquet.SCHEMAS[kind].names), column_list(parquet.ORDERS[kind])
     with translated():
         sql = f"SELECT {columns} FROM ({select})"
@@ -190,7 +198,16 @@ def write_sorted(
             for part in parts
             for batch in session.cursor.sql(f"{part} ORDER BY {order}").to_arrow_reader(parquet.ROWS_A_BATCH)
         )
-        return parquet.write(sorted_rows, path, kind, expected, progress)
+        checked = sorted_rows if check is None else _each_checked(sorted_rows, check)
+        return parquet.write(checked, path, kind, expected, progress)
+
+
+def _each_checked(
+    batches: Iterable[pa.RecordBatch], check: Callable[[pa.RecordBatch], None]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        check(batch)
+        yield batch
 
 
 def _parts(session: Session, select: str) -> list[str]:

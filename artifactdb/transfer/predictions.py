@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 from pathlib import Path
 
+import pyarrow as pa
+
+from artifactdb.catalog.arrays import wrong_ids
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS
 from artifactdb.catalog.deleting import delete
 from artifactdb.catalog.engine import translated
@@ -13,6 +16,7 @@ from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database.making import sync
+from artifactdb.errors import CatalogFileError
 from artifactdb.transfer.conflicts import Merge
 
 _CHOSEN = """
@@ -67,7 +71,8 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                     if count:
                         path = ours.folder / new_name(kind)
                         made.append(path)
-                        written = write_sorted(session, select, path, kind, count, lambda _: None)
+                        check = _require_ids if kind == "data" else None
+                        written = write_sorted(session, select, path, kind, count, lambda _: None, check)
                         enter(ours.database, path, *astuple(written))
             if made:
                 sync(ours.folder)
@@ -76,6 +81,16 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
         remove(made)
         raise
     return made
+
+
+def _require_ids(batch: pa.RecordBatch) -> None:
+    """Refuse arrays that bear the id of other content: ours of that content would be taken for them."""
+    wrong = wrong_ids(batch)
+    if wrong:
+        raise CatalogFileError(
+            f"the array {wrong[0]} of the other workspace has other content than its id says.",
+            hint="Nothing was changed here.",
+        )
 
 
 def remove(made: list[Path]) -> None:
