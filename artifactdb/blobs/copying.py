@@ -40,8 +40,9 @@ FROM blobs AS b WHERE b.blob_key IN (SELECT blob_key FROM reached) ORDER BY b.bl
 _TOTAL = "SELECT coalesce(sum(b.stored_bytes), 0) FROM blobs AS b WHERE b.blob_key IN (SELECT blob_key FROM reached)"
 _PRESENT = "SELECT content_hash, blob_key FROM blobs WHERE content_hash IN (SELECT unhex(value) FROM json_each(?))"
 _PARTS = """
-SELECT blob_key, position, part_key FROM blob_parts
-WHERE blob_key IN (SELECT value FROM json_each(?)) ORDER BY blob_key, position
+SELECT bp.blob_key, bp.position, bp.part_key, b.content_hash
+FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
+WHERE bp.blob_key IN (SELECT value FROM json_each(?)) ORDER BY bp.blob_key, bp.position
 """
 _STORED = """
 SELECT blob_key, sum(length(payload)) FROM chunks WHERE blob_key IN (SELECT value FROM json_each(?)) GROUP BY blob_key
@@ -58,7 +59,7 @@ _INSERT_PART = "INSERT INTO blob_parts (blob_key, position, part_key) VALUES (?,
 _LAST_KEY = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'blobs'"
 
 _BLOBS_AT_ONCE = 2000
-_BYTES_AT_ONCE = 8 << 20
+_BYTES_AT_ONCE = 4 << 20
 _IN_FLIGHT = 2
 
 
@@ -95,8 +96,7 @@ def copy_blobs(
     total = source.rows(chosen + _TOTAL, parameters)[0][0]
     next_key = target.value(_LAST_KEY) + 1
     keys: dict[int, int] = {}
-    digests: dict[int, bytes] = {}
-    made: dict[int, _Blob] = {}
+    made: list[int] = []
     done = 0
     check = _Check()
     with ThreadPoolExecutor(1) as checker:
@@ -105,7 +105,6 @@ def copy_blobs(
             present: dict[bytes, int] = dict(target.rows(_PRESENT, (hashes,)))
             new = []
             for key, digest, size_bytes, stored_bytes, created_at in batch:
-                digests[key] = digest
                 if digest in present:
                     keys[key] = present[digest]
                     done += stored_bytes
@@ -119,18 +118,18 @@ def copy_blobs(
             blobs = [blob for blob, _ in new]
             _require_stored(source, blobs)
             done = _copy_chunks(source, target, blobs, checker, check, progress, done, total)
-            made |= {blob.key: blob for blob in blobs}
-    order = list(made)
-    for first in range(0, len(order), _BLOBS_AT_ONCE):
-        several = order[first : first + _BLOBS_AT_ONCE]
+            made += [blob.key for blob in blobs]
+    for first in range(0, len(made), _BLOBS_AT_ONCE):
+        several = made[first : first + _BLOBS_AT_ONCE]
         named: dict[int, list[bytes]] = {key: [] for key in several}
         parts = source.rows(_PARTS, (json.dumps(several),))
-        for key, _, part in parts:
-            named[key].append(digests[part])
+        for key, _, _, digest in parts:
+            named[key].append(digest)
         for key in several:
             if named[key] != check.parts.get(key, []):
-                raise _corrupt(made[key], "the arrays that it names are not those that are listed")
-        target.run_many(_INSERT_PART, [(keys[key], position, keys[part]) for key, position, part in parts])
+                digest = source.rows("SELECT content_hash FROM blobs WHERE blob_key = ?", (key,))[0][0]
+                raise _corrupt(digest, "the arrays that it names are not those that are listed")
+        target.run_many(_INSERT_PART, [(keys[key], position, keys[part]) for key, position, part, _ in parts])
     return keys
 
 
@@ -139,7 +138,7 @@ def _require_stored(source: Snapshot, blobs: list[_Blob]) -> None:
     taken: dict[int, int] = dict(source.rows(_STORED, (json.dumps([blob.key for blob in blobs]),)))
     for blob in blobs:
         if taken.get(blob.key, 0) != blob.stored_bytes:
-            raise _corrupt(blob, f"it takes {taken.get(blob.key, 0)} bytes where {blob.stored_bytes} are said")
+            raise _corrupt(blob.digest, f"it takes {taken.get(blob.key, 0)} bytes where {blob.stored_bytes} are said")
 
 
 def _copy_chunks(
@@ -185,7 +184,7 @@ def _one_by_one(source: Snapshot, blob: _Blob) -> Iterator[list[tuple[Any, ...]]
     while done < blob.size_bytes:
         found = source.rows(CHUNK, (blob.key, index))
         if not found:
-            raise _corrupt(blob, f"chunk {index} is missing")
+            raise _corrupt(blob.digest, f"chunk {index} is missing")
         done += found[0][0]
         yield [(blob.key, index, *found[0])]
         index += 1
@@ -210,11 +209,11 @@ class _Check:
                 self._begin(blob)
             for _, (_, index, size_bytes, codec, shuffle, payload) in several:
                 if index != self._chunks:
-                    raise _corrupt(blob, f"chunk {self._chunks} is missing")
+                    raise _corrupt(blob.digest, f"chunk {self._chunks} is missing")
                 try:
                     plain = decode(EncodedChunk(size_bytes, codec, shuffle, payload))
                 except CorruptBlobError as error:
-                    raise _corrupt(blob, error.message) from None
+                    raise _corrupt(blob.digest, error.message) from None
                 if index == 0:
                     named = [digest for digest, _ in parts_of(plain)]
                     if named:
@@ -228,7 +227,7 @@ class _Check:
         self._finish()
         for blob in blobs:
             if blob.key not in self._seen and (blob.size_bytes or blob.digest != hashlib.sha256().digest()):
-                raise _corrupt(blob, "its chunks are missing")
+                raise _corrupt(blob.digest, "its chunks are missing")
         self._seen.clear()
 
     def _finish(self) -> None:
@@ -236,15 +235,15 @@ class _Check:
         if blob is None:
             return
         if self._hasher.digest() != blob.digest:
-            raise _corrupt(blob, "its bytes do not match its hash")
+            raise _corrupt(blob.digest, "its bytes do not match its hash")
         if self._size != blob.size_bytes:
-            raise _corrupt(blob, f"it has {self._size} bytes where {blob.size_bytes} are said")
+            raise _corrupt(blob.digest, f"it has {self._size} bytes where {blob.size_bytes} are said")
         self._seen.add(blob.key)
         self._begin(None)
 
 
-def _corrupt(blob: _Blob, what: str) -> CorruptBlobError:
-    name = f"sha256:{blob.digest.hex()}"
+def _corrupt(digest: bytes, what: str) -> CorruptBlobError:
+    name = f"sha256:{digest.hex()}"
     return CorruptBlobError(
         f"blob {name} is damaged: {what}.", hint="`artifactdb verify` lists everything that is.", content_hash=name
     )

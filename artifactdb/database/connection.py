@@ -273,6 +273,17 @@ class Database:
         """Give this thread's connection, for the modules of this package alone."""
         return self._live(self._session())
 
+    @contextmanager
+    def reading_once(self) -> Iterator[None]:
+        """Keep little of what is read in memory while the block lasts: it is read from end to end, and once."""
+        connection = self.connection()
+        usual = connection.pragma("cache_size")
+        connection.pragma("cache_size", -4096)
+        try:
+            yield
+        finally:
+            connection.pragma("cache_size", usual)
+
     def open_reader(self) -> apsw.Connection:
         """Open one more connection, which cannot write; the caller closes it."""
         return open_connection(self.path, writable=False, timeout_s=self.timeout_s)

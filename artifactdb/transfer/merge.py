@@ -37,6 +37,7 @@ def merge_into(
         raise InvalidValueError("merge cannot run inside a transaction.", hint="Call it when the block has ended.")
     with (
         _opened(other, database.path) as theirs,
+        theirs.database.reading_once(),
         state_of(theirs.database, theirs.inspector) as state,
         ExitStack() as held,
     ):

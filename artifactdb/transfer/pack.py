@@ -33,7 +33,11 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
     page_bytes = next((size for bound, size in _PAGE_BYTES if stored < bound), _LARGE_PAGE)
     with new_workspace(target, overwrite=overwrite, page_bytes=page_bytes) as made:
         _without_journal(made)
-        with state_of(store.database, store.inspector) as state, made.transaction():
+        with (
+            store.database.reading_once(),
+            state_of(store.database, store.inspector) as state,
+            made.transaction(),
+        ):
             take_in(state.snapshot, made, Merge(), progress)
             if state.files or state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
                 for path, written in write_pair(store, state, files_of(made.path)).values():
