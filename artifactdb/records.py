@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from html import escape
 from typing import Any
 
 from artifactdb.chain import compute_chain_hash
 from artifactdb.errors import InvalidValueError
 from artifactdb.ids import get_short_hash, is_v3_artifact_id, parse_artifact_id_v3
+from artifactdb.results import html_fields
 
 _MAX_TYPE_CHARACTERS = 64
 
@@ -231,7 +231,4 @@ class ArtifactRecord:
 
     def _repr_html_(self) -> str:
         shown = {name: value for name, value in self.to_dict().items() if value not in (None, "", [], {})}
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items()
-        )
-        return f"<table>{rows}</table>"
+        return html_fields(shown)

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHOWN_ROWS = 20
+
+
+def html_fields(values: Mapping[str, Any]) -> str:
+    """Give names and values as an HTML table, for notebooks."""
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in values.items())
+    return f"<table>{rows}</table>"
 
 
 def to_json(value: Any) -> str:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from artifactdb.database import Database
+from artifactdb.database import Database, Snapshot
 from artifactdb.database.connection import database_file_size
+
+
+def has_predictions(database: Database | Snapshot) -> bool:
+    """Tell whether the catalog holds anything, which is asked before DuckDB and Arrow are imported for it."""
+    return bool(database.rows(_HAS_PREDICTIONS)[0][0])
+
+
+_HAS_PREDICTIONS = "SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)"
 
 
 def statistics(database: Database, dataset: str | None = None) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _write_all(
         if merge.kind == "data" and referenced_only:
             select = _only_referenced(session, state, select)
         merge.written = write_sorted(
-            session, select, merge.path, merge.kind, rows, _from(done, sum(expected), progress)
+            session, select, merge.path, merge.kind, rows, counted_from(done, sum(expected), progress)
         )
         done += rows
 
@@ -225,7 +225,8 @@ def _parts(session: Session, select: str) -> list[str]:
     return [f"{above} AND {below}" for above, below in zip(lower, upper, strict=True)]
 
 
-def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:
+def counted_from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:
+    """Give what is told of the rows of one file, and tells how many of all files are done."""
     return (lambda rows: progress(done + rows, total)) if progress else (lambda rows: None)
 
 

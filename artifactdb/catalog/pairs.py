@@ -8,7 +8,7 @@ from pathlib import Path
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.engine import literal
 from artifactdb.catalog.files import FINAL_NAMES, device_errors
-from artifactdb.catalog.merging import write_sorted
+from artifactdb.catalog.merging import counted_from, write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of
@@ -46,12 +46,8 @@ def write_pair(
             if counts[kind]:
                 path = folder / FINAL_NAMES[kind]
                 written = write_sorted(
-                    session, select, path, kind, counts[kind], _from(done, sum(counts.values()), progress)
+                    session, select, path, kind, counts[kind], counted_from(done, sum(counts.values()), progress)
                 )
                 made[kind] = (path, written)
             done += counts[kind]
     return made
-
-
-def _from(done: int, total: int, progress: Progress | None) -> Callable[[int], None]:
-    return (lambda rows: progress(done + rows, total)) if progress else (lambda rows: None)

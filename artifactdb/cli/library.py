@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -146,15 +145,9 @@ def _read(file: Path) -> object:
     """Read a configuration, JSON or YAML; nothing in it is run."""
     if not file.is_file():
         raise WorkspaceNotFoundError(f"{file} is not there.")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidValueError(f"{file} cannot be read as text ({error}).") from None
-    if file.suffix == ".json":
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidValueError(f"{file} is no JSON ({error}).") from None
-    from artifactdb.interop.texts import parse_yaml
+    from artifactdb.interop.texts import read_json, read_yaml
 
-    return parse_yaml(text, str(file))
+    try:
+        return read_json(file) if file.suffix == ".json" else read_yaml(file)
+    except OSError as error:
+        raise InvalidValueError(f"{file} cannot be read ({error.strerror}).") from None

@@ -177,12 +177,12 @@ class Database:
         return self._session().depth > 0
 
     @contextmanager
-    def transaction(self, *, wait: bool = True) -> Iterator[None]:
+    def transaction(self, *, wait: bool = True, keep: bool = True) -> Iterator[None]:
         """Make all changes in the block one: durable when it ends, none of them when it raises.
 
         Inside another transaction it becomes a part of that one: if the inner block raises and the
         caller goes on, only the inner changes are taken back. With ``wait`` false a file that somebody else is writing
-        to is given up at once.
+        to is given up at once. With ``keep`` false everything is taken back at the end, as if it had been tried only.
         """
         if self.mode == "ro":
             raise ReadOnlyError(f"{self.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
@@ -205,6 +205,9 @@ class Database:
                 self._roll_back(connection, session.depth)
                 raise
             session.depth -= 1
+            if not keep:
+                self._roll_back(connection, session.depth)
+                return
             try:
                 connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
             except apsw.Error as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.errors import InvalidValueError
+from artifactdb.interop.texts import write_json
 from artifactdb.interop.tree import CONFIGURATION, METRICS
 from artifactdb.runs import store as runs
 from artifactdb.runs.naming import FolderNames
@@ -28,17 +28,13 @@ def export_best(catalog: Catalog, folder: Path, dataset: str, names: FolderNames
     singles.mkdir(parents=True, exist_ok=True)
     catalog.export_csv(best["id"], singles / f"{safe}.csv")
     pipeline_id = best["pipeline_uid"]
-    known = pipeline_id and catalog.database.value(
-        "SELECT 1 FROM pipelines JOIN datasets USING (dataset_key) WHERE pipeline_id = ? AND datasets.name = ?",
-        (pipeline_id, dataset),
-    )
-    if not known:
+    if not pipeline_id or runs.key_of(catalog.database, pipeline_id, dataset) is None:
         return
     inner = folder / safe / FolderNames().of(pipeline_id)
     inner.mkdir(parents=True)
     pipeline = runs.pipeline(catalog.database, pipeline_id, dataset)
     for name, value in ((CONFIGURATION, pipeline.configuration), (METRICS, pipeline.metrics)):
-        (inner / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(inner / name, value)
     predicted = catalog.residuals(dataset_name=dataset, pipeline_uid=pipeline_id)
     (inner / "predictions.csv").write_text(predicted.to_csv(), encoding="utf-8")
 

@@ -5,13 +5,10 @@ All is written to a folder of another name, which gets its own when it is whole.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,9 @@ from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError
 from artifactdb.interop.best import export_best
 from artifactdb.interop.report import ExportReport
+from artifactdb.interop.texts import write_json
 from artifactdb.interop.tree import CONFIGURATION, MANIFEST, METRICS, RUNS
+from artifactdb.library.folders import export_entries
 from artifactdb.runs import store as runs
 from artifactdb.runs.manifests import manifest_of, run_dict
 from artifactdb.runs.naming import FolderNames
@@ -97,11 +96,8 @@ def export(
             writer.write_dataset(name)
             export_best(catalog, folder / "exports", name, writer.names)
         _export_predictions(catalog, folder / "catalog", dataset, report)
-        # Entries of the library know how they are laid out in files.
-        if dataset is None and find_spec("artifactdb.library.folders"):
-            report.entries = import_module("artifactdb.library.folders").export_entries(
-                database, folder / "library", None
-            )
+        if dataset is None:
+            report.entries = export_entries(database, folder / "library")
     return report
 
 
@@ -239,8 +235,7 @@ class _Binaries:
             self._given[name] = digest
             self._folder.mkdir(parents=True, exist_ok=True)
             with (self._folder / name).open("wb") as stream:
-                for piece in blobs.pieces(self._database, blob_key):
-                    stream.write(piece)
+                stream.writelines(blobs.pieces(self._database, blob_key))
                 self._report.size_bytes += stream.tell()
             self._report.files += 1
         return name
@@ -254,8 +249,3 @@ def _export_predictions(catalog: Catalog, folder: Path, dataset: str | None, rep
         written = write_pair(store, state, folder, where)
     if "meta" in written:
         report.predictions = written["meta"][1].rows
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON that people can read."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
+from contextlib import nullcontext
 from pathlib import Path
 
 from artifactdb.catalog.catalog import Catalog
@@ -19,16 +18,13 @@ from artifactdb.interop.nirs4all_store import FILE as STORE_FILE
 from artifactdb.interop.nirs4all_store import import_store
 from artifactdb.interop.report import ImportReport
 from artifactdb.interop.tree import Tree
+from artifactdb.library.folders import import_entries
 
 Progress = Callable[[int, int], None]
 _LOOKED_FOR = (
     "Looked for runs/{dataset}/{pipeline}/manifest.yaml and pairs of Parquet files (an export, or nirs4all 0.6), "
     "store.sqlite (nirs4all 1.4), and files named *.joblib, *.pkl or *.pickle."
 )
-
-
-class _TakenBack(Exception):  # noqa: N818 - it is no error
-    """Ends a transaction of which nothing is to stay."""
 
 
 def import_folder(
@@ -66,15 +62,9 @@ def import_folder(
         raise WorkspaceNotFoundError(f"{source} is not there.")
     report = ImportReport(source=str(source), dry_run=dry_run)
     take_in = _layout_of(source, report)
-    if not dry_run:
+    with workspace_database.transaction(keep=False) if dry_run else nullcontext():
         take_in(workspace_database, catalog, dataset, progress)
-        return report
-    try:
-        with workspace_database.transaction():
-            take_in(workspace_database, catalog, dataset, progress)
-            raise _TakenBack
-    except _TakenBack:
-        return report
+    return report
 
 
 _TakeIn = Callable[[Database, Catalog, str | None, Progress | None], None]
@@ -139,9 +129,8 @@ def _import_tree(
             predictions.import_pair(catalog, meta, data, report, dataset)
         else:
             report.refused.append((meta.name, "it is outside the folder, and was not read."))
-    # Entries of the library know how they are laid out in files.
-    if dataset is None and (folder / "library").is_dir() and find_spec("artifactdb.library.folders"):
-        entries, refused = import_module("artifactdb.library.folders").import_entries(database, folder / "library")
+    if dataset is None and (folder / "library").is_dir():
+        entries, refused = import_entries(database, folder / "library")
         report.entries += entries
         report.refused += refused
     return tree.datasets

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from artifactdb.results import html_fields
+
 _SHOWN = 20
 
 
@@ -121,7 +123,4 @@ class ExportReport:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in self.to_dict().items()
-        )
-        return f"<table>{rows}</table>"
+        return html_fields(self.to_dict())

@@ -52,6 +52,11 @@ def read_json(path: Path) -> Any:
     return parse_json(_bytes_of(path), path.name)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON that people can read."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
 def parse_json(text: bytes | str, name: str) -> Any:
     """Give the value of JSON text.
 

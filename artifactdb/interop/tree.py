@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, InvalidValueError, RunNotFoundError, StorageError
+from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError
 from artifactdb.interop.classes import class_of, read_head
 from artifactdb.interop.folder import Folder
 from artifactdb.interop.items import Item, Pipeline, of_older, record_of
@@ -15,7 +15,7 @@ from artifactdb.interop.report import ImportReport
 from artifactdb.interop.texts import read_json, read_yaml
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.manifests import enter_run
-from artifactdb.runs.store import keys_of_run
+from artifactdb.runs.store import key_of_run
 
 MANIFEST, CONFIGURATION, METRICS, RUNS = "manifest.yaml", "pipeline.json", "metrics.json", "runs.json"
 
@@ -187,10 +187,8 @@ class Tree:
 
 def count_run(database: Database, run: Mapping[str, Any], report: ImportReport) -> None:
     """Enter a run, and count it as new or as there already."""
-    try:
-        keys_of_run(database, str(run.get("run_id") or ""), str(run.get("dataset") or ""))
-        report.count("runs", new=False)
-    except RunNotFoundError:
+    is_new = key_of_run(database, str(run.get("run_id") or ""), str(run.get("dataset") or "")) is None
+    if is_new:
         with database.transaction():
             enter_run(database, run)
-        report.count("runs", new=True)
+    report.count("runs", new=is_new)

@@ -73,6 +73,5 @@ def _let_predictions_count(made: Database, files: dict[str, int]) -> None:
             with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
                 path = Path(folder) / name
                 with path.open("wb") as stream:
-                    for piece in blobs.pieces(made, files[name]):
-                        stream.write(piece)
+                    stream.writelines(blobs.pieces(made, files[name]))
                 put_inside(made, path, written_of(path, kind))

@@ -73,8 +73,7 @@ def _write_blob(database: Database, blob_key: int, path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
-        for piece in blobs.pieces(database, blob_key):
-            stream.write(piece)
+        stream.writelines(blobs.pieces(database, blob_key))
 
 
 def _write_json(path: Path, value: Any) -> None:

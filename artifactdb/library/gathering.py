@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.artifacts.save import now
+from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.blobs import store as blobs
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.engine import literal
@@ -114,8 +115,7 @@ def condition_of_dataset(dataset: str | None) -> str:
 
 
 def _asked(store: Store, sql: str) -> list[dict[str, Any]]:
-    anything = "SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)"
-    return ask(store, sql).to_dicts() if store.database.value(anything) else []
+    return ask(store, sql).to_dicts() if has_predictions(store.database) else []
 
 
 def files(database: Database, store: Store, condition: str, data: Mapping[str, Any] | None) -> dict[str, int]:

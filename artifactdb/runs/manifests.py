@@ -54,12 +54,9 @@ def enter_run(database: Database, run: Mapping[str, Any]) -> int:
     run_id = str(run.get("run_id") or "")
     if not run_id:
         raise InvalidValueError("a run has no run_id.")
-    found = database.value(
-        "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) WHERE run_id = ? AND datasets.name = ?",
-        (run_id, dataset),
-    )
+    found = store.key_of_run(database, run_id, dataset)
     if found is not None:
-        return int(found)
+        return found
     versions = run.get("environment")
     return store.insert_run(
         database,
@@ -93,12 +90,7 @@ def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
     pipeline_id = validate_pipeline_id(manifest.get("pipeline_id"))
     steps = manifest.get("pipeline")
     configuration = json_text(steps["steps"] if isinstance(steps, Mapping) and "steps" in steps else steps)
-    run_key = None
-    if manifest.get("run_id"):
-        run_key = database.value(
-            "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) WHERE run_id = ? AND datasets.name = ?",
-            (str(manifest["run_id"]), dataset),
-        )
+    run_key = store.key_of_run(database, str(manifest["run_id"]), dataset) if manifest.get("run_id") else None
     present = database.row(
         "SELECT t.pipeline_key, t.configuration FROM trained_pipelines AS t JOIN pipelines AS p USING (pipeline_key) "
         "JOIN datasets AS d USING (dataset_key) WHERE d.name = ? AND p.pipeline_id = ?",

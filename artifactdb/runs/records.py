@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import Any
+
+from artifactdb.results import html_fields
 
 STATUSES = ("running", "completed", "failed", "interrupted")
 
@@ -99,5 +100,4 @@ class PipelineRecord:
 
 def _table(values: dict[str, Any]) -> str:
     shown = {name: value for name, value in values.items() if value not in (None, "", [], {})}
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
-    return f"<table>{rows}</table>"
+    return html_fields(shown)

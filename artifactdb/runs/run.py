@@ -158,6 +158,7 @@ class Run:
             known = self._take_earlier(text, label, pipeline_id)
             if known is not None:
                 key = store.key_of(database, known.pipeline_id, self.dataset)
+                assert key is not None
                 if known.status == "completed":
                     return PipelineRun(self, known.pipeline_id, key=key, completed=True)
                 self._start_again(known, key)
@@ -195,11 +196,7 @@ class Run:
         if pipeline_id is None:
             return store.number_pipeline(database, self.dataset, name, configuration)
         chosen = validate_pipeline_id(pipeline_id)
-        taken = database.value(
-            "SELECT 1 FROM pipelines JOIN datasets USING (dataset_key) WHERE name = ? AND pipeline_id = ?",
-            (self.dataset, chosen),
-        )
-        if taken:
+        if store.key_of(database, chosen, self.dataset) is not None:
             raise DuplicateError(
                 f"{self.dataset} has a pipeline {chosen!r} already.", hint="Leave pipeline_id out for the next number."
             )

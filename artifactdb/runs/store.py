@@ -122,8 +122,6 @@ def end_run(database: Database, run_key: int, status: str = "completed", error: 
 def mark_interrupted(database: Database) -> list[str]:
     """Find the runs whose process is gone without a word, and say so in the file; give their ids."""
     running = database.rows("SELECT run_key, run_id, process FROM run_entries WHERE status = 'running'")
-    if not running:
-        return []
     dead = [(key, run_id) for key, run_id, process in running if has_ended(process)]
     if dead:
         with database.transaction(wait=False):
@@ -153,6 +151,15 @@ def _run(row: tuple[Any, ...]) -> RunRecord:
         run_id, dataset, name, status, started_at, ended_at, error, pipeline_id, _parsed(configuration),
         json.loads(metadata), json.loads(tags), notes, _parsed(versions) or {}, pipelines_, artifacts,
     )  # fmt: skip
+
+
+def key_of_run(database: Database, run_id: str, dataset: str) -> int | None:
+    """Give the key of a run on a dataset, or None."""
+    key: int | None = database.value(
+        "SELECT run_key FROM run_entries JOIN datasets USING (dataset_key) WHERE run_id = ? AND datasets.name = ?",
+        (run_id, dataset),
+    )
+    return key
 
 
 def keys_of_run(database: Database, run_id: str, dataset: str | None = None) -> list[int]:
@@ -241,9 +248,9 @@ def enter_pipeline(database: Database, dataset: str, pipeline_id: str, columns: 
     return key
 
 
-def key_of(database: Database, pipeline_id: str, dataset: str) -> int:
-    """Give the key of a pipeline that is there."""
-    key: int = database.value(
+def key_of(database: Database, pipeline_id: str, dataset: str) -> int | None:
+    """Give the key of a pipeline, or None."""
+    key: int | None = database.value(
         "SELECT pipeline_key FROM pipelines JOIN datasets USING (dataset_key) "
         "WHERE pipeline_id = ? AND datasets.name = ?",
         (pipeline_id, dataset),

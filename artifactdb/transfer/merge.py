@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.files import catalog_folder, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
@@ -19,8 +20,6 @@ from artifactdb.transfer.predictions import remove, take_predictions
 from artifactdb.transfer.taking import take_in
 
 Progress = Callable[[int, int], None]
-
-_HAS_PREDICTIONS = "SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)"
 
 
 def merge_into(
@@ -42,19 +41,17 @@ def merge_into(
         ExitStack() as held,
     ):
         is_new_folder = not store.folder.exists()
-        has_predictions = bool(state.snapshot.rows(_HAS_PREDICTIONS)[0][0])
-        if has_predictions:
+        predicts = has_predictions(state.snapshot)
+        if predicts:
             held.enter_context(only_writer(store.folder, database.timeout_s))
         made: list[Path] = []
         try:
-            with database.transaction():
+            with database.transaction(keep=not dry_run):
                 take_in(state.snapshot, database, result, progress)
-                if has_predictions:
+                if predicts:
                     made = take_predictions(store, theirs, state, result)
-                if dry_run:
-                    raise _DryRun
-        except _DryRun:
-            remove(made)
+            if dry_run:
+                remove(made)
         except BaseException:
             remove(made)
             raise
@@ -64,10 +61,6 @@ def merge_into(
                 with suppress(OSError):  # it holds something now
                     store.folder.rmdir()
     return result
-
-
-class _DryRun(Exception):  # noqa: N818 - nothing went wrong
-    """Takes everything back."""
 
 
 @contextmanager

@@ -14,15 +14,12 @@ from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError
 from artifactdb.library import LibraryManager
 from artifactdb.loader import ArtifactLoader
 from artifactdb.registry import ArtifactRegistry
+from artifactdb.results import html_fields
 from artifactdb.runs import store as run_store
 
 if TYPE_CHECKING:
     from artifactdb.catalog import Catalog
     from artifactdb.workspace import Workspace
-
-_HAS_PREDICTIONS = """
-SELECT EXISTS (SELECT 1 FROM catalog_files) OR EXISTS (SELECT 1 FROM staged_predictions)
-"""
 
 
 class Opened:
@@ -46,10 +43,7 @@ class Opened:
 
     def _repr_html_(self) -> str:
         shown: dict[str, Any] = statistics.statistics(self.database)
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items()
-        )
-        return f"<p><b>Workspace</b> {escape(str(self.path))}</p><table>{rows}</table>"
+        return f"<p><b>Workspace</b> {escape(str(self.path))}</p>{html_fields(shown)}"
 
     @property
     def path(self) -> Path:
@@ -98,4 +92,4 @@ class Opened:
         return self._catalog
 
     def _has_predictions(self) -> bool:
-        return bool(self.database.value(_HAS_PREDICTIONS))
+        return statistics.has_predictions(self.database)
