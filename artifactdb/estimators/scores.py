@@ -1,0 +1,108 @@
+"""How well predictions agree with what was measured; scikit-learn computes all but the four that every fold asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from artifactdb.errors import InvalidValueError
+
+REGRESSION = ("rmse", "mae", "r2")
+CLASSIFICATION = ("accuracy",)
+"""What is computed of every fold, the first of them by default what pipelines are compared by."""
+
+
+def _rmse(y: Any, predicted: Any) -> float:
+    return float(np.sqrt(_mse(y, predicted)))
+
+
+def _mse(y: Any, predicted: Any) -> float:
+    return float(np.mean((np.asarray(predicted) - np.asarray(y)) ** 2))
+
+
+def _mae(y: Any, predicted: Any) -> float:
+    return float(np.mean(np.abs(np.asarray(predicted) - np.asarray(y))))
+
+
+def _r2(y: Any, predicted: Any) -> float:
+    # The mean over several targets, as scikit-learn has it; not a number where all that was measured is the same.
+    y, predicted = np.asarray(y), np.asarray(predicted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = ((predicted - y) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+    return float(np.mean(1 - shares)) if np.all(np.isfinite(shares)) else float("nan")
+
+
+def _accuracy(y: Any, predicted: Any) -> float:
+    return float(np.mean(np.asarray(y) == np.asarray(predicted)))
+
+
+def _sklearn(name: str, **options: Any) -> Callable[[Any, Any], float]:
+    def compute(y: Any, predicted: Any) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, name)(y, predicted, **options))
+
+    return compute
+
+
+_METRICS: dict[str, tuple[str, Callable[[Any, Any], float]]] = {
+    "rmse": ("regression", _rmse),
+    "mse": ("regression", _mse),
+    "mae": ("regression", _mae),
+    "r2": ("regression", _r2),
+    "mape": ("regression", _sklearn("mean_absolute_percentage_error")),
+    "medae": ("regression", _sklearn("median_absolute_error")),
+    "max_error": ("regression", _sklearn("max_error")),
+    "explained_variance": ("regression", _sklearn("explained_variance_score")),
+    "accuracy": ("classification", _accuracy),
+    "balanced_accuracy": ("classification", _sklearn("balanced_accuracy_score")),
+    "f1_macro": ("classification", _sklearn("f1_score", average="macro")),
+    "f1_micro": ("classification", _sklearn("f1_score", average="micro")),
+    "f1_weighted": ("classification", _sklearn("f1_score", average="weighted")),
+    "precision_macro": ("classification", _sklearn("precision_score", average="macro", zero_division=0)),
+    "recall_macro": ("classification", _sklearn("recall_score", average="macro", zero_division=0)),
+    "mcc": ("classification", _sklearn("matthews_corrcoef")),
+    "kappa": ("classification", _sklearn("cohen_kappa_score")),
+}
+
+
+def task_of(metric: str) -> str:
+    """Give "regression" or "classification".
+
+    Raises
+    ------
+    InvalidValueError
+        For a metric that is not known, with the nearest names.
+
+    Examples
+    --------
+    >>> task_of("rmse")
+    'regression'
+    """
+    if metric not in _METRICS:
+        close = get_close_matches(metric, _METRICS, 3)
+        meant = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise InvalidValueError(f"no metric {metric!r} is known.", hint=f"{meant}Known are {', '.join(_METRICS)}.")
+    return _METRICS[metric][0]
+
+
+def score(metric: str, y: Any, predicted: Any) -> float:
+    """Give one score.
+
+    Examples
+    --------
+    >>> score("rmse", [1.0, 2.0], [1.0, 4.0]), score("r2", [1.0, 3.0], [1.0, 3.0])
+    (1.4142135623730951, 1.0)
+    """
+    task_of(metric)
+    return _METRICS[metric][1](y, predicted)
+
+
+def scores(task_type: str, y: Any, predicted: Any, metric: str | None = None) -> dict[str, float]:
+    """Give the usual scores of a task, and ``metric``."""
+    usual = REGRESSION if task_type == "regression" else CLASSIFICATION
+    names = usual if metric is None or metric in usual else (metric, *usual)
+    return {name: score(name, y, predicted) for name in names}
