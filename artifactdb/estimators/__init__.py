@@ -1,1 +1,1 @@
-"""What estimators are, as values: their kind, their name, their form in JSON, how well they predict. No file is touched."""
+"""What estimators are, as values: their kind, name, form in JSON, and how well they predict. No file is touched."""

@@ -14,7 +14,7 @@ def is_splitter(obj: Any) -> bool:
 
 
 def is_model(obj: Any) -> bool:
-    """Tell whether an object predicts a target; what also transforms counts as a model if it is a regressor or classifier.
+    """Tell whether an object predicts; what also transforms is a model if it is a regressor or a classifier.
 
     Examples
     --------

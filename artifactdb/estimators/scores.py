@@ -1,4 +1,4 @@
-"""How well predictions agree with what was measured; scikit-learn computes all but the four that every fold asks for."""
+"""How well predictions agree with what was measured; most of it is computed by scikit-learn."""
 
 from __future__ import annotations
 
