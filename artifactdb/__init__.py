@@ -34,6 +34,8 @@ _HOMES = {
     "artifactdb.records": ("ArtifactRecord", "ArtifactType", "MetaModelConfig", "register_artifact_type"),
     "artifactdb.registry": ("ArtifactRegistry",),
     "artifactdb.results": ("QueryResult",),
+    "artifactdb.runner.predictions": ("Predictions",),
+    "artifactdb.runner.runner": ("PipelineRunner",),
     "artifactdb.runs": ("PipelineRecord", "PipelineRun", "Run", "RunRecord"),
     "artifactdb.workspace": ("Workspace",),
 }  # fmt: skip
@@ -90,11 +92,14 @@ if TYPE_CHECKING:
     from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, register_artifact_type
     from artifactdb.registry import ArtifactRegistry
     from artifactdb.results import QueryResult
+    from artifactdb.runner.predictions import Predictions
+    from artifactdb.runner.runner import PipelineRunner
     from artifactdb.runs import PipelineRecord, PipelineRun, Run, RunRecord
     from artifactdb.workspace import Workspace
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
-    "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "ArtifactRecord",
+    "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "PipelineRunner",
+    "Predictions", "ArtifactRecord",
     "ArtifactType", "MetaModelConfig", "Run", "PipelineRun", "RunRecord", "PipelineRecord",
     "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",

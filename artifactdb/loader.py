@@ -127,7 +127,7 @@ class ArtifactLoader:
         if found is not _ABSENT:
             return found
         record = find.require(self._database, artifact_id, self.dataset)
-        return self._keep(record, artifact_id, load.load(self._database, record))
+        return self._keep(record, artifact_id, *next(load.load_with_parts(self._database, [record])))
 
     def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
         """Give the object of a chain and fold, or None when it is absent.
@@ -366,15 +366,19 @@ class ArtifactLoader:
         }
 
     def _forget_what_changed(self) -> None:
-        """Drop cached objects after any change to the file, unless their content is still the record's."""
+        """Drop cached objects after any change to the file, unless their content and their parts' is still there."""
         version = self._database.version()
         if version == self._seen:
             return
         for key in self._cache.keys():  # noqa: SIM118 - a method of ours that takes a copy
-            record = find.by_id(self._database, key, self.dataset)
-            if record is None or self._cache.tag(key) != record.content_hash:
+            made_of = self._cache.tag(key)
+            if not isinstance(made_of, dict) or any(self._content_hash(own) != made_of[own] for own in made_of):
                 self._cache.remove(key)
         self._seen = self._database.version()
+
+    def _content_hash(self, artifact_id: str) -> str | None:
+        record = find.by_id(self._database, artifact_id, self.dataset)
+        return record.content_hash if record else None
 
     def _get(self, record: StoredRecord) -> Any:
         return self._get_all([record])[0]
@@ -383,12 +387,14 @@ class ArtifactLoader:
         self._forget_what_changed()
         objects = {record.artifact_id: self._cache.get(record.artifact_id, _ABSENT) for record in records}
         absent = list({r.artifact_id: r for r in records if objects[r.artifact_id] is _ABSENT}.values())
-        for record, obj in zip(absent, load.load_many(self._database, absent), strict=True):
-            objects[record.artifact_id] = self._keep(record, record.artifact_id, obj)
+        for record, (obj, parts) in zip(absent, load.load_with_parts(self._database, absent), strict=True):
+            objects[record.artifact_id] = self._keep(record, record.artifact_id, obj, parts)
         return [objects[record.artifact_id] for record in records]
 
-    def _keep(self, record: StoredRecord, key: str, obj: Any) -> Any:
-        self._cache.put(key, obj, record.size_bytes, record.content_hash)
+    def _keep(self, record: StoredRecord, key: str, obj: Any, parts: Mapping[str, StoredRecord]) -> Any:
+        size_bytes = record.size_bytes + sum(part.size_bytes for part in parts.values())
+        made_of = {key: record.content_hash, **{own: part.content_hash for own, part in parts.items()}}
+        self._cache.put(key, obj, size_bytes, made_of)
         return obj
 
     def _pairs(self, records: Iterable[StoredRecord]) -> list[tuple[str, Any]]:

@@ -1,16 +1,17 @@
-"""The way of an object out of the file: record, blob, decode, hash, object."""
+"""The way of an object out of the file: record, blob, decode, hash, object; of a composite, its parts too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from artifactdb.artifacts import environment
+from artifactdb.artifacts import environment, find
+from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.blobs import store
 from artifactdb.content import StoredContent
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, DeserializationError
+from artifactdb.errors import ArtifactDBError, DeserializationError, MissingDependencyError
 from artifactdb.formats import serializer
 
 
@@ -23,18 +24,92 @@ def load(database: Database, record: StoredRecord) -> Any:
         When its stored bytes do not match its hash.
     DeserializationError
         When this environment cannot make an object of the bytes; says which versions wrote them.
+    MissingDependencyError
+        When a part of a composite is not there.
     """
-    return next(load_many(database, [record]))
+    return next(load_with_parts(database, [record]))[0]
 
 
-def load_many(database: Database, records: Sequence[StoredRecord]) -> Iterator[Any]:
-    """Give the objects of several records, whose content is read a few at a time; raises what ``load`` raises."""
+def load_with_parts(
+    database: Database, records: Sequence[StoredRecord]
+) -> Iterator[tuple[Any, dict[str, StoredRecord]]]:
+    """Give the objects of several records, each with the records of its parts by id; raises what ``load`` raises."""
+    for record, obj in _read(database, records):
+        if not isinstance(obj, Composite):
+            yield obj, {}
+            continue
+        parts = _Parts(database)
+        # Looked up again, so that the container and all of its parts are of one state of the file.
+        with database.reading():
+            current = find.require(database, record.artifact_id, record.dataset)
+            if current.blob_key != record.blob_key:
+                ((_, obj),) = _read(database, [current])
+            whole = parts.whole(current, obj)
+        yield whole, parts.used
+
+
+def load_entry(database: Database, records: Sequence[StoredRecord]) -> Iterator[Any]:
+    """Give the objects of a library entry, sources first; raises what ``load`` raises.
+
+    Parts are looked for among the records of the entry, which stays as it is when a pipeline is trained again.
+    """
+    parts = _Parts(database, {(record.dataset, record.artifact_id): record for record in records})
+    for record, obj in _read(database, records):
+        yield parts.whole(record, obj)
+
+
+class _Parts:
+    """Puts composites together, and makes each part once.
+
+    Attributes
+    ----------
+    used : dict
+        The records of the parts by id.
+    """
+
+    def __init__(self, database: Database, entry: Mapping[tuple[str, str], StoredRecord] | None = None) -> None:
+        self.used: dict[str, StoredRecord] = {}
+        self._database = database
+        self._entry = entry
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def whole(self, record: StoredRecord, obj: Any) -> Any:
+        """Give what was read of a record, with its parts if it has any."""
+        if isinstance(obj, Composite):
+            obj = obj.assemble(lambda artifact_id: self._part(record, artifact_id))
+        self._made[record.dataset, record.artifact_id] = obj
+        return obj
+
+    def _part(self, container: StoredRecord, artifact_id: str) -> Any:
+        place = (container.dataset, artifact_id)
+        if place not in self._made:
+            record = self._find(*place)
+            # What is not named as a dependency could lead in a circle.
+            if record is None or artifact_id not in container.depends_on:
+                raise MissingDependencyError(
+                    f"the part {artifact_id} of {container.artifact_id} ({container.class_name}) is not there.",
+                    hint="Train and save it again, or take in a workspace that has it.",
+                    missing=[artifact_id],
+                )
+            self.used[artifact_id] = record
+            for _, obj in _read(self._database, [record]):
+                self.whole(record, obj)
+        return self._made[place]
+
+    def _find(self, dataset: str, artifact_id: str) -> StoredRecord | None:
+        if self._entry is not None:
+            return self._entry.get((dataset, artifact_id))
+        return find.by_id(self._database, artifact_id, dataset)
+
+
+def _read(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple[StoredRecord, Any]]:
+    """Give what records hold, a composite as such; content is read a few at a time."""
     for first in range(0, len(records), _TOGETHER):
         together = records[first : first + _TOGETHER]
         with database.reading():
             contents = store.get_many(database, [record.blob_key for record in together])
         for record, content in zip(together, contents, strict=True):
-            yield _object(record, content)
+            yield record, _object(record, content)
 
 
 _TOGETHER = 8

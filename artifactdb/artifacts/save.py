@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from artifactdb.artifacts import environment, parameters
+from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
 from artifactdb.artifacts.find import BY_KEY, ROW, StoredRecord, from_row
 from artifactdb.artifacts.place import Place
@@ -48,9 +49,13 @@ def save(
 ) -> StoredRecord:
     """Store a fitted object and its record, durably, in one transaction.
 
-    The same id with the same content changes nothing; with other content it is replaced.
+    The same id with the same content changes nothing; with other content it is replaced. A composite is described as
+    the container that it is of, and depends on its parts.
     """
     dumped, serializer = dump(obj, format_hint)
+    if isinstance(obj, Composite):
+        needed = dict.fromkeys([*(part.artifact_id for part in obj.parts), *place.depends_on])
+        obj, place = obj.container, replace(place, depends_on=list(needed))
     package = type(obj).__module__.partition(".")[0]
     versions = environment.versions_now(dumped.packages | {package})
     version = versions.get(package)

@@ -113,7 +113,7 @@ class Catalog:
         if len(first) > _STAGED_AT_MOST and not self.database.in_transaction:
             return bulk.add_many(self._store, chain(first, given))
         ids = staging.add_many(self._store, chain(first, given))
-        self._flush_if_grown()
+        self.flush_if_grown()
         return ids
 
     def delete(
@@ -206,7 +206,8 @@ class Catalog:
                 f"{what} cannot run inside a transaction.", hint="Call it when the block has ended."
             )
 
-    def _flush_if_grown(self) -> None:
+    def flush_if_grown(self) -> None:
+        """Flush when much is staged; ``add`` does so by itself, but within a transaction."""
         self._has_staged = True
         if self.database.in_transaction:
             return
@@ -338,7 +339,7 @@ class Catalog:
             The file of the arrays, if it lies elsewhere than beside the rows.
         """
         ids = exchange.import_parquet(self._store, Path(path), None if data_path is None else Path(data_path))
-        self._flush_if_grown()
+        self.flush_if_grown()
         return ids
 
     def export_csv(self, prediction_id: str, path: str | os.PathLike[str] | None = None) -> Path:

@@ -271,7 +271,7 @@ class LibraryManager:
     def load(self, name: str, kind: str | None = None) -> dict[str, Any]:
         """Give the fitted objects of a trained entry by artifact id, sources before what needs them."""
         records = entries.artifacts_of(self.database, self._key(name, kind))
-        objects = load.load_many(self.database, records)
+        objects = load.load_entry(self.database, records)
         return {record.artifact_id: obj for record, obj in zip(records, objects, strict=True)}
 
     def load_data(self, name: str) -> dict[str, Any]:

@@ -231,6 +231,25 @@ class PipelineRun:
         if not self.completed and self.run.is_going_on:
             _say_how_it_ended(store.end_pipeline, self.run.workspace, self._key, error)
 
+    def end(
+        self, status: str = "completed", error: str | None = None, *, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say how the pipeline ended, where no with block does.
+
+        Parameters
+        ----------
+        status : {"completed", "failed", "interrupted"}, default "completed"
+        error : str, optional
+            What went wrong.
+        metadata : dict, optional
+            What else is to be kept of it; what JSON can hold.
+        """
+        database = self.run.workspace.database
+        with database.transaction():
+            if metadata is not None:
+                store.keep_metadata(database, self._key, metadata)
+            store.end_pipeline(database, self._key, status, None if error is None else _storable(error))
+
     @property
     def registry(self) -> ArtifactRegistry:
         """A registry for the pipeline's artifacts."""
@@ -282,5 +301,8 @@ def _text_of(error: BaseException) -> str:
         said = str(error)
     except Exception:
         said = "(its message cannot be had)"
-    text = f"{type(error).__name__}: {said}"[:_MAX_ERROR_CHARACTERS]
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _storable(f"{type(error).__name__}: {said}")
+
+
+def _storable(text: str) -> str:
+    return text[:_MAX_ERROR_CHARACTERS].encode("utf-8", "backslashreplace").decode()

@@ -267,6 +267,12 @@ def end_pipeline(database: Database, pipeline_key: int, status: str, error: str 
         )
 
 
+def keep_metadata(database: Database, pipeline_key: int, metadata: Mapping[str, Any]) -> None:
+    """Keep what else is known of a pipeline, instead of what was."""
+    text = json.dumps(metadata, ensure_ascii=False, default=str)
+    database.rows("UPDATE trained_pipelines SET metadata = ? WHERE pipeline_key = ?", (text, pipeline_key))
+
+
 def pipelines(
     database: Database, dataset: str | None = None, run_id: str | None = None, tag: str | None = None
 ) -> list[PipelineRecord]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from artifactdb.artifacts import find, load, statistics
 from artifactdb.chain import OperatorChain
 from artifactdb.database import querying, snapshot
+from artifactdb.errors import InvalidValueError
 from artifactdb.ids import validate_fold_id
 from artifactdb.records import ArtifactRecord
 from artifactdb.results import QueryResult
@@ -15,6 +16,17 @@ from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
     import sqlite_utils
+
+
+_ROOTS = """
+SELECT r.artifact_id, d.name FROM pipelines AS p
+JOIN datasets AS d ON d.dataset_key = p.dataset_key
+JOIN records AS r ON r.pipeline_key = p.pipeline_key
+WHERE p.pipeline_id = ?1 AND (?2 IS NULL OR d.name = ?2) AND NOT EXISTS (
+  SELECT 1 FROM record_sources AS rs JOIN records AS made ON made.record_key = rs.record_key
+  WHERE rs.source_key = r.record_key AND made.pipeline_key = r.pipeline_key)
+ORDER BY d.name, r.artifact_id
+"""
 
 
 class Questions(Opened):
@@ -69,8 +81,33 @@ class Questions(Opened):
         )  # fmt: skip
 
     def load(self, artifact_id: str, dataset: str | None = None) -> Any:
-        """Give the object of an id."""
-        return load.load(self.database, find.require(self.database, artifact_id, dataset))
+        """Give the object of an id: of an artifact, or of a pipeline, which stands for what is made of all the rest.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            A KeyError.
+        InvalidValueError
+            For a pipeline that ends in several artifacts, such as folds; lists them.
+        """
+        record = find.by_id(self.database, artifact_id, dataset)
+        if record is None:
+            record = find.require(self.database, *self._root(artifact_id, dataset))
+        return load.load(self.database, record)
+
+    def _root(self, pipeline_id: str, dataset: str | None) -> tuple[str, str | None]:
+        """Give id and dataset of the artifact of a pipeline that no other of it needs; what was given if none is."""
+        roots = self.database.rows(_ROOTS, (pipeline_id, dataset))
+        if len(roots) > 1:
+            listed = ", ".join(artifact_id for artifact_id, _ in roots[:10])
+            several = sorted({name for _, name in roots})
+            raise InvalidValueError(
+                f"{pipeline_id!r} ends in {len(roots)} artifacts: {listed}{' …' if len(roots) > 10 else ''}.",
+                hint="Load one of them."
+                if len(several) == 1
+                else f"It is there in {', '.join(several)}: say which with dataset=.",
+            )
+        return roots[0] if roots else (pipeline_id, dataset)
 
     def query(
         self,

@@ -11,6 +11,7 @@ from artifactdb.runs import store as run_store
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
+    from artifactdb.fitted import Logged
     from artifactdb.workspace import Workspace
 
 
@@ -68,6 +69,77 @@ class Runs(Opened):
             tags=tags,
             notes=notes,
             resume=resume,
+        )
+
+    def log(
+        self,
+        fitted: Any,
+        X: Any = None,  # noqa: N803
+        y: Any = None,
+        *,
+        dataset: str = "dataset",
+        name: str = "",
+        metric: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str = "",
+    ) -> Logged:
+        """Keep a fitted scikit-learn object as a pipeline: each operator in it, its scores, all at once or nothing.
+
+        What is inside a pipeline, union, ensemble or search is stored apart from it, once, with a chain, parameters
+        and dependencies; ``load`` puts it together again.
+
+        Parameters
+        ----------
+        fitted : estimator, or dict
+            Anything that was fitted; or what ``cross_validate(..., return_estimator=True)`` gave, whose estimators
+            become folds. The candidates of a search become rows of the catalog.
+        X, y : array or frame of shape (n_samples, n_features), array of shape (n_samples,), optional
+            Data to be scored: as the training set, and for folds the samples that each held out, as far as the dict
+            says which (``return_indices=True``). Labels that are no numbers are kept as indices of the sorted classes.
+        dataset : str, default "dataset"
+        name : str, optional
+            What the run, the pipeline and the whole object are called.
+        metric : str, optional
+            What the scores of X and y are compared by, default rmse or accuracy. Of folds: what ``test_score`` is,
+            which ``cross_validate`` does not say; without it ``r2`` or ``accuracy`` where X, y and the indices show
+            that it is, else ``score``.
+        tags : sequence of str, optional
+        notes : str, optional
+
+        Returns
+        -------
+        Logged
+            The ids under which it is found.
+
+        Raises
+        ------
+        InvalidValueError
+            For what is not fitted or no estimator, a search without a best estimator, and X and y that do not fit.
+        SerializationError
+            When a part cannot be stored.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> from artifactdb import Workspace
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> fitted = make_pipeline(StandardScaler(), Ridge(alpha=0.5)).fit(X, y)
+        >>> with Workspace(getfixture("tmp_path") / "study.sqlite") as workspace:
+        ...     logged = workspace.log(fitted, X, y, dataset="diabetes", name="ridge")
+        ...     again = workspace.load(logged.pipeline_id)
+        ...     chains = [record.chain_path for record in workspace.records()]
+        >>> chains
+        ['s1.StandardScaler', 's1.StandardScaler>s2.Ridge', 's1.StandardScaler>s2.Ridge>s3.Pipeline']
+        >>> bool((again.predict(X) == fitted.predict(X)).all())
+        True
+        """
+        from artifactdb.fitted.log import log  # scikit-learn takes a while to import
+
+        return log(
+            cast("Workspace", self), fitted, X, y, dataset=dataset, name=name, metric=metric, tags=tags, notes=notes
         )
 
     def runs(

@@ -1,0 +1,383 @@
+"""Fitting one pipeline: every operator on the rows it may see, and what its models predict for those they may not.
+
+Nothing here touches a file, so it runs in any process. What stands before the splitter is fitted once, on X of all rows
+and never on y; what stands behind it, within each fold. A meta-model learns from out-of-fold predictions that are made
+within the rows of its own fold, by splitting these again: so no value of a row that it is tested on reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from artifactdb.chain import OperatorNode, compute_chain_hash
+from artifactdb.errors import InvalidValueError
+from artifactdb.estimators import kinds
+from artifactdb.ids import artifact_id_of_hash
+from artifactdb.records import ArtifactType
+from artifactdb.runner.chains import Nodes, merged, node_of, path_of, side_by_side
+from artifactdb.runner.datasets import Dataset, take
+from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer, encoded, joined
+from artifactdb.runner.rows import Tested, rows_of
+from artifactdb.runner.steps import Branch, Plan, Step
+
+_TYPES = {
+    "transformer": ArtifactType.TRANSFORMER,
+    "encoder": ArtifactType.ENCODER,
+    "splitter": ArtifactType.SPLITTER,
+    "model": ArtifactType.MODEL,
+    "meta_model": ArtifactType.META_MODEL,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pipeline to be fitted."""
+
+    pipeline_id: str
+    name: str
+    plan: Plan
+    dataset: Dataset
+    metric: str | None = None
+    train_scores: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted object and its place, ready to be registered."""
+
+    fitted: Any
+    artifact_id: str
+    chain_path: str
+    artifact_type: ArtifactType
+    step: Step
+    source_index: int | None
+    fold_id: int | None
+    depends_on: tuple[str, ...] = ()
+    source_models: tuple[str, ...] = ()
+    feature_columns: tuple[str, ...] = ()
+
+
+@dataclass
+class Trained:
+    """What fitting a pipeline gave; ``error`` says why it gave nothing."""
+
+    pipeline_id: str
+    artifacts: list[Fitted] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass
+class _Flow:
+    """Where the data of a branch stand."""
+
+    data: list[Any]
+    y: Any
+    nodes: list[Node]
+    chains: list[Nodes]
+    upstream: tuple[str, ...] = ()
+    encoders: tuple[Any, ...] = ()
+    encoder_ids: tuple[str, ...] = ()
+    encoder_nodes: Nodes = ()
+
+    def at(self, rows: Any) -> _Flow:
+        """Give the flow of some rows; what is done to it does not reach this one."""
+        return replace(self.apart(), data=[take(block, rows) for block in self.data], y=self.y[rows])
+
+    def apart(self) -> _Flow:
+        """Give a flow that goes on by itself."""
+        return replace(self, data=list(self.data), nodes=list(self.nodes), chains=list(self.chains))
+
+
+@dataclass(frozen=True)
+class _FittedModel:
+    model: Model
+    artifact_id: str
+    nodes: Nodes
+    preprocessings: str
+
+
+Flows = dict[Branch, _Flow]
+
+
+def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
+    """Fit a pipeline; what goes wrong in it is said in the result, so that others go on.
+
+    Parameters
+    ----------
+    parallel : joblib.Parallel, optional
+        Fits the folds side by side.
+    """
+    done = Trained(job.pipeline_id)
+    try:
+        flows, folds = _before_folds(job, done)
+    except Exception as error:
+        return Trained(job.pipeline_id, error=_said(error))
+    if parallel is None:
+        results = (_fit_fold(job, flows, *fold) for fold in folds)
+    else:
+        from joblib import delayed
+
+        results = parallel(delayed(_fit_fold)(job, flows, *fold) for fold in folds)
+    for found in results:
+        if isinstance(found, str):
+            return Trained(job.pipeline_id, error=found)
+        done.artifacts += found[0]
+        done.rows += found[1]
+    return done
+
+
+def _before_folds(job: Job, done: Trained) -> tuple[Flows, list[tuple[int | None, Any, Any]]]:
+    blocks, y = job.dataset.sources, job.dataset.y
+    start = _Flow(list(blocks), y, [Source(index) for index in range(len(blocks))], [() for _ in blocks])
+    flows: Flows = {(): start}
+    shared = _Fit(job, None, flows, shared=job.plan.splitter is not None)
+    shared.carry_out(job.plan.before_folds())
+    done.artifacts += shared.artifacts
+    splitter = job.plan.splitter
+    if splitter is None:
+        return flows, [(None, np.arange(len(y)), np.arange(0))]
+    done.artifacts.append(shared.keep_splitter(splitter))
+    return flows, [(fold, *cut) for fold, cut in enumerate(_split(splitter, flows, job.dataset, np.arange(len(y))))]
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _fit_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any] | str:
+    """Give the artifacts and rows of a fold, or why there are none: what is raised here would stop the other fits."""
+    try:
+        return _fitted_fold(job, flows, fold, train, held_out)
+    except Exception as error:
+        return _said(error)
+
+
+def _fitted_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any]:
+    fit = _Fit(job, fold, {branch: flow.at(train) for branch, flow in flows.items()}, rows=train, before=flows)
+    fit.carry_out(job.plan.within_folds())
+    dataset = job.dataset
+    parts = {"val": (held_out, dataset.sources, dataset.y)} if len(held_out) else {}
+    if fold is None or job.train_scores:
+        parts["train"] = (train, dataset.sources, dataset.y)
+    if dataset.test_sources is not None:
+        parts["test"] = (np.arange(len(dataset.test_y)), dataset.test_sources, dataset.test_y)
+    found: dict[Step, dict[str, Any]] = {step: {} for step in fit.models}
+    for partition, (rows, blocks, y) in parts.items():
+        seen, memo = [take(block, rows) for block in blocks], {}  # type: ignore[var-annotated]
+        for step, one in fit.models.items():
+            found[step][partition] = (
+                rows, y[rows], one.model.predict(seen, memo), one.model.predict_proba(seen, memo)
+            )  # fmt: skip
+    tested = [
+        Tested(step, fold, one.artifact_id, one.preprocessings, kinds.is_classifier(step.operator), found[step])
+        for step, one in fit.models.items()
+    ]
+    return fit.artifacts, rows_of(job, tested)
+
+
+def _split(splitter: Step, flows: Flows, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
+    flow = flows[()].at(rows)
+    groups = None if dataset.groups is None else dataset.groups[rows]
+    count = 0
+    # Who draws at random from a state of its own must draw the same for the same rows.
+    for train, held_out in deepcopy(splitter.operator).split(joined(flow.data), dataset.y[rows], groups):
+        count += 1
+        yield train, held_out
+    if not count:
+        raise InvalidValueError(f"{splitter.class_name} makes no folds of {len(rows)} samples.")
+
+
+class _Fit:
+    """Fits steps on the rows that the flows hold, and keeps what came of it."""
+
+    def __init__(
+        self, job: Job, fold: int | None, flows: Flows, *, rows: Any = None, before: Flows | None = None,
+        shared: bool = False,
+    ) -> None:  # fmt: skip
+        self.job, self.fold, self.flows = job, fold, flows
+        self.rows, self.before, self.shared = rows, before, shared
+        self.artifacts: list[Fitted] = []
+        self.models: dict[Step, _FittedModel] = {}
+        self._again: list[tuple[Any, dict[Step, _FittedModel]]] | None = None
+
+    def carry_out(self, steps: Sequence[Step]) -> None:
+        """Fit the steps in their order."""
+        for step in steps:
+            {
+                "transformer": self._transformer, "encoder": self._encoder, "model": self._model,
+                "meta_model": self._meta_model,
+            }[step.role](step)  # fmt: skip
+
+    def keep_splitter(self, step: Step) -> Fitted:
+        """Give the splitter as what is kept of it."""
+        nodes = (*merged(self.flows[()].chains), node_of(step))
+        return self._kept(step, step.operator, nodes)
+
+    def _flow(self, branch: Branch) -> _Flow:
+        """Give the data of a branch, which begin as those of the branch around it."""
+        if branch not in self.flows:
+            self.flows[branch] = self._flow(branch[:-1]).apart()
+        return self.flows[branch]
+
+    def _transformer(self, step: Step) -> None:
+        flow = self._flow(step.branch)
+        several = len(flow.data) > 1
+        upstream = []
+        for source, block in enumerate(flow.data):
+            fitted = _fresh(step.operator)
+            self._learn(fitted, block, flow.y, step)
+            nodes = (*flow.chains[source], node_of(step, source if several else None))
+            before = flow.upstream[source : source + 1]
+            kept = self._keep(step, fitted, nodes, before, source if several else None)
+            flow.data[source] = fitted.transform(block)
+            flow.nodes[source] = Transformer(fitted, [flow.nodes[source]])
+            flow.chains[source] = nodes
+            upstream.append(kept.artifact_id)
+        flow.upstream = tuple(upstream)
+
+    def _learn(self, fitted: Any, block: Any, y: Any, step: Step) -> None:
+        if not self.shared:
+            fitted.fit(block, y)
+            return
+        try:
+            fitted.fit(block)
+        except TypeError as error:
+            raise InvalidValueError(
+                f"{step.class_name} at step {step.index} learns from y ({error}).",
+                hint="Put it behind the splitter, so that it is fitted within each fold.",
+            ) from error
+        except ValueError as error:
+            if "y" not in str(error).replace(",", " ").replace("`", " ").split():
+                raise
+            raise InvalidValueError(
+                f"{step.class_name} at step {step.index} cannot be fitted on X alone ({error}).",
+                hint="If it learns from y, put it behind the splitter, so that it is fitted within each fold.",
+            ) from error
+
+    def _encoder(self, step: Step) -> None:
+        flow = self._flow(step.branch)
+        fitted = _fresh(step.operator)
+        fitted.fit(flow.y if kinds.takes_labels(fitted) else np.asarray(flow.y).reshape(len(flow.y), -1))
+        nodes = (*flow.encoder_nodes, node_of(step))
+        kept = self._keep(step, fitted, nodes, flow.encoder_ids[-1:], None)
+        flow.y = encoded(fitted, flow.y)
+        flow.encoders += (fitted,)
+        flow.encoder_ids += (kept.artifact_id,)
+        flow.encoder_nodes = nodes
+
+    def _model(self, step: Step) -> None:
+        flow = self._flow(step.branch)
+        fitted = _fresh(step.operator).fit(joined(flow.data), flow.y)
+        nodes = (*merged(flow.chains), node_of(step))
+        kept = self._keep(step, fitted, nodes, flow.upstream + flow.encoder_ids, None)
+        before = "|".join(node.operator_class for node in flow.chains[0])
+        model = Model(fitted, list(flow.nodes), flow.encoders)
+        self.models[step] = _FittedModel(model, kept.artifact_id, nodes, before)
+
+    def _meta_model(self, step: Step) -> None:
+        sources = [self.models[source] for source in step.sources]
+        columns, covered = self._out_of_fold(step.sources)
+        fitted = _fresh(step.operator).fit(columns[covered], self.job.dataset.y[self.rows][covered])
+        before = merged([source.nodes[:-1] for source in sources])
+        stacked = side_by_side(one for source in sources for one in source.nodes[-1].each())
+        nodes = (*before, stacked, node_of(step))
+        kept = replace(
+            self._kept(step, fitted, nodes),
+            source_models=tuple(source.artifact_id for source in sources),
+            feature_columns=tuple(_columns_of(step.sources, sources)),
+        )
+        self.artifacts.append(kept)
+        model = MetaModel(fitted, sources=[source.model for source in sources])
+        self.models[step] = _FittedModel(model, kept.artifact_id, nodes, "")
+
+    def _out_of_fold(self, steps: Sequence[Step]) -> tuple[Any, Any]:
+        """Give what models that did not see a row predict for it, and which rows there are such predictions for."""
+        filled: list[Any] = [None] * len(steps)
+        covered = np.zeros(len(self.rows), dtype=bool)
+        for held_out, models in self._split_again():
+            new = held_out[~covered[held_out]]
+            if not len(new):
+                continue
+            blocks, memo = [take(block, self.rows[new]) for block in self.job.dataset.sources], {}  # type: ignore[var-annotated]
+            for position, step in enumerate(steps):
+                found = _as_of(self.models[step].model, models[step].model, models[step].model.columns(blocks, memo))
+                if filled[position] is None:
+                    filled[position] = np.zeros((len(self.rows), found.shape[1]))
+                filled[position][new] = found
+            covered[new] = True
+        return np.column_stack(filled), covered
+
+    def _split_again(self) -> list[tuple[Any, dict[Step, _FittedModel]]]:
+        """Fit the source models on parts of this fold's rows; once, for all meta-models of the fold."""
+        if self._again is None:
+            assert self.before is not None
+            splitter = self.job.plan.splitter
+            assert splitter is not None
+            steps = list(_needed(self.job.plan.within_folds()))
+            self._again = []
+            for train, held_out in _split(splitter, self.before, self.job.dataset, self.rows):
+                rows = self.rows[train]
+                inner = {branch: flow.at(rows) for branch, flow in self.before.items()}
+                fit = _Fit(self.job, self.fold, inner, rows=rows, before=self.before)
+                fit.carry_out(steps)
+                self._again.append((held_out, fit.models))
+        return self._again
+
+    def _keep(
+        self, step: Step, fitted: Any, nodes: Sequence[OperatorNode], depends_on: tuple[str, ...], source: int | None
+    ) -> Fitted:
+        kept = self._kept(step, fitted, nodes, depends_on, source)
+        self.artifacts.append(kept)
+        return kept
+
+    def _kept(
+        self, step: Step, fitted: Any, nodes: Sequence[OperatorNode], depends_on: tuple[str, ...] = (),
+        source: int | None = None,
+    ) -> Fitted:  # fmt: skip
+        path = path_of(nodes)
+        artifact_id = artifact_id_of_hash(self.job.pipeline_id, compute_chain_hash(path), self.fold)
+        return Fitted(fitted, artifact_id, path, _TYPES[step.role], step, source, self.fold, depends_on)
+
+
+def _fresh(operator: Any) -> Any:
+    from sklearn.base import clone
+
+    return clone(operator, safe=False)
+
+
+def _needed(steps: Iterable[Step]) -> Iterator[Step]:
+    """Give the steps that source models take: all but the models that no meta-model stacks."""
+    listed = list(steps)
+    stacked = {source for step in listed for source in step.sources}
+    return (step for step in listed if step.role not in ("model", "meta_model") or step in stacked)
+
+
+def _as_of(model: Model, other: Model, columns: Any) -> Any:
+    """Give columns of a model that may have seen fewer classes in the order of one that saw them all."""
+    if not hasattr(model.fitted, "predict_proba") or not kinds.is_classifier(model.fitted):
+        return columns
+    known, seen = list(model.classes), list(other.classes)
+    if known == seen:
+        return columns
+    given = np.column_stack([1 - columns, columns]) if len(seen) == 2 else columns.reshape(len(columns), -1)
+    placed = np.zeros((len(given), len(known)))
+    for position, name in enumerate(seen):
+        if name in known:
+            placed[:, known.index(name)] = given[:, position] if len(seen) > 1 else 1.0
+    return placed[:, 1:] if len(known) == 2 else placed
+
+
+def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel]) -> Iterator[str]:
+    for step, one in zip(steps, models, strict=True):
+        label = f"{step.branch_name}/{step.name}" if step.branch else step.name
+        if kinds.is_classifier(one.model.fitted) and hasattr(one.model.fitted, "predict_proba"):
+            classes = list(one.model.classes)
+            yield from (f"{label}_proba_{name}" for name in (classes[1:] if len(classes) == 2 else classes))
+        else:
+            yield f"{label}_pred"

@@ -1,0 +1,173 @@
+"""Fitted operators tied together: what data go through on their way to a prediction.
+
+Training and replaying both predict with these, with the same calls on the same shapes: so a replay gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from artifactdb.errors import InvalidValueError
+from artifactdb.estimators import kinds
+
+Blocks = Sequence[Any]
+"""X as it was given, one block a source."""
+Memo = dict[int, Any]
+"""What nodes gave for one X, so that models which share a transformer run it once."""
+
+
+class Node(Protocol):
+    """Something that gives a block of features."""
+
+    def output(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give the features for X."""
+
+
+@dataclass(eq=False)
+class Source:
+    """A block of X as it came."""
+
+    index: int
+
+    def output(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give the block."""
+        return blocks[self.index]
+
+
+@dataclass(eq=False)
+class Transformer:
+    """A fitted transformer behind what feeds it."""
+
+    fitted: Any
+    inputs: Sequence[Node]
+
+    def output(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give the transformed block."""
+        if id(self) not in memo:
+            memo[id(self)] = transform(self.fitted, joined([node.output(blocks, memo) for node in self.inputs]))
+        return memo[id(self)]
+
+
+@dataclass(eq=False)
+class Model:
+    """A fitted model behind what feeds it; what it predicts goes back through the encoders of y."""
+
+    fitted: Any
+    inputs: Sequence[Node]
+    encoders: Sequence[Any] = ()
+
+    def features(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give what the model is shown."""
+        return joined([node.output(blocks, memo) for node in self.inputs])
+
+    def predict(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give predictions in the units of y."""
+        return decoded(self.fitted.predict(self.features(blocks, memo)), self.encoders)
+
+    def predict_proba(self, blocks: Blocks, memo: Memo) -> Any | None:
+        """Give the probability of each class, or None."""
+        if not (kinds.is_classifier(self.fitted) and hasattr(self.fitted, "predict_proba")):
+            return None
+        return np.asarray(self.fitted.predict_proba(self.features(blocks, memo)))
+
+    @property
+    def classes(self) -> Any:
+        """The classes in the order of the probabilities, in the units of y."""
+        return decoded(self.fitted.classes_, self.encoders)
+
+    def columns(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give what a meta-model is shown of this model: probabilities (of two classes the second's), else values.
+
+        Returns
+        -------
+        array of shape (n_samples, n_columns)
+        """
+        if id(self) not in memo:
+            memo[id(self)] = self._columns(blocks, memo)
+        return memo[id(self)]
+
+    def _columns(self, blocks: Blocks, memo: Memo) -> Any:
+        found = self.predict_proba(blocks, memo)
+        if found is not None:
+            return found[:, 1:] if found.shape[1] == 2 else found
+        if hasattr(self.fitted, "decision_function") and kinds.is_classifier(self.fitted):
+            found = np.asarray(self.fitted.decision_function(self.features(blocks, memo)))
+        else:
+            found = np.asarray(self.predict(blocks, memo))
+        return found.reshape(len(found), -1)
+
+
+@dataclass(eq=False)
+class MetaModel(Model):
+    """A fitted meta-model over the predictions of its source models."""
+
+    inputs: Sequence[Node] = ()
+    sources: Sequence[Model] = field(default=())
+
+    def features(self, blocks: Blocks, memo: Memo) -> Any:
+        """Give the predictions of the source models, side by side."""
+        return np.column_stack([source.columns(blocks, memo) for source in self.sources])
+
+
+def joined(blocks: Blocks) -> Any:
+    """Give blocks of features side by side; a single one as it is."""
+    if len(blocks) == 1:
+        return blocks[0]
+    if any(hasattr(block, "tocsr") for block in blocks):
+        from scipy import sparse
+
+        return sparse.hstack(blocks).tocsr()
+    return np.hstack([np.asarray(block) for block in blocks])
+
+
+def transform(fitted: Any, block: Any) -> Any:
+    """Give the block transformed."""
+    return fitted.transform(block)
+
+
+def encoded(fitted: Any, y: Any) -> Any:
+    """Give y as a fitted encoder has it; one target stays of one dimension."""
+    if kinds.takes_labels(fitted):
+        return fitted.transform(y)
+    return _flat(fitted.transform(np.asarray(y).reshape(len(y), -1)))
+
+
+def decoded(values: Any, encoders: Sequence[Any]) -> Any:
+    """Give predictions in the units of y: back through the encoders, the last one first."""
+    values = _flat(np.asarray(values))
+    for encoder in reversed(encoders):
+        if kinds.takes_labels(encoder):
+            values = encoder.inverse_transform(values)
+        else:
+            values = _flat(np.asarray(encoder.inverse_transform(values.reshape(len(values), -1))))
+    return values
+
+
+def require_features(trained: Sequence[int] | None, blocks: Blocks) -> None:
+    """See that X has as many blocks and features as in training.
+
+    Raises
+    ------
+    InvalidValueError
+        With both numbers.
+    """
+    if not trained:
+        return
+    given = [int(block.shape[1]) for block in blocks]
+    if len(given) != len(trained):
+        raise InvalidValueError(
+            f"the pipeline was trained on {len(trained)} sources, X has {len(given)}.",
+            hint="Give X as a list with one block for each source.",
+        )
+    for position, (wanted, got) in enumerate(zip(trained, given, strict=True)):
+        if wanted != got:
+            where = f"source {position} of X" if len(trained) > 1 else "X"
+            raise InvalidValueError(f"the pipeline was trained on {wanted} features, {where} has {got}.")
+
+
+def _flat(values: Any) -> Any:
+    return values.ravel() if values.ndim == 2 and values.shape[1] == 1 else values

@@ -1,0 +1,175 @@
+"""Predicting from the file: the chain of a model loaded operator by operator, and carried out as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from artifactdb.artifacts import dependencies, find
+from artifactdb.artifacts.find import StoredRecord
+from artifactdb.catalog.columns import lower_is_better
+from artifactdb.chain import compute_chain_hash
+from artifactdb.database import Database
+from artifactdb.errors import InvalidValueError, MissingDependencyError
+from artifactdb.estimators import kinds
+from artifactdb.ids import artifact_id_of_hash
+from artifactdb.runner.chains import inputs_of
+from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
+
+Find = Callable[[str], StoredRecord | None]
+Load = Callable[[Sequence[StoredRecord]], Iterator[Any]]
+
+_SMALLEST = 1e-12
+"""A score of nothing would weigh infinitely."""
+
+
+class Replay:
+    """Makes models of records.
+
+    Parameters
+    ----------
+    find_record : callable
+        Gives the record of an id, or None: of the file, or of an entry of the library.
+    load_records : callable
+        Gives the objects of records.
+    n_sources : int
+        Blocks of X.
+    """
+
+    def __init__(self, find_record: Find, load_records: Load, n_sources: int) -> None:
+        self._find = find_record
+        self._load = load_records
+        self._n_sources = n_sources
+        self._objects: dict[str, Any] = {}
+        self._nodes: dict[str, Node] = {}
+        self._models: dict[str, Model] = {}
+
+    def load(self, records: Sequence[StoredRecord]) -> None:
+        """Load objects ahead, a few at a time."""
+        new = [record for record in records if record.artifact_id not in self._objects]
+        for record, obj in zip(new, self._load(new), strict=True):
+            self._objects[record.artifact_id] = obj
+
+    def model(self, record: StoredRecord) -> Model:
+        """Give a record's model behind all that feeds it.
+
+        Raises
+        ------
+        MissingDependencyError
+            When the chain names an operator that is not there.
+        """
+        if record.artifact_id not in self._models:
+            self._models[record.artifact_id] = self._made(record)
+        return self._models[record.artifact_id]
+
+    def _made(self, record: StoredRecord) -> Model:
+        fitted = self._object(record)
+        if not hasattr(fitted, "predict"):
+            raise InvalidValueError(
+                f"{record.artifact_id} ({record.class_name}) does not predict.", hint="Name a model, or its pipeline."
+            )
+        if record.meta_config is not None:
+            sources = sorted(record.meta_config.source_models, key=lambda source: int(source.get("feature_index", 0)))
+            models = [self.model(self._require(str(source["artifact_id"]), record)) for source in sources]
+            return MetaModel(fitted, sources=models)
+        encoders = [self._require(needed, record) for needed in record.depends_on]
+        return Model(
+            fitted,
+            self._inputs(record),
+            [self._object(encoder) for encoder in encoders if str(encoder.artifact_type) == "encoder"],
+        )
+
+    def _inputs(self, record: StoredRecord) -> list[Node]:
+        feeding = inputs_of(record.chain_path) if record.chain_path else []
+        if feeding:
+            return [self._node(path, record) for _, path in feeding]
+        if record.source_index is not None:
+            return [Source(record.source_index)]
+        return [Source(index) for index in range(self._n_sources)]
+
+    def _node(self, path: str, needed_by: StoredRecord) -> Node:
+        """Give the fitted operator of a chain: of the fold, else what all folds share."""
+        pipeline_id, chain_hash = needed_by.pipeline_id, compute_chain_hash(path)
+        wanted = [
+            artifact_id_of_hash(pipeline_id, chain_hash, fold) for fold in dict.fromkeys((needed_by.fold_id, None))
+        ]
+        record = next(filter(None, map(self._find, wanted)), None)
+        if record is None:
+            raise MissingDependencyError(
+                f"{needed_by.artifact_id} cannot be replayed: {path} ({' or '.join(wanted)}) is missing.",
+                hint="Register every transformer of the chain under its chain.",
+                missing=wanted,
+            )
+        if record.artifact_id not in self._nodes:
+            self._nodes[record.artifact_id] = Transformer(self._object(record), self._inputs(record))
+        return self._nodes[record.artifact_id]
+
+    def _require(self, artifact_id: str, needed_by: StoredRecord) -> StoredRecord:
+        record = self._find(artifact_id)
+        if record is None:
+            raise MissingDependencyError(
+                f"{needed_by.artifact_id} cannot be replayed: {artifact_id} is missing.", missing=[artifact_id]
+            )
+        return record
+
+    def _object(self, record: StoredRecord) -> Any:
+        if record.artifact_id not in self._objects:
+            self.load([record])
+        return self._objects[record.artifact_id]
+
+
+def needed_by(database: Database, records: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
+    """Give records and all that they depend on, by id, each once, sources first."""
+    found: dict[str, StoredRecord] = {}
+    for record in records:
+        for one in (*dependencies.transitive(database, record.record_key), record):
+            found.setdefault(one.artifact_id, one)
+    return found
+
+
+def finder(database: Database, known: Mapping[str, StoredRecord], dataset: str) -> Find:
+    """Give a look-up that asks what is known first."""
+    return lambda artifact_id: known.get(artifact_id) or find.by_id(database, artifact_id, dataset)
+
+
+def weights_of(metric: str, scores: Sequence[float]) -> list[float]:
+    """Give how much each fold counts: 1 / score where lower is better, else the score, and nothing below zero.
+
+    Examples
+    --------
+    >>> weights_of("rmse", [0.5, 0.25]), weights_of("r2", [0.5, -1.0])
+    ([2.0, 4.0], [0.5, 0.0])
+    """
+    if lower_is_better(metric):
+        return [1 / max(score, _SMALLEST) for score in scores]
+    return [max(score, 0.0) for score in scores]
+
+
+def averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[float] | None) -> Any:
+    """Give what fold models predict together: the mean of numbers, the class of the greatest mean probability.
+
+    Parameters
+    ----------
+    weights : sequence of float, optional
+        One for each model; None for all alike.
+    """
+    memo: dict[int, Any] = {}
+    if len(models) == 1:
+        return models[0].predict(blocks, memo)
+    counted = np.ones(len(models)) if weights is None else np.asarray(weights, dtype=float)
+    if not np.all(np.isfinite(counted)) or counted.sum() <= 0:
+        raise InvalidValueError("no fold has a score that it could be weighed by.", hint="Leave weighted out.")
+    if not any(kinds.is_classifier(model.fitted) for model in models):
+        return np.average([model.predict(blocks, memo) for model in models], axis=0, weights=counted)
+    classes = np.unique(np.concatenate([model.classes for model in models]))
+    votes = np.zeros((len(blocks[0]), len(classes)))
+    for model, weight in zip(models, counted, strict=True):
+        proba = model.predict_proba(blocks, memo)
+        if proba is None:
+            places = np.searchsorted(classes, model.predict(blocks, memo))
+            votes[np.arange(len(votes)), places] += weight
+        else:
+            votes[:, np.searchsorted(classes, model.classes)] += weight * proba
+    return classes[np.argmax(votes, axis=1)]

@@ -1,0 +1,124 @@
+"""What fitted models predicted, as rows of the catalog, and as the ranking of a pipeline's models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifactdb.artifacts.parameters import readable
+from artifactdb.catalog.columns import lower_is_better
+from artifactdb.estimators.scores import CLASSIFICATION, REGRESSION, scores
+from artifactdb.runner.steps import Step
+
+if TYPE_CHECKING:
+    from artifactdb.runner.fitting import Job
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One fitted model and, by partition, the rows it was asked for, their y, predictions and probabilities."""
+
+    step: Step
+    fold_id: int | None
+    artifact_id: str
+    preprocessings: str
+    classifies: bool
+    found: Mapping[str, tuple[Any, Any, Any, Any]]
+
+
+def rows_of(job: Job, tested: Sequence[Tested]) -> list[dict[str, Any]]:
+    """Give a row for each model and partition."""
+    models = job.plan.models
+    classes = None if job.dataset.y.dtype.kind in "biufc" else np.unique(job.dataset.y)
+    return [row for one in tested for row in _rows(job, one, models.index(one.step), classes)]
+
+
+def _rows(job: Job, tested: Tested, counter: int, classes: Any) -> list[dict[str, Any]]:
+    step = tested.step
+    task = _task(job.dataset.y) if tested.classifies else "regression"
+    kind = "classification" if tested.classifies else "regression"
+    metric = job.metric or (CLASSIFICATION if tested.classifies else REGRESSION)[0]
+    all_scores = {name: scores(kind, y, given, metric) for name, (_, y, given, _) in tested.found.items()}
+    metadata: dict[str, Any] = {"n_features": job.dataset.n_features}
+    if classes is not None:
+        metadata["classes"] = [str(name) for name in classes]
+    common = {
+        "dataset_name": job.dataset.name,
+        "config_name": job.name or job.pipeline_id,
+        "pipeline_uid": job.pipeline_id,
+        "step_idx": step.index,
+        "op_counter": counter,
+        "model_name": step.name,
+        "model_classname": step.class_name,
+        "model_artifact_id": tested.artifact_id,
+        "fold_id": tested.fold_id,
+        "metric": metric,
+        "task_type": task,
+        "n_features": sum(job.dataset.n_features),
+        "preprocessings": tested.preprocessings,
+        "best_params": readable(dict(step.params)),
+        "branch_id": step.branch[-1] if step.branch else None,
+        "branch_name": step.branch_name or None,
+        "metadata": metadata,
+        "scores": all_scores,
+        **{f"{name}_score": values[metric] for name, values in all_scores.items()},
+    }
+    return [
+        {
+            **common,
+            "partition": name,
+            "y_true": _numeric(y, classes),
+            "y_pred": _numeric(predicted, classes),
+            "y_proba": proba,
+            "sample_indices": rows,
+        }
+        for name, (rows, y, predicted, proba) in tested.found.items()
+    ]
+
+
+def _task(y: Any) -> str:
+    return "binary_classification" if len(np.unique(y)) <= 2 else "multiclass_classification"
+
+
+def _numeric(values: Any, classes: Any) -> Any:
+    """Give numbers; labels that are texts as their positions among the sorted classes."""
+    return values if classes is None else np.searchsorted(classes, values)
+
+
+def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Give the models of a pipeline, best first, with the score of each fold.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        What ``rows_of`` gave for all folds.
+    chains : dict
+        The chain path of each artifact.
+    """
+    partition = next((name for name in ("val", "test", "train") if any(row["partition"] == name for row in rows)), "")
+    models: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["partition"] != partition:
+            continue
+        model = models.setdefault(
+            chains[row["model_artifact_id"]],
+            {
+                "chain_path": chains[row["model_artifact_id"]], "name": row["model_name"],
+                "branch_name": row["branch_name"] or "", "metric": row["metric"], "partition": partition, "scores": {},
+            },
+        )  # fmt: skip
+        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = row[f"{partition}_score"]
+    for model in models.values():
+        model["score"] = float(np.mean(list(model["scores"].values())))
+    return sorted(models.values(), key=_rank)
+
+
+def _rank(model: Mapping[str, Any]) -> float:
+    score = model["score"]
+    if math.isnan(score):
+        return math.inf
+    return score if lower_is_better(model["metric"]) else -score  # type: ignore[no-any-return]

@@ -1,0 +1,195 @@
+"""What can be predicted with: a pipeline, a prediction, an artifact or an entry of the library, as fold models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from artifactdb.artifacts import find, load
+from artifactdb.artifacts.find import StoredRecord
+from artifactdb.catalog.columns import lower_is_better
+from artifactdb.errors import (
+    ArtifactNotFoundError,
+    InvalidValueError,
+    LibraryEntryNotFoundError,
+    PredictionNotFoundError,
+    RunNotFoundError,
+)
+from artifactdb.library import entries
+from artifactdb.runner.replay import Find, Load, finder, needed_by
+from artifactdb.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class FoldModels:
+    """The fitted models to predict with, and what is known of their training.
+
+    Attributes
+    ----------
+    records : list of StoredRecord
+        One for each fold, or one.
+    needed : dict
+        These and all that they depend on, by id.
+    scores : list of float
+        Of each fold, in ``metric``; empty where they are not known.
+    data : dict
+        What the runner kept of the data: ``n_features`` by source, ``features``, ``target``.
+    """
+
+    records: list[StoredRecord]
+    needed: dict[str, StoredRecord]
+    find_record: Find
+    load_records: Load
+    metric: str = ""
+    scores: list[float] = field(default_factory=list)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fold_models(workspace: Workspace, source: Any, dataset: str | None = None) -> FoldModels:
+    """Give the models that a source names.
+
+    Parameters
+    ----------
+    source : str or dict
+        A pipeline's id (its best model, all folds), an artifact's id (that model), a prediction's id (the model that
+        made it), the name of a trained entry of the library; or a row that ``Predictions.top`` gave.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        A KeyError, when nothing answers to the source.
+    """
+    if isinstance(source, Mapping):
+        return _of_row(workspace, source)
+    if not isinstance(source, str):
+        raise InvalidValueError(f"a source is an id or a name, not a {type(source).__name__}.")
+    try:
+        pipeline = workspace.pipeline(source, dataset)
+    except RunNotFoundError:
+        pass
+    else:
+        return _of_pipeline(workspace, source, pipeline.dataset)
+    record = find.by_id(workspace.database, source, dataset)
+    if record is not None:
+        return _of_records(workspace, [record])
+    try:
+        entry = workspace.library.get(source)
+    except LibraryEntryNotFoundError:
+        pass
+    else:
+        return _of_entry(workspace, entry)
+    if workspace._has_predictions():
+        try:
+            return _of_row(workspace, workspace.catalog.get(source, arrays=False))
+        except PredictionNotFoundError:
+            pass
+    raise ArtifactNotFoundError(
+        f"no pipeline, artifact, library entry or prediction is called {source!r}.",
+        hint="`artifactdb runs --pipelines`, `artifactdb ls`, `artifactdb library ls` and `artifactdb top` list them.",
+    )
+
+
+def _of_row(workspace: Workspace, row: Mapping[str, Any]) -> FoldModels:
+    dataset = row.get("dataset_name")
+    if row.get("model_artifact_id"):
+        return _of_records(workspace, [find.require(workspace.database, row["model_artifact_id"], dataset)])
+    if row.get("pipeline_id"):
+        return _of_pipeline(workspace, row["pipeline_id"], dataset, row.get("chain_path"))
+    raise InvalidValueError("the prediction names no artifact to predict with.")
+
+
+def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldModels:
+    database = workspace.database
+    dataset, pipeline_id = records[0].dataset, records[0].pipeline_id
+    known = needed_by(database, records)
+    pipeline = workspace.pipeline(pipeline_id, dataset)
+    metadata = pipeline.metadata
+    found = FoldModels(
+        list(records), known, finder(database, known, dataset), partial(_loaded, workspace),
+        data=_data(metadata, workspace.runs(dataset, run_id=pipeline.run_id) if pipeline.run_id else ()),
+    )  # fmt: skip
+    return _with_scores(found, metadata.get("models") or ())
+
+
+def _of_pipeline(
+    workspace: Workspace, pipeline_id: str, dataset: str | None, chain_path: str | None = None
+) -> FoldModels:
+    pipeline = workspace.pipeline(pipeline_id, dataset)
+    models = pipeline.metadata.get("models") or ()
+    records = find.filtered(workspace.database, dataset=pipeline.dataset, pipeline_id=pipeline_id)
+    return _of_records(workspace, _chosen(records, pipeline_id, chain_path or _first_chain(models)))
+
+
+def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
+    if entry["type"] not in ("pipeline", "fullrun"):
+        raise InvalidValueError(
+            f"the library's {entry['name']!r} is a {entry['type']}, which holds no fitted objects.",
+            hint="Save the pipeline with save_pipeline_full.",
+        )
+    key = entries.key_of(workspace.database, entry["type"], entry["name"])
+    records = {record.artifact_id: record for record in entries.artifacts_of(workspace.database, key)}
+    content = entries.content_of(workspace.database, key)
+    described = content.get("pipelines") or []
+    best = min(
+        (one for one in described if one.get("models")), key=lambda one: _rank(one["models"][0]), default=None
+    )  # fmt: skip
+    own = [record for record in records.values() if best is None or record.pipeline_id == best["pipeline_id"]]
+    chosen = _chosen(own, entry["name"], _first_chain(best["models"]) if best else None)
+    found = FoldModels(
+        chosen, records, records.get, partial(load.load_entry, workspace.database),
+        data=_data(best or {}, content.get("runs") or ()),
+    )  # fmt: skip
+    return _with_scores(found, best["models"] if best else ())
+
+
+def _rank(model: Mapping[str, Any]) -> float:
+    return float(model["score"]) * (1 if lower_is_better(model["metric"]) else -1)
+
+
+def _first_chain(models: Sequence[Mapping[str, Any]]) -> str | None:
+    return models[0]["chain_path"] if models else None
+
+
+def _chosen(records: Sequence[StoredRecord], what: str, chain_path: str | None) -> list[StoredRecord]:
+    """Give the fold models of a chain; without one, of the only chain that ends in a model."""
+    models = [record for record in records if find.is_model(record)]
+    stacked = {source for record in models for source in record.depends_on}
+    chains = sorted({record.chain_path for record in models if record.artifact_id not in stacked})
+    if chain_path is None and len(chains) > 1:
+        raise InvalidValueError(
+            f"{what} has {len(chains)} models: {', '.join(chains[:5])}.", hint="Name an artifact by its id."
+        )
+    wanted = chain_path or (chains[0] if chains else None)
+    chosen = [record for record in models if record.chain_path == wanted]
+    if not chosen:
+        raise ArtifactNotFoundError(f"{what} has no model{f' {chain_path}' if chain_path else ''} any more.")
+    folds = [record for record in chosen if record.fold_id is not None]
+    return sorted(folds, key=lambda record: record.fold_id or 0) or chosen
+
+
+def _with_scores(found: FoldModels, models: Sequence[Mapping[str, Any]]) -> FoldModels:
+    model = next((one for one in models if one["chain_path"] == found.records[0].chain_path), None)
+    if model is None:
+        return found
+    of_fold = model["scores"]
+    folds = ["all" if record.fold_id is None else str(record.fold_id) for record in found.records]
+    if not all(fold in of_fold for fold in folds):
+        return found
+    scores = [float(of_fold[fold]) for fold in folds]
+    return replace(found, metric=model["metric"], scores=scores)
+
+
+def _loaded(workspace: Workspace, records: Sequence[StoredRecord]) -> Iterator[Any]:
+    return (obj for obj, _ in load.load_with_parts(workspace.database, records))
+
+
+def _data(metadata: Mapping[str, Any], runs: Iterable[Any]) -> dict[str, Any]:
+    """Give what is known of the data: the shape from the pipeline, the names of columns from its run."""
+    own = metadata.get("data") or {}
+    for run in runs:
+        configuration = run["configuration"] if isinstance(run, Mapping) else run.configuration
+        if isinstance(configuration, Mapping) and isinstance(configuration.get("dataset"), Mapping):
+            return {**configuration["dataset"], **own}
+    return dict(own)

@@ -1,0 +1,405 @@
+"""The runner: studies trained, kept and replayed; every number that it gives again is the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_selection import SelectKBest, f_regression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
+from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC, SVR
+
+from artifactdb import (
+    ArtifactNotFoundError,
+    InvalidValueError,
+    MissingDependencyError,
+    OperatorChain,
+    PipelineRunner,
+    Workspace,
+)
+from artifactdb.errors import ArtifactDBError
+from tests.operators import Memorizing, NeedsY, Neither
+
+FOLDS = KFold(4, shuffle=True, random_state=0)
+
+EVERYTHING: list[Any] = [
+    StandardScaler(),
+    {"y_processing": MinMaxScaler()},
+    FOLDS,
+    {"branch": [[PCA(4)], [MinMaxScaler(), {"branch": {"plain": [], "squares": [PolynomialFeatures(2)]}}]]},
+    {"preprocessing": SelectKBest(f_regression, k=3), "name": "best three"},
+    [PLSRegression(2), Ridge(0.1)],
+    {"model": RandomForestRegressor(5, random_state=0), "name": "forest"},
+    {"meta_model": Ridge(positive=True), "name": "stack"},
+]
+"""Sources, encoder, nested and named branches, a selection that learns from y, substeps, names and a stack."""
+
+
+@pytest.fixture
+def runner(workspace: Workspace) -> PipelineRunner:
+    return PipelineRunner(workspace)
+
+
+@pytest.fixture(scope="module")
+def blocks(xy: tuple[Any, Any]) -> tuple[list[Any], Any]:
+    return [xy[0][:, :6], xy[0][:, 4:]], xy[1]
+
+
+def held_out(workspace: Workspace, rows: Any) -> Iterator[tuple[dict[str, Any], Any, Any]]:
+    for row in rows.to_dicts():
+        arrays = workspace.catalog.get(row["id"])
+        yield row, arrays["sample_indices"].astype(int), arrays["y_pred"]
+
+
+# -- replay -----------------------------------------------------------------------------------------
+
+
+def test_every_fold_model_gives_again_what_the_catalog_holds(runner: PipelineRunner, blocks: Any) -> None:
+    x, y = blocks
+    predictions = runner.run(EVERYTHING, (x, y), dataset_name="diabetes")
+    assert not predictions.failed
+    seen = 0
+    for row, rows, y_pred in held_out(runner.workspace, predictions.rows()):
+        own = [block[rows] for block in x]
+        for source in (row["id"], row["model_artifact_id"]):
+            assert np.array_equal(runner.predict(source, own), y_pred), row
+        seen += 1
+    assert seen == 4 * (3 * 3 + 1)  # folds, branches with three models each, and the stack
+
+
+_REPLAY = """
+import json, sys
+import numpy as np
+from artifactdb import PipelineRunner
+given = np.load(sys.argv[2], allow_pickle=False)
+with PipelineRunner(sys.argv[1]) as runner:
+    sources = json.loads(sys.argv[3])
+    np.savez(sys.argv[4], *[runner.predict(s, [given["a"][given[r]], given["b"][given[r]]]) for s, r in sources])
+"""
+
+
+def test_a_fresh_process_gives_the_same_bits(file: Path, blocks: Any, tmp_path: Path) -> None:
+    x, y = blocks
+    given, sources, expected = {"a": x[0], "b": x[1]}, [], []
+    with PipelineRunner(file) as runner:
+        predictions = runner.run(EVERYTHING, (x, y), dataset_name="diabetes")
+        for number, (row, rows, y_pred) in enumerate(held_out(runner.workspace, predictions.rows())):
+            given[f"rows_{number}"] = rows
+            sources.append((row["model_artifact_id"], f"rows_{number}"))
+            expected.append(y_pred)
+        given["rows"] = np.arange(7)
+        sources.append((predictions.best()["pipeline_id"], "rows"))
+        expected.append(runner.predict(predictions.best(), [block[:7] for block in x]))
+    np.savez(tmp_path / "given.npz", **given)
+    command = [sys.executable, "-c", _REPLAY, str(file), str(tmp_path / "given.npz"), json.dumps(sources)]
+    subprocess.run([*command, str(tmp_path / "got.npz")], check=True, timeout=100)
+    got = np.load(tmp_path / "got.npz")
+    assert len(got.files) == len(expected) == 41
+    assert all(np.array_equal(got[name], values) for name, values in zip(got.files, expected, strict=True))
+
+
+def test_folds_are_averaged_plainly_or_by_their_scores(runner: PipelineRunner, xy: Any) -> None:
+    x, _ = xy
+    predictions = runner.run([StandardScaler(), FOLDS, Ridge()], xy)
+    (pipeline,) = predictions.pipelines
+    each = [runner.predict(row["id"], x) for row in sorted(predictions.to_dicts(), key=lambda row: row["fold_id"])]
+    scores = [pipeline.metrics["val"][str(fold)]["rmse"] for fold in range(4)]
+    assert np.allclose(runner.predict(pipeline.pipeline_id, x), np.mean(each, axis=0), rtol=1e-12)
+    weighted = runner.predict(pipeline.pipeline_id, x, weighted=True)
+    assert np.allclose(weighted, np.average(each, axis=0, weights=1 / np.array(scores)), rtol=1e-12)
+    assert not np.array_equal(weighted, np.mean(each, axis=0))
+
+
+def test_a_pipeline_with_several_models_predicts_with_its_best(runner: PipelineRunner, xy: Any) -> None:
+    x, _ = xy
+    predictions = runner.run([FOLDS, [SVR(C=0.001), Ridge(0.1)]], xy)
+    best, worst = predictions.top().to_dicts()
+    assert (best["model_name"], worst["model_name"]) == ("Ridge", "SVR")
+    assert np.array_equal(runner.predict(best["pipeline_id"], x), runner.predict(best, x))
+    assert not np.array_equal(runner.predict(worst, x), runner.predict(best, x))
+
+
+def test_an_entry_of_the_library_predicts_what_it_was_saved_with(
+    runner: PipelineRunner, xy: Any, tmp_path: Path
+) -> None:
+    x, y = xy
+    library = runner.workspace.library
+    predictions = runner.run(EVERYTHING, ([x, x], y), dataset_name="diabetes")
+    pipeline_id = predictions.best()["pipeline_id"]
+    expected = runner.predict(pipeline_id, [x[:9], x[:9]])
+    library.save_pipeline_full("diabetes", pipeline_id, "v1")
+    library.export("v1", tmp_path / "v1.sqlite")
+    runner.workspace.clean_up_run(predictions.run_id)
+    with pytest.raises(ArtifactNotFoundError):
+        runner.predict(pipeline_id, [x[:9], x[:9]])
+    assert np.array_equal(runner.predict("v1", [x[:9], x[:9]]), expected)
+    with PipelineRunner(tmp_path / "v1.sqlite") as elsewhere:
+        assert np.array_equal(elsewhere.predict("v1", [x[:9], x[:9]]), expected)
+        assert np.array_equal(elsewhere.predict(pipeline_id, [x[:9], x[:9]]), expected)
+
+
+def test_packed_and_read_only_it_predicts_the_same(file: Path, xy: Any, tmp_path: Path) -> None:
+    x, _ = xy
+    with PipelineRunner(file) as runner:
+        best = runner.run([StandardScaler(), FOLDS, PLSRegression(3)], xy).best()
+        expected = runner.predict(best, x[:5])
+        runner.workspace.pack(tmp_path / "packed.sqlite")
+    with Workspace(tmp_path / "packed.sqlite", mode="ro") as packed:
+        assert np.array_equal(PipelineRunner(packed).predict(best["pipeline_id"], x[:5]), expected)
+
+
+# -- what is kept -----------------------------------------------------------------------------------
+
+
+def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(runner: PipelineRunner, blocks: Any) -> None:
+    runner.run(EVERYTHING, blocks, dataset_name="diabetes")
+    records = runner.workspace.records(dataset="diabetes", fold_id=2)
+    shown = {record.chain_path: record for record in records if record.class_name in ("PLSRegression", "SelectKBest")}
+    selected = (
+        "s1.StandardScaler[src=1]>s4.MinMaxScaler[br=1,src=1,sub=0]>s4.PolynomialFeatures[br=1.1,src=1,sub=1]"
+        ">s5.SelectKBest[br=1.1,src=1]"
+    )
+    record = shown[selected]
+    assert (record.step_index, record.branch_path, record.source_index, record.fold_id) == (5, [1, 1], 1, 2)
+    assert (record.artifact_type, record.custom_name) == ("transformer", "best three")
+    (pls,) = [record for path, record in shown.items() if path.endswith(">s6.PLSRegression[br=0,sub=0]")]
+    assert (pls.step_index, pls.branch_path, pls.substep_index, pls.source_index) == (6, [0], 0, None)
+    by_id = {record.artifact_id: record for record in runner.workspace.records(dataset="diabetes")}
+    assert [by_id[source].class_name for source in pls.depends_on] == ["SelectKBest", "SelectKBest", "MinMaxScaler"]
+    (stack,) = [record for record in records if record.artifact_type == "meta_model"]
+    assert stack.meta_config is not None
+    sources = [by_id[source["artifact_id"]] for source in stack.meta_config.source_models]
+    assert {source.fold_id for source in sources} == {2}
+    assert stack.meta_config.feature_columns[:3] == [
+        "0/PLSRegression_pred", "1.plain/PLSRegression_pred", "1.squares/PLSRegression_pred"
+    ]  # fmt: skip
+    assert all(OperatorChain.from_path(record.chain_path).to_path() == record.chain_path for record in by_id.values())
+
+
+def test_what_all_folds_share_is_fitted_and_stored_once(runner: PipelineRunner, xy: Any) -> None:
+    runner.run([MinMaxScaler(), {"y_processing": StandardScaler()}, FOLDS, StandardScaler(), Ridge()], xy)
+    kinds = [(record.artifact_type, record.class_name, record.fold_id) for record in runner.workspace.records()]
+    shared = [kind for kind in kinds if kind[2] is None]
+    assert shared == [
+        ("transformer", "MinMaxScaler", None), ("encoder", "StandardScaler", None), ("splitter", "KFold", None)
+    ]  # fmt: skip
+    assert kinds.count(("transformer", "StandardScaler", 3)) == 1
+
+
+def test_parameter_grids_become_pipelines_with_metrics(runner: PipelineRunner, xy: Any) -> None:
+    grid = {"model": Ridge(), "name": "ridge", "params": {"alpha": [0.01, 1000.0], "fit_intercept": True}}
+    predictions = runner.run([{"_or_": [StandardScaler(), MinMaxScaler()]}, FOLDS, grid], xy, name="grid")
+    assert [one.pipeline_id[:9] for one in predictions.pipelines] == [f"{n:04}_grid" for n in (1, 2, 3, 4)]
+    rows = runner.workspace.query(
+        "SELECT m.value, a.parameters ->> 'alpha' FROM metrics AS m JOIN artifacts AS a USING (pipeline_id, dataset) "
+        "WHERE m.metric = 'rmse' AND m.fold_id = '' AND a.artifact_type = 'model' AND a.fold_id = 0 ORDER BY 1"
+    ).rows
+    assert [alpha for _, alpha in rows] == [0.01, 0.01, 1000.0, 1000.0]
+    assert predictions.score() == pytest.approx(rows[0][0])
+    assert predictions.score("r2") == pytest.approx(predictions.top(metric="r2")[0][5])
+    assert len(predictions) == len(predictions.to_pandas()) == 16
+
+
+def test_a_template_of_objects_runs_again_and_predicts_the_same(runner: PipelineRunner, blocks: Any) -> None:
+    first = runner.run(EVERYTHING, blocks, dataset_name="one")
+    runner.workspace.library.save_template(first.pipelines[0].configuration, "everything")
+    again = runner.run(runner.workspace.library.load_template("everything"), blocks, dataset_name="two")
+    assert first.pipelines[0].pipeline_id == again.pipelines[0].pipeline_id
+    assert first.best()["score"] == again.best()["score"]
+    hashes = [
+        {record.artifact_id: record.content_hash for record in runner.workspace.records(dataset=name)}
+        for name in ("one", "two")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_classes_that_are_texts_come_back_as_texts(runner: PipelineRunner) -> None:
+    x, numbers = load_iris(return_X_y=True)
+    y = np.array(["setosa", "versicolor", "virginica"])[numbers]
+    config = [
+        StandardScaler(), StratifiedKFold(3, shuffle=True, random_state=0), LogisticRegression(), SVC(),
+        {"model": RandomForestClassifier(5, random_state=0), "name": "forest"},
+        {"meta_model": LogisticRegression(), "name": "stack"},
+    ]  # fmt: skip
+    predictions = runner.run(config, (x, y), dataset_name="iris")
+    assert not predictions.failed
+    best = predictions.best()
+    assert best["metric"] == "accuracy"
+    assert best["score"] > 0.9
+    assert set(runner.predict(best, x)) == {"setosa", "versicolor", "virginica"}
+    for row, rows, y_pred in held_out(runner.workspace, predictions.rows()):
+        names = np.array(json.loads(row["metadata"])["classes"])
+        assert np.array_equal(runner.predict(row["id"], x[rows]), names[y_pred.astype(int)])
+    matrix = runner.workspace.catalog.confusion_matrix(model_name="stack").to_dicts()
+    assert sum(cell["count"] for cell in matrix) == 150
+
+
+def test_a_test_set_is_scored_and_kept(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    data = {"X": x[:300], "y": y[:300], "X_test": x[300:], "y_test": y[300:], "name": "split"}
+    predictions = runner.run([StandardScaler(), FOLDS, Ridge()], data, train_scores=True)
+    rows = predictions.to_dicts()
+    assert sorted({row["partition"] for row in rows}) == ["test", "train", "val"]
+    (fold,) = [row for row in rows if row["partition"] == "test" and row["fold_id"] == "1"]
+    arrays = runner.workspace.catalog.get(fold["id"])
+    assert np.array_equal(arrays["y_true"], y[300:])
+    assert fold["test_score"] == pytest.approx(np.sqrt(np.mean((arrays["y_pred"] - y[300:]) ** 2)))
+    assert predictions.score(partition="test") != predictions.score()
+
+
+def test_without_a_splitter_one_model_is_fitted_on_all_rows(runner: PipelineRunner, xy: Any) -> None:
+    predictions = runner.run([StandardScaler(), Ridge()], xy)
+    (row,) = predictions.to_dicts()
+    assert (row["partition"], row["fold_id"]) == ("train", None)
+    expected = Ridge().fit(StandardScaler().fit_transform(xy[0]), xy[1]).predict(StandardScaler().fit_transform(xy[0]))
+    assert np.array_equal(runner.predict(predictions.best(), xy[0]), expected)
+
+
+def test_groups_keep_together_what_belongs_together(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    groups = np.arange(len(y)) // 10
+    predictions = runner.run([GroupKFold(3), Ridge()], {"X": x, "y": y, "groups": groups})
+    for _, rows, _ in held_out(runner.workspace, predictions.rows()):
+        assert not set(groups[rows]) & set(np.delete(groups, rows))
+
+
+# -- nothing leaks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("splitter", [FOLDS, KFold(2), ShuffleSplit(3, test_size=0.3, random_state=1)])
+def test_no_y_of_a_held_out_row_reaches_the_stack_that_is_tested_on_it(
+    workspace: Workspace, xy: Any, splitter: Any
+) -> None:
+    x, y = xy
+    config = [splitter, Memorizing(), Ridge(), {"meta_model": Ridge(), "name": "stack"}]
+    rows = next(iter(splitter.split(x)))[1]
+    other = y.copy()
+    other[rows] = np.random.default_rng(0).normal(1000, 100, len(rows))
+    found = []
+    for name, target in (("as it is", y), ("changed", other)):
+        PipelineRunner(workspace).run(config, (x, target), dataset_name=name)
+        (row,) = workspace.catalog.filter(dataset_name=name, model_name="stack", fold_id=0).to_dicts()
+        found.append(workspace.catalog.get(row["id"])["y_pred"])
+    assert np.array_equal(*found)
+
+
+def test_a_stack_is_not_taken_in_by_a_model_that_knows_its_rows_by_heart(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    noise = np.random.default_rng(1).permutation(y)
+    config = [FOLDS, Memorizing(), Ridge(), {"meta_model": Ridge(), "name": "stack"}]
+    predictions = runner.run(config, (x, noise), metric="r2")
+    (stack,) = [row for row in predictions.top().to_dicts() if row["model_name"] == "stack"]
+    assert stack["score"] < 0.1
+
+
+def test_a_transformer_before_the_splitter_never_sees_y(runner: PipelineRunner, xy: Any) -> None:
+    for operator in (SelectKBest(f_regression, k=2), NeedsY()):
+        (failed,) = runner.run([operator, FOLDS, Ridge()], xy, verbose=0).failed
+        assert "behind the splitter" in str(failed.error)
+        assert not runner.run([FOLDS, operator, Ridge()], xy).failed
+
+
+# -- bad input --------------------------------------------------------------------------------------
+
+
+def test_a_pipeline_that_cannot_take_nan_fails_and_the_run_goes_on(runner: PipelineRunner, xy: Any) -> None:
+    x = xy[0].copy()
+    x[3, 1] = np.nan
+    forest = RandomForestRegressor(3, random_state=0)
+    with pytest.warns(UserWarning, match="1 of 2 pipelines failed"):
+        predictions = runner.run([FOLDS, {"_or_": [Ridge(), forest]}], (x, xy[1]))
+    (failed,) = predictions.failed
+    assert "NaN" in str(failed.error)
+    assert runner.workspace.records(pipeline_id=failed.pipeline_id) == []
+    assert predictions.best()["model_name"] == "RandomForestRegressor"
+    assert runner.workspace.runs()[0].status == "completed"
+
+
+def test_when_everything_failed_the_answer_says_why(runner: PipelineRunner, xy: Any) -> None:
+    predictions = runner.run([FOLDS, PLSRegression(99)], xy, verbose=0)
+    with pytest.raises(ArtifactDBError, match="n_components"):
+        predictions.best()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ([FOLDS, Neither()], "neither a transformer, a model, nor a splitter"),
+        ([FOLDS, {"modle": Ridge()}], "Did you mean 'model'"),
+        ([FOLDS, "sklearn.linear_model.Rigde"], "sklearn.linear_model.Ridge"),
+        ([FOLDS, "os.system"], "os.system"),
+        ([FOLDS, {"model": Ridge(), "params": {"alhpa": 1}}], "alhpa"),
+        ([FOLDS], "has no model"),
+        ([Ridge(), FOLDS], "before the splitter"),
+        ([FOLDS, KFold(2), Ridge()], "one splitter"),
+        ([{"branch": [[FOLDS], []]}, Ridge()], "splitter"),
+        ([FOLDS, Ridge(), {"meta_model": Ridge(), "source_models": ["Rigde"]}], "Did you mean 'Ridge'"),
+        ([FOLDS, {"meta_model": Ridge()}], "no model stands before it"),
+        ([Ridge(), {"meta_model": Ridge()}], "no splitter"),
+        ([FOLDS, {"branch": []}, Ridge()], "list of lists"),
+        ([FOLDS, {"y_processing": PCA(2), "name": "x"}, Ridge(), []], "empty"),
+        ("Ridge", "Ridge"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_before_anything_is_trained(
+    runner: PipelineRunner, xy: Any, config: Any, said: str
+) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        runner.run(config, xy)
+    assert said in str(caught.value)
+    assert runner.workspace.runs() == []
+
+
+def test_a_metric_of_another_task_is_refused(runner: PipelineRunner, xy: Any) -> None:
+    with pytest.raises(InvalidValueError, match="accuracy is a metric of classification"):
+        runner.run([FOLDS, Ridge()], xy, metric="accuracy")
+    with pytest.raises(InvalidValueError, match="Did you mean rmse"):
+        runner.run([FOLDS, Ridge()], xy, metric="rsme")
+
+
+def test_other_features_than_in_training_are_refused_with_both_numbers(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    best = runner.run([FOLDS, Ridge()], xy).best()
+    with pytest.raises(InvalidValueError, match="trained on 10 features, X has 7"):
+        runner.predict(best, x[:, :7])
+    two = runner.run([FOLDS, Ridge()], ([x, x], y)).best()
+    with pytest.raises(InvalidValueError, match="2 sources, X has 1"):
+        runner.predict(two, x)
+
+
+def test_a_chain_that_cannot_be_replayed_says_what_is_missing(runner: PipelineRunner, xy: Any) -> None:
+    model = Ridge().fit(*xy)
+    registry = runner.workspace.registry("hand", "0001_ridge")
+    record = registry.register_with_chain(model, "s1.MinMaxScaler>s2.Ridge", "model", 2, fold_id=0)
+    wanted = registry.generate_id("s1.MinMaxScaler", 0)
+    with pytest.raises(MissingDependencyError) as caught:
+        runner.predict(record.artifact_id, xy[0])
+    assert "s1.MinMaxScaler" in str(caught.value)
+    assert wanted in caught.value.missing
+    registry.register_with_chain(MinMaxScaler().fit(xy[0]), "s1.MinMaxScaler", "transformer", 1)
+    expected = model.predict(MinMaxScaler().fit_transform(xy[0]))
+    assert np.array_equal(runner.predict(record.artifact_id, xy[0]), expected)
+
+
+def test_a_source_that_is_not_there_is_not_found(runner: PipelineRunner, xy: Any) -> None:
+    runner.run([FOLDS, Ridge()], xy)
+    for source in ("0009_nothing", "0001_x$abcdefabcdef:0", "0123456789abcdef"):
+        with pytest.raises(ArtifactNotFoundError, match=r"artifactdb"):
+            runner.predict(source, xy[0])
+
+
+def test_a_study_does_not_run_inside_a_transaction(runner: PipelineRunner, xy: Any) -> None:
+    with runner.workspace.transaction(), pytest.raises(InvalidValueError, match="outside"):
+        runner.run([FOLDS, Ridge()], xy)
