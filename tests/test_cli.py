@@ -152,13 +152,13 @@ def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
     pytest.importorskip("chemotools")
     folder = tmp_path / "demo"
     report = json.loads(run("demo", folder, "--json"))
-    assert report["predictions_equal_to_the_last_bit"] == report["predictions_compared"] == 25
+    assert report["predictions_equal_to_the_last_bit"] == report["predictions_compared"] == 41
     assert report["file_bytes"] < report["joblib_compress_3_bytes"] < report["joblib_bytes"]
     assert len(report["questions"]) == 4 and all(question["answer"] for question in report["questions"])
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["fermentation.sqlite", "predictions.png"]
     with Workspace(folder / "fermentation.sqlite", mode="ro") as workspace:
-        assert len(workspace.catalog) == 20
+        assert len(workspace.catalog) == 40
         assert workspace.verify().ok
     assert "not empty" in run("demo", folder, code=2)
 

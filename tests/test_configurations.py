@@ -31,7 +31,7 @@ from sklearn import gaussian_process as gp
 from sklearn.gaussian_process import kernels
 
 from artifactdb.errors import InvalidValueError
-from artifactdb.estimators.configuration import from_plain, operator, to_plain
+from artifactdb.estimators.configuration import from_plain, operator, to_plain, with_params
 from artifactdb.estimators.grids import count, expand
 from artifactdb.estimators.names import class_named, function_named, name_of
 
@@ -41,17 +41,33 @@ NAMED = "sklearn.preprocessing.MinMaxScaler"
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module that nobody allowed, which tells whether it was imported."""
+    (tmp_path / "outsider.py").write_text("from sklearn.linear_model import Ridge\nclass Foreign(Ridge): pass\n")
     (tmp_path / "stranger.py").write_text(
         "from sklearn.linear_model import Ridge\n"
+        "from outsider import Foreign\n"
         "from joblib import Memory\n"
         "class Mine(Ridge): pass\n"
         "class Plain: pass\n"
         "def fit(): pass\n"
+        "class Booster:\n"
+        "    def __init__(self, *, depth=6, rate=None, **more):\n"
+        "        self.depth, self.rate, self.more = depth, rate, more\n"
+        "    def get_params(self, deep=True):\n"
+        "        return {'depth': self.depth, 'rate': self.rate, **self.more, **self.own()}\n"
+        "    def own(self): return {}\n"
+        "    def fit(self, X, y): return self\n"
+        "class Boosted(Booster):\n"
+        "    def __init__(self, *, objective='squares', **more):\n"
+        "        super().__init__(**more)\n"
+        "        self.objective = objective\n"
+        "    def own(self): return {'objective': self.objective}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("stranger", None)
+    for name in ("stranger", "outsider"):
+        sys.modules.pop(name, None)
     yield lambda: "stranger" in sys.modules
-    sys.modules.pop("stranger", None)
+    for name in ("stranger", "outsider"):
+        sys.modules.pop(name, None)
 
 
 # Names
@@ -120,8 +136,14 @@ def test_a_package_that_the_user_allows_is_open_but_only_for_estimators(stranger
     made = operator({"class": "stranger.Mine", "params": {"alpha": 2.0}}, allow)
     assert (type(made).__name__, made.alpha) == ("Mine", 2.0)
     assert operator("stranger.Ridge", allow).alpha == 1.0, "what it has of an allowed package"
-    for name in ("Plain", "fit", "Memory", "Nothing"):
-        with pytest.raises(InvalidValueError):
+    for name, said in [
+        ("Plain", "no estimator and no splitter"),
+        ("fit", "a function, not a class"),
+        ("Memory", "is joblib.memory.Memory, which may not be named"),
+        ("Foreign", r'is outsider.Foreign, which may not be named.*allow=\["outsider"\]'),
+        ("Mien", "Did you mean stranger.Mine"),
+    ]:
+        with pytest.raises(InvalidValueError, match=said):
             class_named(f"stranger.{name}", allow)
 
 
@@ -307,7 +329,7 @@ def test_a_class_that_no_other_process_finds_is_refused() -> None:
     class Mine(linear_model.Ridge):  # type: ignore[misc]
         pass
 
-    with pytest.raises(InvalidValueError, match=r"step 1 is a class .*Mine that JSON cannot hold"):
+    with pytest.raises(InvalidValueError, match=r"step 1 is a class .*Mine\) that JSON cannot hold"):
         to_plain([Mine()])
     assert to_plain(Mine(2.0), strict=False)["params"] == {"alpha": 2.0}, "people may still read it"
 
@@ -347,6 +369,35 @@ def test_parameters_that_are_not_there_are_answered_with_the_nearest() -> None:
         operator({"class": "sklearn.model_selection.KFold", "params": {"n_splits": 1}})
     with pytest.raises(InvalidValueError, match="params of Ridge is a dict"):
         operator({"class": "sklearn.linear_model.Ridge", "params": [1]})
+
+
+def test_a_class_that_hands_its_parameters_on_comes_back_with_all_of_them(stranger: Any) -> None:
+    # As the estimators of xgboost and lightgbm do, which are not installed here.
+    made = operator({"class": "stranger.Boosted", "params": {"rate": 0.5, "unheard_of": 1}}, ["stranger"])
+    assert made.get_params() == {"depth": 6, "rate": 0.5, "objective": "squares", "unheard_of": 1}
+    assert to_plain(made) == {"class": "stranger.Boosted", "params": {"rate": 0.5, "unheard_of": 1}}
+    assert operator(to_plain(made), ["stranger"]).get_params() == made.get_params()
+
+
+def test_parameters_beside_an_operator_are_read_like_those_within() -> None:
+    scaler = preprocessing.MinMaxScaler(clip=True).fit(np.eye(2))
+    made = with_params(scaler, {"feature_range": [0, 2]})
+    assert (made.feature_range, made.clip, hasattr(made, "scale_")) == ((0, 2), True, False)
+    assert scaler.feature_range == (0, 1), "the one that was given stays as it is"
+    bagging = ensemble.BaggingRegressor(linear_model.Ridge())
+    assert with_params(bagging, {"estimator__alpha": {"float": "inf"}}).estimator.alpha == float("inf")
+    assert isinstance(with_params(bagging, {"estimator": {"class": "sklearn.svm.SVR"}}).estimator, svm.SVR)
+    folds = with_params(model_selection.KFold(4, shuffle=True), {"random_state": 3})
+    assert (folds.n_splits, folds.shuffle, folds.random_state) == (4, True, 3)
+    for wrong, said in [
+        ({"alhpa": 1}, "Ridge has no parameter 'alhpa'. Did you mean alpha"),
+        ({"alpha": {"class": "os.system"}}, "may not be named"),
+        ([1], "params of Ridge is a dict"),
+    ]:
+        with pytest.raises(InvalidValueError, match=said):
+            with_params(linear_model.Ridge(), wrong)
+    with pytest.raises(InvalidValueError, match="pickles"):
+        with_params(ensemble.BaggingRegressor(pipeline.Pipeline([])), {"estimator__memory": "/tmp/theirs"})
 
 
 def test_a_list_serves_where_the_default_is_a_tuple() -> None:

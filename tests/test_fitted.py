@@ -36,6 +36,7 @@ from sklearn.svm import SVC, SVR
 from typer.testing import CliRunner
 
 from artifactdb import ArtifactNotFoundError, InvalidValueError, MissingDependencyError, SerializationError, Workspace
+from artifactdb.artifacts import find, load
 from artifactdb.artifacts.composite import Composite, Part
 from artifactdb.cli.app import app
 from artifactdb.fitted import Logged
@@ -421,6 +422,18 @@ def test_a_cached_container_is_not_served_when_a_part_was_replaced(
     again = loader.load_by_id(logged.artifact_id)
     assert again.best_estimator_[-1].alpha == 1000.0
     np.testing.assert_array_equal(again.predict(X), other.predict(cached.best_estimator_[0].transform(X)))
+
+
+def test_a_container_and_its_parts_are_of_one_state(workspace: Workspace, objects: dict[str, Any]) -> None:
+    logged = workspace.log(objects["random search"])
+    found = find.require(workspace.database, logged.artifact_id, "dataset")
+    other = RandomizedSearchCV(Ridge(), {"alpha": [500.0]}, n_iter=1, random_state=0).fit(X, Y)
+    best_id = logged.artifact_ids[0]
+    with workspace.transaction():  # as somebody else, after the record was looked up and before it is loaded
+        retrained(workspace, best_id, other.best_estimator_)
+        retrained(workspace, logged.artifact_id, Composite.of(other, {id(other.best_estimator_): best_id}))
+    loaded = load.load(workspace.database, found)
+    assert loaded.best_score_ == other.best_score_ and loaded.best_estimator_.alpha == 500.0
 
 
 def test_a_library_entry_predicts_as_before_when_the_pipeline_is_trained_again(

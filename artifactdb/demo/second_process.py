@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from artifactdb.cli import render
 from artifactdb.demo import DATASET
-from artifactdb.loader import ArtifactLoader
+from artifactdb.runner.runner import PipelineRunner
 from artifactdb.workspace import Workspace
 
 QUESTIONS = (
@@ -25,8 +24,9 @@ QUESTIONS = (
         "WHERE artifact_type = 'model' AND parameters ->> 'n_components' = 6 AND fold_id IS NOT NULL ORDER BY fold_id",
     ),
     (
-        "What does the stack need in order to predict?",
-        "SELECT class_name, ancestor_id FROM lineage_up WHERE artifact_id LIKE '0005_stack$%' ORDER BY ancestor_id",
+        "What does fold 0 of the stack need in order to predict?",
+        "SELECT l.class_name, l.ancestor_id FROM lineage_up AS l JOIN artifacts AS a USING (artifact_id)\n"
+        "WHERE a.artifact_type = 'meta_model' AND a.fold_id = 0 ORDER BY l.ancestor_id",
     ),
 )
 
@@ -37,38 +37,25 @@ SCORES = (
 """Asked of scores and artifacts together, by DuckDB."""
 
 
-def predict(loader: ArtifactLoader, artifact_id: str, x: Any) -> Any:
-    """Predict with one stored model: its transformers on X, the model, its y-scaler backwards."""
-    needed = loader.load_with_dependencies(artifact_id)
-    model = needed.popitem()[1]
-    encoder = None
-    for source_id, source in needed.items():
-        record = loader.get_record(source_id)
-        if record is not None and record.artifact_type == "encoder":
-            encoder = source
-        else:
-            x = source.transform(x)
-    return encoder.inverse_transform(model.predict(x).reshape(-1, 1)).ravel() if encoder else model.predict(x)
-
-
 def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
     """Compare every prediction with that of training, print what there is to see, and give the exit code."""
     expected = np.load(expected_file)
     x, y, stack_id = expected["x"], expected["y"], str(expected["stack_id"])
     with Workspace(file, mode="ro") as workspace:
-        loader = workspace.loader(DATASET)
+        runner = PipelineRunner(workspace)
         equal = compared = 0
-        for key in expected.files:
-            artifact_id = key.removeprefix("id:")
-            if key == artifact_id or artifact_id == stack_id:
-                continue
+        for row in workspace.catalog.filter(partition="val").to_dicts():
+            trained = workspace.catalog.get(row["id"])
+            again = runner.predict(row["model_artifact_id"], x[trained["sample_indices"].astype(int)])
             compared += 1
-            equal += int(np.array_equal(predict(loader, artifact_id, x), expected[key]))
-        fold_models = loader.load_fold_models(4, pipeline_id="0001_pls")
-        stack, sources, columns = loader.load_meta_model_with_sources(stack_id)
-        stacked = stack.predict(np.column_stack([predict(loader, source_id, x) for source_id, _ in sources]))
+            equal += int(np.array_equal(again, trained["y_pred"]))
+        stacked = runner.predict(stack_id, x)
         compared += 1
-        equal += int(np.array_equal(stacked, expected[f"id:{stack_id}"]))
+        equal += int(np.array_equal(stacked, expected["averaged"]))
+        loader = workspace.loader(DATASET)
+        fold_models = loader.load_fold_models(5, pipeline_id=_id_of(workspace, "pls"))
+        (stack, *_) = workspace.records(pipeline_id=stack_id, artifact_type="meta_model", fold_id=0)
+        _, sources, columns = loader.load_meta_model_with_sources(stack.artifact_id, validate_branch=False)
         stats = workspace.stats()
         questions = [*QUESTIONS, ("Which fold models predict best?", SCORES)]
         answers = [*(workspace.query(sql) for _, sql in QUESTIONS), workspace.sql(SCORES)]
@@ -91,8 +78,8 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         ]
         render.as_json({**report, "questions": rows})
         return int(equal != compared)
-    print(f"\nA second process opened {file} and loaded {len(fold_models)} fold models of 0001_pls,")
-    print(f"the stack over {', '.join(columns)}, and every other model.")
+    print(f"\nA second process opened {file} and loaded {len(fold_models)} fold models of the PLS,")
+    print(f"a stack of {len(sources)} models ({', '.join(columns)}), and every other model.")
     print(f"  predictions      {equal} of {compared} sets equal to those of training to the last bit")
     print(f"  RMSE             {report['rmse_of_stack']:.2f} g/l for the stack, on the spectra it was trained on")
     print(f"  records          {report['records']}, of {report['distinct_blobs']} distinct contents")
@@ -106,6 +93,10 @@ def main(file: Path, expected_file: Path, *, as_json: bool) -> int:
         print(f"\n{question}\n  {sql.replace(chr(10), chr(10) + '  ')}")
         render.table(answer.columns, answer.rows)
     return int(equal != compared)
+
+
+def _id_of(workspace: Workspace, name: str) -> str:
+    return next(pipeline.pipeline_id for pipeline in workspace.pipelines(DATASET) if pipeline.name == name)
 
 
 if __name__ == "__main__":

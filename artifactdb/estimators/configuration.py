@@ -17,7 +17,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.errors import InvalidValueError
+from artifactdb.estimators import signatures
 from artifactdb.estimators.kinds import is_splitter
 from artifactdb.estimators.names import class_named, function_name, function_named, is_kind_of_estimator, name_of
 
@@ -128,6 +129,44 @@ def operator(value: Any, allow: Sequence[str] = ()) -> Any:
     return made
 
 
+def with_params(made: Any, params: Any, allow: Sequence[str] = ()) -> Any:
+    """Give an operator like another, unfitted and with other parameters.
+
+    Parameters
+    ----------
+    made : object
+        An estimator; it stays as it is.
+    params : dict
+        Values as ``from_plain`` reads them. "estimator__alpha" is a parameter of a parameter.
+    allow : sequence of str, optional
+        Packages that classes may come from, besides those that are known.
+
+    Raises
+    ------
+    InvalidValueError
+        For parameters that it does not have.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> with_params(MinMaxScaler(), {"feature_range": [0, 2]})
+    MinMaxScaler(feature_range=(0, 2))
+    """
+    from sklearn.base import clone
+
+    cls = type(made)
+    if not callable(getattr(made, "get_params", None)):
+        # A splitter has none to be set: it is made again.
+        mine = _arguments(cls, params, signatures.names(cls), signatures.defaults(cls), allow)
+        return _made(cls, {**signatures.parameters(made), **mine}, allow)
+    now = made.get_params()
+    given = _arguments(cls, params, None if signatures.names(cls) is None else now, now, allow)
+    try:
+        return clone(made).set_params(**given)
+    except Exception as error:
+        raise InvalidValueError(f"{cls.__name__} does not take {', '.join(given)}: {error}") from error
+
+
 class _Writer:
     """Writes plain values; ``where`` says in errors what is being written."""
 
@@ -208,7 +247,7 @@ class _Writer:
     def _estimator(self, value: Any, where: str) -> Any:
         cls = type(value)
         try:
-            parameters = _parameters(value)
+            parameters = signatures.parameters(value)
         except Exception as error:  # a get_params of another's
             if self.strict:
                 message = f"{self._place('the parameters of ' + cls.__name__)} cannot be read: {error}"
@@ -217,7 +256,7 @@ class _Writer:
         plain = self._type(cls, where)
         if "class" not in plain:
             return plain
-        defaults = _defaults(cls)
+        defaults = signatures.defaults(cls)
         written = {
             name: self.plain(item, f"{name} of {cls.__name__}")
             for name, item in parameters.items()
@@ -303,10 +342,20 @@ _READERS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
 
 
 def _made(cls: type, params: Any, allow: Sequence[str]) -> Any:
+    given = _arguments(cls, params, signatures.names(cls), signatures.defaults(cls), allow)
+    try:
+        return cls(**given)
+    except Exception as error:
+        raise InvalidValueError(f"{cls.__name__} cannot be made: {error}") from error
+
+
+def _arguments(
+    cls: type, params: Any, known: Iterable[str] | None, usual: Mapping[str, Any], allow: Sequence[str]
+) -> dict[str, Any]:
+    """Give parameters as a class takes them; ``known`` are their names, ``usual`` values that show their types."""
     if not isinstance(params, Mapping):
         raise InvalidValueError(f"params of {cls.__name__} is a dict, not {_described(params)}.")
     given = {str(name): _read(value, allow) for name, value in params.items()}
-    defaults, known = _defaults(cls), _names(cls)
     for name, value in given.items():
         if known is not None and name not in known:
             close = get_close_matches(name, known, 3)
@@ -314,57 +363,15 @@ def _made(cls: type, params: Any, allow: Sequence[str]) -> Any:
                 f"{cls.__name__} has no parameter {name!r}.",
                 hint=f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(known) or 'none'}.",
             )
-        if name == "memory" and isinstance(value, str):
+        if name.rpartition("__")[2] == "memory" and isinstance(value, str):
             raise InvalidValueError(
                 f"memory of {cls.__name__} names a folder: joblib would load whatever pickles lie in it.",
                 hint="Give the estimator itself from Python.",
             )
         # JSON writes both as a list.
-        if isinstance(value, list) and isinstance(defaults.get(name), tuple):
+        if isinstance(value, list) and isinstance(usual.get(name), tuple):
             given[name] = tuple(value)
-    try:
-        return cls(**given)
-    except Exception as error:
-        raise InvalidValueError(f"{cls.__name__} cannot be made: {error}") from error
-
-
-def _signature(cls: type) -> list[inspect.Parameter]:
-    """Give the parameters of a constructor, and where it hands on what it does not name, those of its bases too."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        init = vars(base).get("__init__")
-        if init is None or base is object:
-            continue
-        # scikit-learn wraps the constructors of what is deprecated.
-        try:
-            own = list(inspect.signature(getattr(init, "deprecated_original", init)).parameters.values())[1:]
-        except (TypeError, ValueError):  # written in C
-            break
-        found = {**{parameter.name: parameter for parameter in own}, **found}
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own):
-            break
-    return list(found.values())
-
-
-def _names(cls: type) -> list[str] | None:
-    """Give the parameters by name, or None where any may be given."""
-    found = _signature(cls)
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in found):
-        return None
-    return [parameter.name for parameter in found if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    return {one.name: one.default for one in _signature(cls) if one.default is not inspect.Parameter.empty}
-
-
-def _parameters(value: Any) -> dict[str, Any]:
-    if callable(getattr(value, "get_params", None)):
-        return dict(value.get_params(deep=False))
-    # scikit-learn's splitters have none; the repeated ones keep some in cvargs.
-    names = [one.name for one in _signature(type(value)) if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    kept = getattr(value, "cvargs", {})
-    return {name: kept[name] if name in kept else getattr(value, name) for name in names}
+    return given
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -15,6 +15,7 @@ from artifactdb.blobs import store as blobs
 from artifactdb.database import Database
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError
+from artifactdb.estimators.configuration import to_plain
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
@@ -67,7 +68,7 @@ class LibraryManager:
         Parameters
         ----------
         pipeline_config : dict or list
-            What JSON can hold.
+            What JSON can hold, and operators, which become their class and parameters.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class LibraryManager:
             For a configuration that JSON cannot hold, or an empty name.
         """
         _ = configuration_json(pipeline_config)
-        config = json.dumps(pipeline_config, ensure_ascii=False, allow_nan=False)  # in the order that it came in
+        config = json.dumps(to_plain(pipeline_config), ensure_ascii=False)  # in the order that it came in
         return entries.save(self.database, Entry("template", name, description, category, tags, config=config))
 
     def save_filtered(

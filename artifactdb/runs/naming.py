@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from artifactdb.artifacts.place import require_name
 from artifactdb.errors import InvalidValueError
+from artifactdb.estimators.configuration import to_plain
 
 _MAX_DATASET_BYTES = 200
 _MAX_NAME_CHARACTERS = 80
@@ -40,7 +41,7 @@ def require_dataset_name(name: object) -> str:
 
 
 def configuration_json(configuration: Any) -> str:
-    """Give canonical JSON of a configuration.
+    """Give canonical JSON of a configuration; operators in it become their class and parameters.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def configuration_json(configuration: Any) -> str:
         For what JSON cannot hold.
     """
     try:
-        return json.dumps(configuration, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        return json.dumps(to_plain(configuration), ensure_ascii=False, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValueError(
             f"the configuration cannot be written as JSON ({error}).", hint="Name classes and parameters instead."
