@@ -96,7 +96,7 @@ HOSTILE = [
     "sklearn.utils._testing.TempMemmap", "sklearn.utils._testing.MinimalRegressor",
     "sklearn.conftest.raccoon_face_or_skip",
     "sklearn.tests.test_base.MyEstimator", "sklearn.datasets.fetch_openml", "sklearn.datasets.load_svmlight_file",
-    "sklearn.utils.Bunch", "sklearn.__init__", "sklearn.__dict__", "sklearn.linear_model.__builtins__.eval",
+    "sklearn.utils.Bunch", "sklearn.__init__", "sklearn.linear_model.__init__.Ridge", "sklearn.__dict__", "sklearn.linear_model.__builtins__.eval",
     "sklearn.linear_model.Ridge.__class__", "sklearn.linear_model.Ridge.__init__", "sklearn.linear_model._base",
     "sklearnish.Ridge", "sklearn", "sklearn.", ".sklearn.Ridge", "sklearn..Ridge", "sklearn.linear_model.Ridge()",
     "sklearn.linear_model.Ridge ", "../sklearn.Ridge", "", "__main__.Ridge", "numpy.ndarray", "eval",

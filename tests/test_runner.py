@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, StackingRegressor
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR
 
@@ -158,6 +160,23 @@ def test_packed_and_read_only_it_predicts_the_same(file: Path, xy: Any, tmp_path
         runner.workspace.pack(tmp_path / "packed.sqlite")
     with Workspace(tmp_path / "packed.sqlite", mode="ro") as packed:
         assert np.array_equal(PipelineRunner(packed).predict(best["pipeline_id"], x[:5]), expected)
+
+
+def test_what_was_logged_predicts_by_the_id_of_its_pipeline(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    columns = ColumnTransformer(
+        [("first", make_pipeline(MinMaxScaler(), PCA(2)), [0, 1, 2]), ("rest", "passthrough", [5])]
+    )
+    stack = StackingRegressor([("ridge", Ridge()), ("pls", PLSRegression(2))], final_estimator=Ridge(0.5))
+    for model in (Ridge(), stack, TransformedTargetRegressor(Ridge(), transformer=StandardScaler())):
+        fitted = make_pipeline(StandardScaler(), columns, model).fit(x, y)
+        logged = runner.workspace.log(fitted, x, y, dataset="diabetes")
+        for source in (logged.pipeline_id, logged.artifact_id, logged.prediction_ids[0]):
+            assert np.array_equal(runner.predict(source, x), fitted.predict(x))
+    ridge = runner.workspace.records(pipeline_id="0001", class_name="Ridge")[0]
+    assert np.array_equal(runner.predict(ridge.artifact_id, x), runner.predict("0001_" + ridge.pipeline_id[5:], x))
+    runner.workspace.library.save_pipeline_full("diabetes", logged.pipeline_id, "logged")
+    assert np.array_equal(runner.predict("logged", x), fitted.predict(x))
 
 
 # -- what is kept -----------------------------------------------------------------------------------

@@ -48,14 +48,16 @@ def load_with_parts(
         yield whole, parts.used
 
 
-def load_entry(database: Database, records: Sequence[StoredRecord]) -> Iterator[Any]:
-    """Give the objects of a library entry, sources first; raises what ``load`` raises.
+def load_entry(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple[Any, dict[str, StoredRecord]]]:
+    """Give the objects of a library entry, each with the records of its parts; raises what ``load`` raises.
 
     Parts are looked for among the records of the entry, which stays as it is when a pipeline is trained again.
     """
-    parts = _Parts(database, {(record.dataset, record.artifact_id): record for record in records})
+    known = {(record.dataset, record.artifact_id): record for record in records}
+    parts = _Parts(database, known)
     for record, obj in _read(database, records):
-        yield parts.whole(record, obj)
+        named = [part.artifact_id for part in obj.parts] if isinstance(obj, Composite) else []
+        yield parts.whole(record, obj), {name: known[record.dataset, name] for name in named}
 
 
 class _Parts:

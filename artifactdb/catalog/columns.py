@@ -143,6 +143,7 @@ HIGHER_IS_BETTER = frozenset(
         "spearman",
         "spearmanr",
         "consistency",
+        "score",  # an estimator's own, as scikit-learn has it
     ]
 )
 

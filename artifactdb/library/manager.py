@@ -273,7 +273,7 @@ class LibraryManager:
         """Give the fitted objects of a trained entry by artifact id, sources before what needs them."""
         records = entries.artifacts_of(self.database, self._key(name, kind))
         objects = load.load_entry(self.database, records)
-        return {record.artifact_id: obj for record, obj in zip(records, objects, strict=True)}
+        return {record.artifact_id: obj for record, (obj, _) in zip(records, objects, strict=True)}
 
     def load_data(self, name: str) -> dict[str, Any]:
         """Give the arrays that a fullrun was saved with, by name."""

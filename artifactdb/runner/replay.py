@@ -19,7 +19,7 @@ from artifactdb.runner.chains import inputs_of
 from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
 
 Find = Callable[[str], StoredRecord | None]
-Load = Callable[[Sequence[StoredRecord]], Iterator[Any]]
+Load = Callable[[Sequence[StoredRecord]], Iterator[tuple[Any, Mapping[str, StoredRecord]]]]
 
 _SMALLEST = 1e-12
 """A score of nothing would weigh infinitely."""
@@ -33,7 +33,7 @@ class Replay:
     find_record : callable
         Gives the record of an id, or None: of the file, or of an entry of the library.
     load_records : callable
-        Gives the objects of records.
+        Gives the objects of records, each with the records of the parts that it holds itself.
     n_sources : int
         Blocks of X.
     """
@@ -43,14 +43,16 @@ class Replay:
         self._load = load_records
         self._n_sources = n_sources
         self._objects: dict[str, Any] = {}
+        self._parts: dict[str, Mapping[str, StoredRecord]] = {}
         self._nodes: dict[str, Node] = {}
         self._models: dict[str, Model] = {}
 
     def load(self, records: Sequence[StoredRecord]) -> None:
         """Load objects ahead, a few at a time."""
         new = [record for record in records if record.artifact_id not in self._objects]
-        for record, obj in zip(new, self._load(new), strict=True):
+        for record, (obj, parts) in zip(new, self._load(new), strict=True):
             self._objects[record.artifact_id] = obj
+            self._parts[record.artifact_id] = parts
 
     def model(self, record: StoredRecord) -> Model:
         """Give a record's model behind all that feeds it.
@@ -74,20 +76,30 @@ class Replay:
             sources = sorted(record.meta_config.source_models, key=lambda source: int(source.get("feature_index", 0)))
             models = [self.model(self._require(str(source["artifact_id"]), record)) for source in sources]
             return MetaModel(fitted, sources=models)
-        encoders = [self._require(needed, record) for needed in record.depends_on]
-        return Model(
-            fitted,
-            self._inputs(record),
-            [self._object(encoder) for encoder in encoders if str(encoder.artifact_type) == "encoder"],
-        )
+        needed = [self._require(source, record) for source in record.depends_on]
+        inside = self._parts[record.artifact_id]
+        encoders = [
+            self._object(one) for one in needed
+            if str(one.artifact_type) == "encoder" and one.artifact_id not in inside
+        ]  # fmt: skip
+        return Model(fitted, self._inputs(record), encoders)
 
     def _inputs(self, record: StoredRecord) -> list[Node]:
-        feeding = inputs_of(record.chain_path) if record.chain_path else []
+        feeding = self._feeding(record)
         if feeding:
             return [self._node(path, record) for _, path in feeding]
         if record.source_index is not None:
             return [Source(record.source_index)]
         return [Source(index) for index in range(self._n_sources)]
+
+    def _feeding(self, record: StoredRecord) -> list[tuple[int, str]]:
+        """Give the chains that feed a record; those that feed the parts of a container are what it is given itself."""
+        parts = self._parts.get(record.artifact_id)
+        if not parts:
+            return inputs_of(record.chain_path) if record.chain_path else []
+        inside = {part.chain_path for part in parts.values()}
+        each = [inputs_of(part.chain_path) for part in parts.values()]
+        return next((paths for paths in each if not any(path in inside for _, path in paths)), [])
 
     def _node(self, path: str, needed_by: StoredRecord) -> Node:
         """Give the fitted operator of a chain: of the fold, else what all folds share."""
@@ -103,7 +115,8 @@ class Replay:
                 missing=wanted,
             )
         if record.artifact_id not in self._nodes:
-            self._nodes[record.artifact_id] = Transformer(self._object(record), self._inputs(record))
+            fitted = self._object(record)  # first, because only then its parts are known
+            self._nodes[record.artifact_id] = Transformer(fitted, self._inputs(record))
         return self._nodes[record.artifact_id]
 
     def _require(self, artifact_id: str, needed_by: StoredRecord) -> StoredRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -107,7 +107,7 @@ def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldMo
     pipeline = workspace.pipeline(pipeline_id, dataset)
     metadata = pipeline.metadata
     found = FoldModels(
-        list(records), known, finder(database, known, dataset), partial(_loaded, workspace),
+        list(records), known, finder(database, known, dataset), partial(load.load_with_parts, workspace.database),
         data=_data(metadata, workspace.runs(dataset, run_id=pipeline.run_id) if pipeline.run_id else ()),
     )  # fmt: skip
     return _with_scores(found, metadata.get("models") or ())
@@ -179,10 +179,6 @@ def _with_scores(found: FoldModels, models: Sequence[Mapping[str, Any]]) -> Fold
         return found
     scores = [float(of_fold[fold]) for fold in folds]
     return replace(found, metric=model["metric"], scores=scores)
-
-
-def _loaded(workspace: Workspace, records: Sequence[StoredRecord]) -> Iterator[Any]:
-    return (obj for obj, _ in load.load_with_parts(workspace.database, records))
 
 
 def _data(metadata: Mapping[str, Any], runs: Iterable[Any]) -> dict[str, Any]:

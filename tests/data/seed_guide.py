@@ -1,4 +1,4 @@
-"""The guide's own snippets for nirs4all, in its order and its words; only the first block makes what they take for granted."""
+"""The guide's own snippets for nirs4all, in its words; only the first block makes what they take for granted."""
 
 from pathlib import Path
 
