@@ -23,6 +23,7 @@ _HOMES = {
         "StorageFullError", "UntrustedArtifactError", "WorkspaceNotFoundError",
     ),
     "artifactdb.artifacts.environment": ("ArtifactVersionWarning",),
+    "artifactdb.fitted": ("Logged",),
     "artifactdb.graph": ("DependencyGraph",),
     "artifactdb.ids": (
         "compute_content_hash", "extract_fold_id_from_artifact_id", "extract_pipeline_id_from_artifact_id",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         UntrustedArtifactError,
         WorkspaceNotFoundError,
     )
+    from artifactdb.fitted import Logged
     from artifactdb.graph import DependencyGraph
     from artifactdb.ids import (
         compute_content_hash,
@@ -99,7 +101,7 @@ if TYPE_CHECKING:
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
     "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "PipelineRunner",
-    "Predictions", "ArtifactRecord",
+    "Predictions", "Logged", "ArtifactRecord",
     "ArtifactType", "MetaModelConfig", "Run", "PipelineRun", "RunRecord", "PipelineRecord",
     "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",

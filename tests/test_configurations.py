@@ -96,7 +96,8 @@ HOSTILE = [
     "sklearn.utils._testing.TempMemmap", "sklearn.utils._testing.MinimalRegressor",
     "sklearn.conftest.raccoon_face_or_skip",
     "sklearn.tests.test_base.MyEstimator", "sklearn.datasets.fetch_openml", "sklearn.datasets.load_svmlight_file",
-    "sklearn.utils.Bunch", "sklearn.__init__", "sklearn.linear_model.__init__.Ridge", "sklearn.__dict__", "sklearn.linear_model.__builtins__.eval",
+    "sklearn.utils.Bunch", "sklearn.__init__", "sklearn.linear_model.__init__.Ridge",
+    "sklearn.__dict__", "sklearn.linear_model.__builtins__.eval",
     "sklearn.linear_model.Ridge.__class__", "sklearn.linear_model.Ridge.__init__", "sklearn.linear_model._base",
     "sklearnish.Ridge", "sklearn", "sklearn.", ".sklearn.Ridge", "sklearn..Ridge", "sklearn.linear_model.Ridge()",
     "sklearn.linear_model.Ridge ", "../sklearn.Ridge", "", "__main__.Ridge", "numpy.ndarray", "eval",
@@ -473,7 +474,13 @@ def test_without_alternatives_a_configuration_stands_for_itself_and_nothing_is_c
     ):
         assert count(given_) == 1
     (made,) = expand(steps)
-    assert made == steps and made[0] is scaler and made[1]["y_processing"] is scaler and made[3]["note"] is data
+    assert (
+        made == steps
+        and made[2] is steps[2]
+        and made[0] is scaler
+        and made[1]["y_processing"] is scaler
+        and made[3]["note"] is data
+    )
 
 
 def test_the_last_alternative_varies_fastest() -> None:

@@ -186,6 +186,20 @@ def test_columns_of_texts_make_a_frame_and_texts_may_be_the_target(write: Any) -
     assert read_dataset(write("b.csv", "w,y\n1,true\n2,false\n")).y.tolist() == [True, False]
 
 
+def test_a_target_may_be_of_any_type_that_files_have(tmp_path: Path) -> None:
+    from decimal import Decimal
+
+    table = pl.DataFrame({"w": [1.0, 2.0], "kind": ["u", "v"], "price": [Decimal("1.5"), Decimal(2)], "ok": [True, False],
+                          "none": [None, None], "some": [1, None]})  # fmt: skip
+    path = tmp_path / "a.parquet"
+    table.with_columns(pl.col("kind").cast(pl.Categorical)).write_parquet(path)
+    for target, values in [("kind", ["u", "v"]), ("price", [1.5, 2.0]), (["ok", "w"], [[1.0, 1.0], [0.0, 2.0]])]:
+        assert read_dataset(path, target=target).y.tolist() == values
+    for target, missing in [("none", "2 of 2"), ("some", "1 of 2"), (["w", "some"], "1 of 4")]:
+        with pytest.raises(InvalidValueError, match=f"values of y are missing: {missing}"):
+            read_dataset(path, target=target)
+
+
 def test_a_parquet_file_is_read_without_the_index_of_pandas(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {"w": np.array([1, 2], "f4"), "ok": [True, False], "y": [1, 2]}, index=pd.Index([7, 9], name="id")
@@ -201,6 +215,7 @@ def test_a_parquet_file_is_read_without_the_index_of_pandas(tmp_path: Path) -> N
         ("a.csv", "", "no names of columns"),
         ("a.csv", "a,a,y\n1,2,3\n", "two columns are called 'a'"),
         ("a.csv", ",a,y\n0,1,2\n", r"column 1 of a.csv has no name.*index=False"),
+        ("a.csv", "\ufeff,a,y\n0,1,2\n", r"column 1 of a.csv has no name"),
         ("a.csv", "a,b\n1\n1,2,3\n", "a.csv cannot be read"),
         ("a.csv", "a,y\n", "no samples"),
         ("a.csv", "y\n1\n", "no column besides the target y"),
@@ -339,6 +354,10 @@ def test_every_value_type_and_part_counts_in_a_fingerprint(frame: Any) -> None:
     assert prints == [read_dataset(one, name="other").fingerprint() for one in variants]
     assert read_dataset((np.asfortranarray(X), list(Y))).fingerprint() == prints[0]
     assert Dataset("raw", [np.asfortranarray(X)], Y).fingerprint() == prints[0]
+    texts = pd.DataFrame({"k": ["p", "q", "p", "q"]})
+    assert read_dataset((texts, Y)).fingerprint() != read_dataset((texts.astype("category"), Y)).fingerprint()
+    # The same blocks in other parts.
+    assert Dataset("a", [X, X], X).fingerprint() != Dataset("a", [X], X, test_sources=[X]).fingerprint()
 
 
 # To predict for

@@ -7,10 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import artifactdb
+from artifactdb import PipelineRunner
 from artifactdb.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -32,22 +35,48 @@ def test_the_readme_examples_run_one_after_the_other(
     promised = re.search(r"# (0001_pls\$\w+:4)", README)
     assert promised is not None and printed[0] == promised[1]
     assert len(printed) == 6
+    write_what_the_commands_take(names)
     for command in blocks("console")[2].splitlines():
         program, *arguments = shlex.split(command)
         if program == "artifactdb":
             result = CliRunner().invoke(app, arguments)
-            assert result.exit_code == 0, (command, result.output)
+            assert result.exit_code == 0, (command, result.output, result.exception)
     names["registry"].close()
     names["loader"].close()
+    names["runner"].close()
+    promised = re.search(r'runner.predict\("(0001_first_\w+)"', README)
+    assert promised is not None
+    with PipelineRunner("diabetes.sqlite") as next_month:
+        assert np.array_equal(next_month.predict(names["best"], names["X"][:10]), names["y_pred"])
+        assert len(next_month.predict(promised[1], names["X"])) == len(names["X"])
+    assert names["winner"].predict(names["X"]).tolist() == names["search"].predict(names["X"]).tolist()
     named = re.search(r"`(0002_ridge_\w+)`", README)
     assert named is not None
     assert named[1] in {pipeline.pipeline_id for pipeline in names["workspace"].pipelines()}
     names["workspace"].close()
     names["colleague"].close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "packed.sqlite", "ridge_v1.catalog", "ridge_v1.sqlite", "study", "study-for-the-post.sqlite",
-        "study-monday.catalog", "study-monday.sqlite", "study.catalog", "study.sqlite",
+        "diabetes.catalog", "diabetes.sqlite", "new.csv", "packed.sqlite", "predictions.csv", "ridge_v1.catalog",
+        "ridge_v1.sqlite", "search.joblib", "searches.catalog", "searches.sqlite", "steps.yaml", "study",
+        "study-for-the-post.sqlite", "study-monday.catalog", "study-monday.sqlite", "study.catalog", "study.sqlite",
+        "wheat.catalog", "wheat.csv", "wheat.sqlite",
     ]  # fmt: skip
+
+
+STEPS = """
+- sklearn.preprocessing.StandardScaler
+- {class: sklearn.model_selection.KFold, params: {n_splits: 3}}
+- {model: sklearn.cross_decomposition.PLSRegression, params: {n_components: 2}}
+"""
+
+
+def write_what_the_commands_take(names: dict[str, Any]) -> None:
+    Path("steps.yaml").write_text(STEPS)
+    columns = [f"nm{index}" for index in range(names["X"].shape[1])]
+    np.savetxt("new.csv", names["X"][:9], delimiter=",", header=",".join(columns), comments="")
+    spectra = np.column_stack([names["y"], names["X"]])
+    np.savetxt("wheat.csv", spectra, delimiter=",", header=",".join(["protein", *columns]), comments="")
+    joblib.dump(names["search"], "search.joblib")
 
 
 def test_the_gate_runs_the_readmes_test_command() -> None:

@@ -15,13 +15,12 @@ from artifactdb.blobs import store as blobs
 from artifactdb.database import Database
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError
-from artifactdb.estimators.configuration import to_plain
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs import store as runs
 from artifactdb.runs.manifests import json_text
-from artifactdb.runs.naming import configuration_json
+from artifactdb.runs.naming import plain_configuration
 
 
 class LibraryManager:
@@ -75,8 +74,7 @@ class LibraryManager:
         InvalidValueError
             For a configuration that JSON cannot hold, or an empty name.
         """
-        _ = configuration_json(pipeline_config)
-        config = json.dumps(to_plain(pipeline_config), ensure_ascii=False)  # in the order that it came in
+        config = json.dumps(plain_configuration(pipeline_config), ensure_ascii=False)  # in the order that it came in
         return entries.save(self.database, Entry("template", name, description, category, tags, config=config))
 
     def save_filtered(

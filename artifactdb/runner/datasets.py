@@ -294,15 +294,8 @@ def _features(table: Any) -> Any:
 
 
 def _values(table: pyarrow.Table) -> Any:
-    """Give the columns of a file that are y: whole numbers stay whole, what is missing becomes NaN or None."""
-    columns = [
-        np.array(column.to_pylist(), dtype=object)
-        if not _is_number(column.type)
-        else column.to_numpy()
-        if column.null_count == 0
-        else column.cast("float64").to_numpy()
-        for column in table.columns
-    ]
+    """Give the columns of a file that are y; whole numbers stay whole."""
+    columns = [column.to_numpy() for column in table.columns]
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from artifactdb.artifacts.place import require_name
 from artifactdb.errors import InvalidValueError
-from artifactdb.estimators.configuration import to_plain
 
 _MAX_DATASET_BYTES = 200
 _MAX_NAME_CHARACTERS = 80
@@ -48,12 +47,28 @@ def configuration_json(configuration: Any) -> str:
     InvalidValueError
         For what JSON cannot hold.
     """
+    return json.dumps(plain_configuration(configuration), ensure_ascii=False, sort_keys=True)
+
+
+def plain_configuration(configuration: Any) -> Any:
+    """Give a configuration in JSON's types, as it is where it holds nothing else.
+
+    Raises
+    ------
+    InvalidValueError
+        For what JSON cannot hold.
+    """
     try:
-        return json.dumps(to_plain(configuration), ensure_ascii=False, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValueError(
-            f"the configuration cannot be written as JSON ({error}).", hint="Name classes and parameters instead."
-        ) from None
+        return json.loads(json.dumps(configuration, allow_nan=False))
+    except (TypeError, ValueError):
+        # Operators bring numpy and scikit-learn along, which most who open a workspace do without.
+        from artifactdb.estimators.configuration import to_plain
+    except RecursionError as error:
+        raise InvalidValueError(f"the configuration cannot be written as JSON ({error}).") from None
+    try:
+        return to_plain(configuration)
+    except RecursionError as error:
+        raise InvalidValueError(f"the configuration cannot be written as JSON ({error}).") from None
 
 
 def numbered_id(number: int, name: str, configuration: str) -> str:
