@@ -189,8 +189,16 @@ def test_columns_of_texts_make_a_frame_and_texts_may_be_the_target(write: Any) -
 def test_a_target_may_be_of_any_type_that_files_have(tmp_path: Path) -> None:
     from decimal import Decimal
 
-    table = pl.DataFrame({"w": [1.0, 2.0], "kind": ["u", "v"], "price": [Decimal("1.5"), Decimal(2)], "ok": [True, False],
-                          "none": [None, None], "some": [1, None]})  # fmt: skip
+    table = pl.DataFrame(
+        {
+            "w": [1.0, 2.0],
+            "kind": ["u", "v"],
+            "price": [Decimal("1.5"), Decimal(2)],
+            "ok": [True, False],
+            "none": [None, None],
+            "some": [1, None],
+        }
+    )
     path = tmp_path / "a.parquet"
     table.with_columns(pl.col("kind").cast(pl.Categorical)).write_parquet(path)
     for target, values in [("kind", ["u", "v"]), ("price", [1.5, 2.0]), (["ok", "w"], [[1.0, 1.0], [0.0, 2.0]])]:

@@ -47,7 +47,7 @@ def test_the_readme_examples_run_one_after_the_other(
     promised = re.search(r'runner.predict\("(0001_first_\w+)"', README)
     assert promised is not None
     with PipelineRunner("diabetes.sqlite") as next_month:
-        assert np.array_equal(next_month.predict(names["best"], names["X"][:10]), names["y_pred"])
+        assert np.array_equal(next_month.predict(names["best_model"], names["X"][:10]), names["y_pred"])
         assert len(next_month.predict(promised[1], names["X"])) == len(names["X"])
     assert names["winner"].predict(names["X"]).tolist() == names["search"].predict(names["X"]).tolist()
     named = re.search(r"`(0002_ridge_\w+)`", README)

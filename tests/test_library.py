@@ -54,7 +54,7 @@ def test_saving_again_replaces_and_keeps_when_it_was_made(workspace: Workspace) 
 
 
 def test_bad_input_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(InvalidValueError, match="cannot be written as JSON"):
+    with pytest.raises(InvalidValueError, match="that JSON cannot hold"):
         workspace.library.save_template({"model": object()}, "a")
     with pytest.raises(InvalidValueError, match="name"):
         workspace.library.save_template({}, " ")
