@@ -40,7 +40,7 @@ EVERYTHING: list[Any] = [
     StandardScaler(),
     {"y_processing": MinMaxScaler()},
     FOLDS,
-    {"branch": [[PCA(4)], [MinMaxScaler(), {"branch": {"plain": [], "squares": [PolynomialFeatures(2)]}}]]},
+    {"branch": [[PCA(4)], [MinMaxScaler(), {"branch": {"squares": [PolynomialFeatures(2)], "plain": []}}]]},
     {"preprocessing": SelectKBest(f_regression, k=3), "name": "best three"},
     [PLSRegression(2), Ridge(0.1)],
     {"model": RandomForestRegressor(5, random_state=0), "name": "forest"},
@@ -187,11 +187,11 @@ def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(runner
     records = runner.workspace.records(dataset="diabetes", fold_id=2)
     shown = {record.chain_path: record for record in records if record.class_name in ("PLSRegression", "SelectKBest")}
     selected = (
-        "s1.StandardScaler[src=1]>s4.MinMaxScaler[br=1,src=1,sub=0]>s4.PolynomialFeatures[br=1.1,src=1,sub=1]"
-        ">s5.SelectKBest[br=1.1,src=1]"
+        "s1.StandardScaler[src=1]>s4.MinMaxScaler[br=1,src=1,sub=0]>s4.PolynomialFeatures[br=1.0,src=1,sub=1]"
+        ">s5.SelectKBest[br=1.0,src=1]"
     )
     record = shown[selected]
-    assert (record.step_index, record.branch_path, record.source_index, record.fold_id) == (5, [1, 1], 1, 2)
+    assert (record.step_index, record.branch_path, record.source_index, record.fold_id) == (5, [1, 0], 1, 2)
     assert (record.artifact_type, record.custom_name) == ("transformer", "best three")
     (pls,) = [record for path, record in shown.items() if path.endswith(">s6.PLSRegression[br=0,sub=0]")]
     assert (pls.step_index, pls.branch_path, pls.substep_index, pls.source_index) == (6, [0], 0, None)
@@ -202,7 +202,7 @@ def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(runner
     sources = [by_id[source["artifact_id"]] for source in stack.meta_config.source_models]
     assert {source.fold_id for source in sources} == {2}
     assert stack.meta_config.feature_columns[:3] == [
-        "0/PLSRegression_pred", "1.plain/PLSRegression_pred", "1.squares/PLSRegression_pred"
+        "0/PLSRegression_pred", "1.squares/PLSRegression_pred", "1.plain/PLSRegression_pred"
     ]  # fmt: skip
     assert all(OperatorChain.from_path(record.chain_path).to_path() == record.chain_path for record in by_id.values())
 
@@ -355,6 +355,7 @@ def test_when_everything_failed_the_answer_says_why(runner: PipelineRunner, xy: 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
+        ([FOLDS, {"model": "sklearn.linear_model.Ridge", "params": {"alpha": {"class": "os.system"}}}], "os.system"),
         ([FOLDS, Neither()], "neither a transformer, a model, nor a splitter"),
         ([FOLDS, {"modle": Ridge()}], "Did you mean 'model'"),
         ([FOLDS, "sklearn.linear_model.Rigde"], "sklearn.linear_model.Ridge"),

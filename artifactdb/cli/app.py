@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.cli import library, predictions, render, studies, training, workspaces
+from artifactdb.cli import library, predictions, render, training, workspaces
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
 from artifactdb.errors import InvalidValueError
 from artifactdb.version import __version__
@@ -180,7 +180,6 @@ def backup(
 
 
 predictions.register(app)
-studies.register(app)
 workspaces.register(app)
 library.register(app)
 training.register(app)

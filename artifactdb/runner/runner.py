@@ -19,7 +19,7 @@ from artifactdb.runner.predictions import Predictions
 from artifactdb.runner.progress import TrainingProgress
 from artifactdb.runner.replay import Replay, averaged, weights_of
 from artifactdb.runner.sources import fold_models
-from artifactdb.runner.steps import Plan, plan
+from artifactdb.runner.steps import Plan, in_order, plan
 from artifactdb.runner.training import Writer, commit, fit_all
 from artifactdb.runs import PipelineRun, Run
 from artifactdb.workspace import Workspace
@@ -197,7 +197,7 @@ class PipelineRunner:
         return predictions
 
     def _plans(self, config: Any, metric: str | None) -> list[tuple[Any, Plan]]:
-        plans = [(steps, plan(steps, self.allow)) for steps in expand(config)]
+        plans = [(steps, plan(steps, self.allow)) for steps in map(in_order, expand(config))]
         if metric is not None:
             task = task_of(metric)
             for _, read in plans:

@@ -9,7 +9,7 @@ from typing import Any
 
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds
-from artifactdb.estimators.configuration import operator
+from artifactdb.estimators.configuration import operator, with_params
 
 Branch = tuple[int, ...]
 
@@ -148,12 +148,12 @@ class _Reader:
         if len(step) > 1:
             raise InvalidValueError(f"step {number} has more than a branch: {', '.join(map(str, step))}.")
         given = step["branch"]
-        named = given if isinstance(given, Mapping) else dict(enumerate(given)) if isinstance(given, list) else {}
+        named = _named(given) if isinstance(given, Mapping | list | tuple) else []
         if not named:
             raise InvalidValueError(f"step {number}: a branch is a list of lists of steps, not {_shown(given)}.")
         ends: list[Branch] = []
         for leaf in leaves:
-            for position, (name, steps) in enumerate(named.items()):
+            for position, (name, steps) in enumerate(named):
                 child = (*leaf, position)
                 self.names[child] = (*self.names[leaf], str(name))
                 self.substeps[child] = self.substeps.get(leaf, 0)
@@ -202,18 +202,12 @@ class _Reader:
             raise InvalidValueError(f"step {number} names {len(roles)} operators: {_shown(dict(given))}.")
         return ROLES[roles[0]], given[roles[0]], given
 
-    @staticmethod
-    def _with_params(made: Any, params: Any, number: int) -> Any:
+    def _with_params(self, made: Any, params: Any, number: int) -> Any:
         if not params:
             return made
         if not isinstance(params, Mapping):
             raise InvalidValueError(f"step {number}: params is a dict, not {_shown(params)}.")
-        from sklearn.base import clone
-
-        try:
-            return clone(made).set_params(**params)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidValueError(f"step {number}: {error}") from None
+        return with_params(made, params, self.allow)
 
     def _name(self, role: str, given: Any, made: Any, leaf: Branch) -> str:
         if given is not None and not isinstance(given, str):
@@ -250,6 +244,33 @@ class _Reader:
         if not chosen:
             raise InvalidValueError(f"step {number} is a meta-model, and no model stands before it.")
         return tuple(chosen)
+
+
+def in_order(value: Any) -> Any:
+    """Give steps with branches that have names as a list, whose order JSON with sorted keys keeps.
+
+    Examples
+    --------
+    >>> in_order([{"branch": {"snv": ["SNV"], "none": []}}])
+    [{'branch': [{'name': 'snv', 'steps': ['SNV']}, {'name': 'none', 'steps': []}]}]
+    """
+    if isinstance(value, Mapping) and set(value) == {"branch"} and isinstance(value["branch"], Mapping):
+        return {"branch": [{"name": name, "steps": in_order(steps)} for name, steps in _named(value["branch"])]}
+    if isinstance(value, Mapping) and ("branch" in value or "steps" in value):
+        return {key: in_order(one) for key, one in value.items()}
+    return [in_order(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _named(branches: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Give the branches of a step with their names, or their numbers where they have none."""
+    if isinstance(branches, Mapping):
+        return [(str(name), steps) for name, steps in branches.items()]
+    return [
+        (str(one.get("name", position)), one["steps"])
+        if isinstance(one, Mapping) and "steps" in one
+        else (str(position), one)
+        for position, one in enumerate(branches)
+    ]
 
 
 def _role_of(made: Any, number: int) -> str:
