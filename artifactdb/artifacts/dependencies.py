@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
-from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.artifacts.find import BY_KEYS, StoredRecord, from_row
 from artifactdb.database import Database
 from artifactdb.errors import DependencyCycleError, MissingDependencyError
 
 _SOURCE = "SELECT record_key FROM records WHERE dataset_key = ? AND artifact_id = ?"
 _EDGES_UP = """
 WITH RECURSIVE up (record_key) AS (
-  VALUES (?)
+  SELECT value FROM json_each(?)
   UNION
   SELECT rs.source_key FROM up JOIN record_sources AS rs ON rs.record_key = up.record_key
 )
@@ -104,18 +105,19 @@ def direct(database: Database, record_key: int) -> list[str]:
     return [artifact_id for (artifact_id,) in rows]
 
 
-def transitive(database: Database, record_key: int) -> list[StoredRecord]:
-    """Give all records that a record depends on, however far, sources before what needs them.
+def transitive(database: Database, *record_keys: int) -> list[StoredRecord]:
+    """Give all records that records depend on, however far, each once, sources before what needs them.
 
     One recursive query reaches them; their order is a topological one.
     """
-    order = TopologicalSorter(_sources_by_record(database, record_key)).static_order()
-    keys = [key for key in order if key != record_key]
-    return [from_row(row) for key in keys for row in database.rows(BY_KEY, (key,))]
+    order = TopologicalSorter(_sources_by_record(database, *record_keys)).static_order()
+    keys = [key for key in order if key not in record_keys]
+    found = {row[0]: from_row(row) for row in database.rows(BY_KEYS, (json.dumps(keys),))}
+    return [found[key] for key in keys]
 
 
-def _sources_by_record(database: Database, record_key: int) -> dict[int, list[int]]:
+def _sources_by_record(database: Database, *record_keys: int) -> dict[int, list[int]]:
     sources: dict[int, list[int]] = {}
-    for record, source in database.rows(_EDGES_UP, (record_key,)):
+    for record, source in database.rows(_EDGES_UP, (json.dumps(record_keys),)):
         sources.setdefault(record, []).append(source)
     return sources

@@ -46,6 +46,7 @@ BY_DATASET_AND_ID = (
     RECORD + "WHERE r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?) AND r.artifact_id = ?"
 )
 BY_KEY = RECORD + "WHERE r.record_key = ?"
+BY_KEYS = RECORD + "WHERE r.record_key IN (SELECT value FROM json_each(?))"
 BY_HASH = RECORD + "WHERE b.content_hash = ? ORDER BY r.record_key"
 BY_CHAIN = RECORD + "WHERE c.chain_path = ? ORDER BY r.record_key DESC"
 BY_CHAIN_AND_FOLD = RECORD + "WHERE c.chain_path = ? AND r.fold_id = ? ORDER BY r.record_key DESC"

@@ -135,11 +135,8 @@ class Replay:
 
 def needed_by(database: Database, records: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
     """Give records and all that they depend on, by id, each once, sources first."""
-    found: dict[str, StoredRecord] = {}
-    for record in records:
-        for one in (*dependencies.transitive(database, record.record_key), record):
-            found.setdefault(one.artifact_id, one)
-    return found
+    sources = dependencies.transitive(database, *(record.record_key for record in records))
+    return {record.artifact_id: record for record in (*sources, *records)}
 
 
 def finder(database: Database, known: Mapping[str, StoredRecord], dataset: str) -> Find:

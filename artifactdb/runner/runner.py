@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from artifactdb.errors import ArtifactDBError, InvalidValueError
 from artifactdb.estimators.configuration import to_plain
 from artifactdb.estimators.grids import expand
@@ -259,8 +261,9 @@ class PipelineRunner:
             When X has other features than in training; says both numbers.
         """
         chosen = fold_models(self.workspace, source, dataset)
-        blocks = read_features(X, chosen.data.get("features"), chosen.data.get("target"))
-        require_features(chosen.data.get("n_features"), blocks)
+        columns = {} if isinstance(X, np.ndarray) else chosen.columns()
+        blocks = read_features(X, columns.get("features"), columns.get("target"))
+        require_features(chosen.n_features, blocks)
         replay = Replay(chosen.find_record, chosen.load_records, len(blocks))
         replay.load([record for record in chosen.needed.values() if str(record.artifact_type) != "splitter"])
         models = [replay.model(record) for record in chosen.records]

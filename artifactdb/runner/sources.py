@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -34,8 +34,10 @@ class FoldModels:
         These and all that they depend on, by id.
     scores : list of float
         Of each fold, in ``metric``; empty where they are not known.
-    data : dict
-        What the runner kept of the data: ``n_features`` by source, ``features``, ``target``.
+    n_features : list of int
+        By source; empty where it is not known.
+    columns : callable
+        Gives the names that the run knows of columns: ``features`` by source, ``target``.
     """
 
     records: list[StoredRecord]
@@ -44,7 +46,8 @@ class FoldModels:
     load_records: Load
     metric: str = ""
     scores: list[float] = field(default_factory=list)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    n_features: list[int] = field(default_factory=list)
+    columns: Callable[[], Mapping[str, Any]] = dict
 
 
 def fold_models(workspace: Workspace, source: Any, dataset: str | None = None) -> FoldModels:
@@ -108,7 +111,7 @@ def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldMo
     metadata = pipeline.metadata
     found = FoldModels(
         list(records), known, finder(database, known, dataset), partial(load.load_with_parts, workspace.database),
-        data=_data(metadata, workspace.runs(dataset, run_id=pipeline.run_id) if pipeline.run_id else ()),
+        n_features=_n_features(metadata), columns=partial(_columns_of_run, workspace, dataset, pipeline.run_id),
     )  # fmt: skip
     return _with_scores(found, metadata.get("models") or ())
 
@@ -139,7 +142,8 @@ def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
     chosen = _chosen(own, entry["name"], _first_chain(best["models"]) if best else None)
     found = FoldModels(
         chosen, records, records.get, partial(load.load_entry, workspace.database),
-        data=_data(best or {}, content.get("runs") or ()),
+        n_features=_n_features(best or {}),
+        columns=partial(_columns, [run.get("configuration") for run in content.get("runs") or ()]),
     )  # fmt: skip
     return _with_scores(found, best["models"] if best else ())
 
@@ -181,11 +185,18 @@ def _with_scores(found: FoldModels, models: Sequence[Mapping[str, Any]]) -> Fold
     return replace(found, metric=model["metric"], scores=scores)
 
 
-def _data(metadata: Mapping[str, Any], runs: Iterable[Any]) -> dict[str, Any]:
-    """Give what is known of the data: the shape from the pipeline, the names of columns from its run."""
-    own = metadata.get("data") or {}
-    for run in runs:
-        configuration = run["configuration"] if isinstance(run, Mapping) else run.configuration
+def _n_features(metadata: Mapping[str, Any]) -> list[int]:
+    return list((metadata.get("data") or {}).get("n_features") or ())
+
+
+def _columns_of_run(workspace: Workspace, dataset: str, run_id: str | None) -> Mapping[str, Any]:
+    runs = workspace.runs(dataset, run_id=run_id) if run_id else []
+    return _columns([run.configuration for run in runs])
+
+
+def _columns(configurations: Iterable[Any]) -> Mapping[str, Any]:
+    """Give what the configurations of runs say of the data."""
+    for configuration in configurations:
         if isinstance(configuration, Mapping) and isinstance(configuration.get("dataset"), Mapping):
-            return {**configuration["dataset"], **own}
-    return dict(own)
+            return dict(configuration["dataset"])
+    return {}

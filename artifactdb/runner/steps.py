@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -216,8 +217,8 @@ class _Reader:
             return given or ""
         base = given or type(made).__name__
         taken = {step.name for step in self.steps if step.role in ("model", "meta_model") and step.branch == leaf}
-        free = (name for name in (base, *(f"{base}_{count}" for count in range(2, 10_000))) if name not in taken)
-        return next(free)
+        numbered = (f"{base}_{count}" for count in itertools.count(2))
+        return next(name for name in itertools.chain([base], numbered) if name not in taken)
 
     def _sources(self, wanted: Any, scope: Branch, number: int) -> tuple[Step, ...]:
         seen = [
