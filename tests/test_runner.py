@@ -19,6 +19,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, Stac
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR
@@ -423,3 +424,43 @@ def test_a_source_that_is_not_there_is_not_found(runner: PipelineRunner, xy: Any
 def test_a_study_does_not_run_inside_a_transaction(runner: PipelineRunner, xy: Any) -> None:
     with runner.workspace.transaction(), pytest.raises(InvalidValueError, match="outside"):
         runner.run([FOLDS, Ridge()], xy)
+
+
+def test_a_pipeline_is_named_by_the_beginning_of_its_id_too(runner: PipelineRunner, xy: Any) -> None:
+    x, _ = xy
+    predictions = runner.run([FOLDS, {"_or_": [Ridge(), Ridge(2.0)]}], xy, name="ridge")
+    first = predictions.pipelines[0].pipeline_id
+    assert np.array_equal(runner.predict("0001", x), runner.predict(first, x))
+    assert np.array_equal(runner.predict("0001_ridge", x), runner.predict(first, x))
+    runner.run([FOLDS, Ridge(3.0)], xy, dataset_name="other", name="ridge")
+    with pytest.raises(InvalidValueError, match="2 pipelines begin with '0001'"):
+        runner.predict("0001", x)
+
+
+def test_a_model_whose_chain_leaves_out_its_transformers_is_not_guessed_at(runner: PipelineRunner, xy: Any) -> None:
+    x, _ = xy
+    registry = runner.workspace.registry("nirs", "0001_pls_abcdef")
+    registry.register_with_chain(MinMaxScaler().fit(x), "s1.MinMaxScaler[src=0,sub=0]", "transformer", 1)
+    model = registry.register_with_chain(Ridge().fit(*xy), "s4.Ridge[sub=0]", "model", 4, fold_id=0)
+    with pytest.raises(InvalidValueError, match="does not say so"):
+        runner.predict(model.artifact_id, x)
+
+
+def test_a_list_as_one_value_of_a_parameter_stays_one_value(runner: PipelineRunner, xy: Any) -> None:
+    grid = {"model": MLPRegressor(max_iter=5, random_state=0), "params": {"hidden_layer_sizes": [[2, 3], [4]]}}
+    first = runner.run([FOLDS, grid], xy, dataset_name="one", verbose=0)
+    for pipeline in first.pipelines:
+        again = runner.run(pipeline.configuration, xy, dataset_name="two", verbose=0)
+        assert [one.configuration for one in again.pipelines] == [pipeline.configuration]
+        assert again.score() in [row[5] for row in first.top()]
+
+
+def test_labels_that_only_the_test_set_has_keep_their_place(runner: PipelineRunner) -> None:
+    x, numbers = load_iris(return_X_y=True)
+    y = np.array(["b", "c", "a"])[numbers]
+    known = y != "a"
+    data = {"X": x[known], "y": y[known], "X_test": x[::10], "y_test": y[::10]}
+    runner.run([StratifiedKFold(3), LogisticRegression()], data)
+    row = runner.workspace.catalog.filter(partition="test", fold_id=0).to_dicts()[0]
+    names = np.array(json.loads(row["metadata"])["classes"])
+    assert np.array_equal(names[runner.workspace.catalog.get(row["id"])["y_true"].astype(int)], y[::10])

@@ -33,8 +33,14 @@ class Tested:
 def rows_of(job: Job, tested: Sequence[Tested]) -> list[dict[str, Any]]:
     """Give a row for each model and partition."""
     models = job.plan.models
-    classes = None if job.dataset.y.dtype.kind in "biufc" else np.unique(job.dataset.y)
+    classes = _classes(job)
     return [row for one in tested for row in _rows(job, one, models.index(one.step), classes)]
+
+
+def _classes(job: Job) -> Any:
+    """Give the labels that are texts, sorted; None where y is numbers."""
+    given = [job.dataset.y] if job.dataset.test_y is None else [job.dataset.y, job.dataset.test_y]
+    return None if given[0].dtype.kind in "biufc" else np.unique(np.concatenate(given))
 
 
 def _rows(job: Job, tested: Tested, counter: int, classes: Any) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from artifactdb.runner.predictions import Predictions
 from artifactdb.runner.progress import TrainingProgress
 from artifactdb.runner.replay import Replay, averaged, weights_of
 from artifactdb.runner.sources import fold_models
-from artifactdb.runner.steps import Plan, in_order, plan
+from artifactdb.runner.steps import Plan, in_order, plan, settled
 from artifactdb.runner.training import Writer, commit, fit_all
 from artifactdb.runs import PipelineRun, Run
 from artifactdb.workspace import Workspace
@@ -199,7 +199,7 @@ class PipelineRunner:
         return predictions
 
     def _plans(self, config: Any, metric: str | None) -> list[tuple[Any, Plan]]:
-        plans = [(steps, plan(steps, self.allow)) for steps in map(in_order, expand(config))]
+        plans = [(settled(steps), plan(steps, self.allow)) for steps in map(in_order, expand(config))]
         if metric is not None:
             task = task_of(metric)
             for _, read in plans:
@@ -237,9 +237,9 @@ class PipelineRunner:
         Parameters
         ----------
         source : str or dict
-            A pipeline's id: its best model, averaged over folds. The name of a trained entry of the library:
-            likewise, with what the entry keeps. An artifact's or a prediction's id: that one model. Or a row of
-            ``Predictions.top``.
+            A pipeline's id, or how it begins: its best model, averaged over folds. The name of a trained entry of the
+            library: likewise, with what the entry keeps. An artifact's or a prediction's id: that one model. Or a row
+            of ``Predictions.top``.
         X : array, list of arrays, data frame, str or Path
             As in training; of a file or frame, the columns that were trained on.
         weighted : bool, default False

@@ -10,6 +10,7 @@ from typing import Any
 from artifactdb.artifacts import find, load
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.catalog.columns import lower_is_better
+from artifactdb.chain import OperatorChain
 from artifactdb.errors import (
     ArtifactNotFoundError,
     InvalidValueError,
@@ -19,6 +20,7 @@ from artifactdb.errors import (
 )
 from artifactdb.library import entries
 from artifactdb.runner.replay import Find, Load, finder, needed_by
+from artifactdb.runs import store as runs
 from artifactdb.workspace import Workspace
 
 
@@ -83,6 +85,13 @@ def fold_models(workspace: Workspace, source: Any, dataset: str | None = None) -
         pass
     else:
         return _of_entry(workspace, entry)
+    begun = runs.ids_that_begin(workspace.database, source, dataset)
+    if len(begun) == 1:
+        return _of_pipeline(workspace, begun[0], dataset)
+    if begun:
+        raise InvalidValueError(
+            f"{len(begun)} pipelines begin with {source!r}: {', '.join(begun[:5])}.", hint="Name one in full."
+        )
     if workspace._has_predictions():
         try:
             return _of_row(workspace, workspace.catalog.get(source, arrays=False))
@@ -109,11 +118,32 @@ def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldMo
     known = needed_by(database, records)
     pipeline = workspace.pipeline(pipeline_id, dataset)
     metadata = pipeline.metadata
+    _require_whole(workspace, records[0], known)
     found = FoldModels(
         list(records), known, finder(database, known, dataset), partial(load.load_with_parts, workspace.database),
         n_features=_n_features(metadata), columns=partial(_columns_of_run, workspace, dataset, pipeline.run_id),
     )  # fmt: skip
     return _with_scores(found, metadata.get("models") or ())
+
+
+def _require_whole(workspace: Workspace, record: StoredRecord, known: Mapping[str, StoredRecord]) -> None:
+    """Refuse a model whose chain leaves out what its pipeline did to the data: its predictions would be wrong."""
+    if record.meta_config is not None or len(OperatorChain.from_path(record.chain_path)) != 1:
+        return
+    beside = find.filtered(workspace.database, dataset=record.dataset, pipeline_id=record.pipeline_id)
+    unsaid = [
+        one.chain_path or one.artifact_id
+        for one in beside
+        if str(one.artifact_type) in ("transformer", "encoder") and one.artifact_id not in known
+        and one.step_index < record.step_index and one.fold_id in (None, record.fold_id)
+        and one.branch_path == record.branch_path[: len(one.branch_path)]
+    ]  # fmt: skip
+    if unsaid:
+        raise InvalidValueError(
+            f"{record.artifact_id} cannot be replayed: its pipeline has {', '.join(unsaid[:5])} before it, and its "
+            f"chain {record.chain_path} does not say so.",
+            hint="Load its objects with a loader, as the program that wrote them does.",
+        )
 
 
 def _of_pipeline(

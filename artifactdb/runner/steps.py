@@ -262,6 +262,22 @@ def in_order(value: Any) -> Any:
     return [in_order(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def settled(value: Any) -> Any:
+    """Give steps without alternatives so that expanding them again gives the same: a list in ``params`` is one value.
+
+    Examples
+    --------
+    >>> settled([{"model": "sklearn.neural_network.MLPRegressor", "params": {"hidden_layer_sizes": [7, 8]}}])
+    [{'model': 'sklearn.neural_network.MLPRegressor', 'params': {'hidden_layer_sizes': [[7, 8]]}}]
+    """
+    if isinstance(value, Mapping) and isinstance(value.get("params"), Mapping) and not ROLES.keys().isdisjoint(value):
+        params = {name: [one] if isinstance(one, list) else one for name, one in value["params"].items()}
+        return {**value, "params": params}
+    if isinstance(value, Mapping) and ("branch" in value or "steps" in value):
+        return {key: settled(one) for key, one in value.items()}
+    return [settled(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _named(branches: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]:
     """Give the branches of a step with their names, or their numbers where they have none."""
     if isinstance(branches, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import Any
 
 from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError
@@ -100,9 +100,15 @@ def _alone(job: Job) -> Trained:
         # Two workers, of which one has nothing to do: with one, joblib would fit in this process.
         (trained,) = Parallel(n_jobs=2)([delayed(fit_pipeline)(job)])
     except Exception as error:
-        said = f"its worker process died, each time that it was fitted ({type(error).__name__}: {str(error)[:300]})"
-        return Trained(job.pipeline_id, error=f"{said}. Is there enough memory?")
+        return Trained(job.pipeline_id, error=_why(error))
     return trained  # type: ignore[no-any-return]
+
+
+def _why(error: Exception) -> str:
+    said = f"{type(error).__name__}: {str(error)[:300]}"
+    if isinstance(error, BrokenExecutor) or "Killed" in type(error).__name__:
+        return f"its worker process died, each time that it was fitted ({said}). Is there enough memory?"
+    return f"its worker could not give it back ({said})"
 
 
 class Writer:

@@ -258,6 +258,17 @@ def key_of(database: Database, pipeline_id: str, dataset: str) -> int | None:
     return key
 
 
+def ids_that_begin(database: Database, beginning: str, dataset: str | None = None) -> list[str]:
+    """Give the ids of pipelines that begin with a number and perhaps a name: ``0042`` or ``0042_pls``."""
+    rows = database.rows(
+        "SELECT DISTINCT p.pipeline_id FROM pipelines AS p JOIN datasets AS d ON d.dataset_key = p.dataset_key "
+        "WHERE p.pipeline_id >= ?1 || '_' AND p.pipeline_id < ?1 || '`' AND (?2 IS NULL OR d.name = ?2) "
+        "ORDER BY p.pipeline_id",
+        (beginning, dataset),
+    )
+    return [pipeline_id for (pipeline_id,) in rows]
+
+
 def end_pipeline(database: Database, pipeline_key: int, status: str, error: str | None = None) -> None:
     """Say how a pipeline ended."""
     with database.transaction():
