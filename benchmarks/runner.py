@@ -127,6 +127,13 @@ class Study:
              "times artifactdb's", "MB", "fits of transformers, of models", "mean RMSE"],
             rows,
         )  # fmt: skip
+        if ours is None:
+            return
+        bare = median(self.values("bare", "seconds", self.asked["artifactdb"]))
+        verdict("overhead, percent of bare", 100 * ours * self.asked["artifactdb"] / bare, 5)
+        for name in self.names:
+            if SYSTEMS[name].jobs == 1 and name not in ("bare", "artifactdb"):
+                verdict(f"{name}: overhead, times artifactdb's", self.overhead(name) / ours, 3, at_least=True)
 
     def _row(self, name: str, ours: float | None) -> list[object]:
         asked, last = self.asked[name], self.runs[name, self.asked[name]][-1]
