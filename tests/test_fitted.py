@@ -17,6 +17,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
@@ -800,3 +801,12 @@ def test_a_file_that_cannot_be_logged_is_refused(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["log", str(tmp_path / "study.sqlite"), str(tmp_path / name)])
         assert getattr(done.exception, "exit_code", None) == code
     assert not (tmp_path / "study.sqlite").exists()
+
+
+def test_of_candidates_that_score_alike_the_best_is_the_one_that_is_kept(workspace: Workspace, xy: Any) -> None:
+    search = GridSearchCV(DummyRegressor(), {"strategy": ["mean"] * 40}, cv=3, scoring="r2").fit(*xy)
+    logged = workspace.log(search, *xy, dataset="diabetes")
+    best = workspace.catalog.best("r2", partition="val")
+    assert best is not None
+    assert workspace.load(best["model_artifact_id"]).predict(xy[0]).tolist() == search.predict(xy[0]).tolist()
+    assert len(logged.prediction_ids) >= 40

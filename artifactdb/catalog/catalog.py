@@ -33,6 +33,7 @@ FROM (SELECT (SELECT min(staged_key) FROM staged_predictions) AS first,
   (SELECT max(staged_key) FROM staged_predictions) AS last)
 """
 _STAGED_AT_MOST = 20_000
+_COMPARED = 1000
 _FLUSH_ROWS = 50_000
 _FLUSH_BYTES = 64 << 20
 
@@ -277,9 +278,14 @@ class Catalog:
     def best(
         self, metric: str | None = None, ascending: bool | None = None, partition: str = "val", **filters: Any
     ) -> dict[str, Any] | None:
-        """Give the best prediction, or None when there is none."""
+        """Give the best prediction, or None when there is none; of equal ones, one whose model is kept."""
         found = self.top(1, metric, ascending, partition, **filters).to_dicts()
-        return found[0] if found else None
+        if not found or found[0]["model_artifact_id"] is not None:
+            return found[0] if found else None
+        # Of a search only the winner is kept, and other candidates may have its score.
+        alike = self.top(_COMPARED, metric, ascending, partition, **filters).to_dicts()
+        kept = (row for row in alike if row["score"] == found[0]["score"] and row["model_artifact_id"] is not None)
+        return next(kept, found[0])
 
     def get(self, prediction_id: str, arrays: bool = True) -> dict[str, Any]:
         """Give one prediction with its arrays.

@@ -22,6 +22,8 @@ from artifactdb.catalog.files import CatalogFile
 from artifactdb.errors import ArtifactDBError, InvalidValueError, QueryError, StorageFullError
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_FORBIDDEN = {"damerau_levenshtein", "query", "query_table", "write_log"}
+"""Functions that run SQL from a text, which nobody has read; that write; that cannot be stopped and take gigabytes."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?!ANALY[SZ]E\b)([A-Z(].*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -188,29 +190,34 @@ def require_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
     explained = _EXPLAIN.match(sql)
     if kind == duckdb.StatementType.EXPLAIN and explained:
         require_reading(cursor, explained[1])
-    elif kind != duckdb.StatementType.SELECT or _writing_parts(cursor, sql):
+        return
+    tree = _parsed(cursor, sql) if kind == duckdb.StatementType.SELECT else {}
+    forbidden = _FORBIDDEN & set(_values(tree, "function_name"))
+    if forbidden:
+        raise QueryError(f"a query may not use {', '.join(sorted(forbidden))}.")
+    if not tree or any(node.endswith("_NODE") and node not in _READING_NODES for node in _values(tree, "type")):
         raise QueryError(
             f"a query may only read; this is {kind.name}{', and a part of it writes' * (kind.name == 'SELECT')}.",
             hint="SELECT, FROM, WITH, DESCRIBE, SUMMARIZE and EXPLAIN read; `PIVOT … ON x IN (…)` is a SELECT too.",
         )
 
 
-def _writing_parts(cursor: duckdb.DuckDBPyConnection, sql: str) -> bool:
-    """Tell whether a part of a SELECT, such as a CTE, is anything but a SELECT; DuckDB 2 lets them write."""
+def _parsed(cursor: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """Give the syntax tree of a SELECT; nothing when a part of it is anything else, as DuckDB 2 lets CTEs write."""
     ((text,),) = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-    parsed = json.loads(text)
-    return bool(parsed["error"]) or any(kind not in _READING_NODES for kind in _node_types(parsed["statements"]))
+    parsed: dict[str, Any] = json.loads(text)
+    return {} if parsed["error"] else parsed
 
 
-def _node_types(tree: Any) -> Iterator[str]:
+def _values(tree: Any, key: str) -> Iterator[str]:
+    """Give every text that stands under a key."""
     if isinstance(tree, dict):
-        if str(tree.get("type", "")).endswith("_NODE"):
-            yield tree["type"]
-        for value in tree.values():
-            yield from _node_types(value)
-    elif isinstance(tree, list):
+        if isinstance(tree.get(key), str):
+            yield tree[key]
+        tree = tree.values()
+    if isinstance(tree, list) or not isinstance(tree, str | int | float | None):
         for value in tree:
-            yield from _node_types(value)
+            yield from _values(value, key)
 
 
 @contextmanager
