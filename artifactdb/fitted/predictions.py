@@ -10,6 +10,7 @@ import numpy as np
 from artifactdb.artifacts.parameters import readable
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds, scores
+from artifactdb.estimators.blocks import take
 from artifactdb.fitted.structure import class_name, final_estimator
 
 UNNAMED = "score"
@@ -162,6 +163,4 @@ def _width(samples: Any) -> int:
 
 
 def _rows(samples: Any, indices: Any) -> Any:
-    if hasattr(samples, "iloc"):
-        return samples.iloc[indices]
-    return samples[indices] if hasattr(samples, "shape") else np.asarray(samples)[indices]
+    return take(samples if hasattr(samples, "shape") else np.asarray(samples), indices)

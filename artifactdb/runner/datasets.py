@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
+from artifactdb.estimators import blocks
+from artifactdb.estimators.blocks import n_columns, n_rows, take
 from artifactdb.results import html_fields
-from artifactdb.runner import blocks
-from artifactdb.runner.blocks import n_columns, n_rows, take
 
 if TYPE_CHECKING:
     import pyarrow
