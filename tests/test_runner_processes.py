@@ -32,8 +32,11 @@ def contents(workspace: Workspace, dataset: str) -> dict[str, str]:
     return {record.artifact_id: record.content_hash for record in workspace.records(dataset=dataset)}
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
-@pytest.mark.parametrize("config", [GRID, [*GRID[:3], Ridge()]], ids=["pipelines", "folds"])
+@pytest.mark.parametrize(
+    ("backend", "config"),
+    [("loky", GRID), ("loky", [*GRID[:3], Ridge()]), ("threading", GRID), ("multiprocessing", [*GRID[:3], Ridge()])],
+    ids=["loky-pipelines", "loky-folds", "threading-pipelines", "multiprocessing-folds"],
+)
 def test_workers_fit_and_this_process_writes(workspace: Workspace, xy: Any, backend: str, config: Any) -> None:
     runner = PipelineRunner(workspace)
     alone = runner.run(config, xy, dataset_name="alone", n_jobs=1)
@@ -146,8 +149,15 @@ def study(file: Path, fits: Path, resume: str, jobs: int) -> subprocess.Popen[st
     return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "jobs"),
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_study_keeps_what_was_committed_and_is_resumed(
     file: Path, tmp_path: Path, how: signal.Signals, jobs: int
 ) -> None:
