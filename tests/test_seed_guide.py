@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent / "data" / "seed_guide.py"
+SCRIPT = Path(__file__).parent / "data" / "seed_guide.txt"
 
 
 def test_a_script_for_nirs4all_runs_unchanged_but_for_its_imports(tmp_path: Path) -> None:
