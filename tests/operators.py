@@ -75,3 +75,13 @@ class NeedsY(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, x: Any) -> Any:
         return np.asarray(x) * self.weight_
+
+
+class Leaving(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Would have the whole program end."""
+
+    def fit(self, x: Any, y: Any) -> Leaving:
+        raise SystemExit(3)
+
+    def predict(self, x: Any) -> Any:
+        raise AssertionError

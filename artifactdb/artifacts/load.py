@@ -56,8 +56,7 @@ def load_entry(database: Database, records: Sequence[StoredRecord]) -> Iterator[
     known = {(record.dataset, record.artifact_id): record for record in records}
     parts = _Parts(database, known)
     for record, obj in _read(database, records):
-        named = [part.artifact_id for part in obj.parts] if isinstance(obj, Composite) else []
-        yield parts.whole(record, obj), {name: known[record.dataset, name] for name in named}
+        yield parts.whole(record, obj), parts.of(record)
 
 
 class _Parts:
@@ -74,10 +73,24 @@ class _Parts:
         self._database = database
         self._entry = entry
         self._made: dict[tuple[str, str], Any] = {}
+        self._named: dict[tuple[str, str], list[str]] = {}
+
+    def of(self, record: StoredRecord) -> dict[str, StoredRecord]:
+        """Give the records of the parts of a record that was put together, and of their parts."""
+        found: dict[str, StoredRecord] = {}
+        waiting = list(self._named.get((record.dataset, record.artifact_id), ()))
+        while waiting:
+            name = waiting.pop()
+            part = self._find(record.dataset, name)
+            if part is not None and name not in found:
+                found[name] = part
+                waiting += self._named.get((record.dataset, name), ())
+        return found
 
     def whole(self, record: StoredRecord, obj: Any) -> Any:
         """Give what was read of a record, with its parts if it has any."""
         if isinstance(obj, Composite):
+            self._named[record.dataset, record.artifact_id] = [part.artifact_id for part in obj.parts]
             obj = obj.assemble(lambda artifact_id: self._part(record, artifact_id))
         self._made[record.dataset, record.artifact_id] = obj
         return obj

@@ -40,6 +40,8 @@ def take(block: Any, rows: Any) -> Any:
     if not isinstance(rows, slice):
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp)
+    if hasattr(block, "tocsr"):  # sparse, as a transformer may give it
+        return block.tocsr()[rows]
     if is_frame(block):
         return block.iloc[rows] if hasattr(block, "iloc") else block[rows]
     return np.ascontiguousarray(block[rows])

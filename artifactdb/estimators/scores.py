@@ -82,8 +82,8 @@ def task_of(metric: str) -> str:
     >>> task_of("rmse")
     'regression'
     """
-    if metric not in _METRICS:
-        close = get_close_matches(metric, _METRICS, 3)
+    if not isinstance(metric, str) or metric not in _METRICS:
+        close = get_close_matches(str(metric), _METRICS, 3)
         meant = f"Did you mean {' or '.join(close)}? " if close else ""
         raise InvalidValueError(f"no metric {metric!r} is known.", hint=f"{meant}Known are {', '.join(_METRICS)}.")
     return _METRICS[metric][0]

@@ -38,7 +38,7 @@ class Dataset:
     y : numpy.ndarray
         Of one dimension, or two for several targets.
     test_sources, test_y : optional
-        A test set of the same shape.
+        A test set of the same shape; both or neither.
     groups : numpy.ndarray, optional
         Which samples belong together, for splitters.
     features : list of list of str, optional
@@ -83,6 +83,10 @@ class Dataset:
             raise InvalidValueError(f"X has {_counted(self.n_features)} and X_test {_counted(widths)}.")
         if self.test_y is not None and self.test_y.shape[1:] != self.y.shape[1:]:
             raise InvalidValueError(f"y has the shape {self.y.shape} and y_test {self.test_y.shape}.")
+        if self.test_y is None:
+            raise InvalidValueError(
+                "X_test was given without y_test.", hint="Samples whose y is not known are for predict, after training."
+            )
 
     @property
     def n_samples(self) -> int:
@@ -123,8 +127,8 @@ def read_dataset(given: Any, *, name: str | None = None, target: str | Sequence[
     Parameters
     ----------
     given : Dataset, (X, y), dict, DataFrame, or path
-        X is of two dimensions, or a list of such blocks for several sources. A dict has X and y, and may have X_test,
-        y_test, groups and name. A DataFrame, or a .csv, .tsv or .parquet file, holds X and y.
+        X is of two dimensions, or a list of such blocks for several sources. A dict has X and y, and may have X_test
+        with y_test, groups and name. A DataFrame, or a .csv, .tsv or .parquet file, holds X and y.
     name : str, optional
         By default the file's name without its ending, else "dataset".
     target : str or list of str, optional
@@ -166,6 +170,7 @@ def read_features(
     given: Any,
     features: Sequence[str] | Sequence[Sequence[str]] | None = None,
     target: Sequence[str] | None = None,
+    as_frame: bool = False,
 ) -> list[Any]:
     """Give the blocks of X to predict for, from the same that datasets are made of, without y.
 
@@ -176,11 +181,15 @@ def read_features(
         The columns of training: of a DataFrame or a file these are taken, in this order.
     target : sequence of str, optional
         What was predicted; where ``features`` is not known, these columns are left out if they are there.
+    as_frame : bool, default False
+        Whether a file becomes a DataFrame of pandas even if all of it is numbers, for operators that were fitted on
+        one and choose columns by name. Frames and arrays stay what they are.
 
     Raises
     ------
     InvalidValueError
-        For columns that are missing, and for what X cannot be made of.
+        For columns that are missing, for what X cannot be made of, and for a file that needs pandas where it is not
+        installed.
     WorkspaceNotFoundError
         For a file that is not there.
 
@@ -199,7 +208,7 @@ def read_features(
     if isinstance(given, str | PathLike) or blocks.is_frame(given):
         table = given if blocks.is_frame(given) else _read_file(given)
         left = [name for name in _names(table) if name not in (target or ())]
-        given = _features(_pick(table, known[0] if len(known) == 1 else left, "feature"))
+        given = _features(_pick(table, known[0] if len(known) == 1 else left, "feature"), as_frame)
     found, _ = blocks.read_blocks(given, "X")
     if len(found) == len(known) > 1:
         pairs = zip(found, known, strict=True)
@@ -276,21 +285,34 @@ def _pick(table: Any, wanted: Sequence[Any], what: str) -> Any:
     return table[:, places] if blocks.is_frame(table) else table.select(places)
 
 
-def _features(table: Any) -> Any:
+def _features(table: Any, as_frame: bool = False) -> Any:
     """Give features as a block: a frame as it is, the columns of a file as an array if all are numbers."""
     if blocks.is_frame(table):
         return table
-    if all(_is_number(column.type) for column in table.columns):
+    numbers = all(_is_number(column.type) for column in table.columns)
+    if numbers and not as_frame:
         block = np.empty((table.num_rows, table.num_columns), dtype=np.float64)
         for number, column in enumerate(table.columns):
             block[:, number] = column.cast("float64").to_numpy()
         return block
     try:
-        return table.to_pandas()
+        return _with_floats(table).to_pandas()
     except ImportError:
+        why = "its operators were fitted on a data frame" if numbers else "it has columns that are no numbers"
         raise InvalidValueError(
-            "the file has columns that are no numbers, and these need pandas.", hint='pip install "artifactdb[frames]"'
+            f"the file has to become a data frame, as {why}, and these need pandas.",
+            hint='pip install "artifactdb[frames]"',
         ) from None
+
+
+def _with_floats(table: pyarrow.Table) -> pyarrow.Table:
+    """Give a table whose decimals and empty columns, which pandas would make objects of, are floats."""
+    from pyarrow import types
+
+    for number, column in enumerate(table.columns):
+        if types.is_decimal(column.type) or types.is_null(column.type):
+            table = table.set_column(number, table.column_names[number], column.cast("float64"))
+    return table
 
 
 def _values(table: pyarrow.Table) -> Any:

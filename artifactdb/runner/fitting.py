@@ -1,8 +1,9 @@
 """Fitting one pipeline: every operator on the rows it may see, and what its models predict for those they may not.
 
 Nothing here touches a file, so it runs in any process. What stands before the splitter is fitted once, on X of all rows
-and never on y; what stands behind it, within each fold. A meta-model learns from out-of-fold predictions that are made
-within the rows of its own fold, by splitting these again: so no value of a row that it is tested on reaches it.
+and never on y; what stands behind it, and encoders of y that compute with numbers, within each fold. A meta-model
+learns from out-of-fold predictions that are made within the rows of its own fold, by splitting these again: so no value
+of a row that it is tested on reaches it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,20 @@ from artifactdb.ids import artifact_id_of_hash
 from artifactdb.records import ArtifactType
 from artifactdb.runner.chains import Nodes, merged, node_of, path_of, side_by_side
 from artifactdb.runner.datasets import Dataset, take
-from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer, encoded, joined
+from artifactdb.runner.operators import (
+    MetaModel,
+    Model,
+    Node,
+    Source,
+    Transformer,
+    as_stored,
+    encoded,
+    joined,
+    own,
+)
 from artifactdb.runner.rows import Tested, rows_of
 from artifactdb.runner.steps import Branch, Plan, Step
+from artifactdb.runner.threads import one_blas_thread
 
 _TYPES = {
     "transformer": ArtifactType.TRANSFORMER,
@@ -116,7 +128,7 @@ def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
     done = Trained(job.pipeline_id)
     try:
         flows, folds = _before_folds(job, done)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Trained(job.pipeline_id, error=_said(error))
     if parallel is None:
         results = (_fit_fold(job, flows, *fold) for fold in folds)
@@ -146,7 +158,7 @@ def _before_folds(job: Job, done: Trained) -> tuple[Flows, list[tuple[int | None
     return flows, [(fold, *cut) for fold, cut in enumerate(_split(splitter, flows, job.dataset, np.arange(len(y))))]
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -154,7 +166,7 @@ def _fit_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out: An
     """Give the artifacts and rows of a fold, or why there are none: what is raised here would stop the other fits."""
     try:
         return _fitted_fold(job, flows, fold, train, held_out)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _said(error)
 
 
@@ -168,12 +180,13 @@ def _fitted_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out:
     if dataset.test_sources is not None:
         parts["test"] = (np.arange(len(dataset.test_y)), dataset.test_sources, dataset.test_y)
     found: dict[Step, dict[str, Any]] = {step: {} for step in fit.models}
-    for partition, (rows, blocks, y) in parts.items():
-        seen, memo = [take(block, rows) for block in blocks], {}  # type: ignore[var-annotated]
-        for step, one in fit.models.items():
-            found[step][partition] = (
-                rows, y[rows], one.model.predict(seen, memo), one.model.predict_proba(seen, memo)
-            )  # fmt: skip
+    with one_blas_thread():
+        for partition, (rows, blocks, y) in parts.items():
+            seen, memo = [take(block, rows) for block in blocks], {}  # type: ignore[var-annotated]
+            for step, one in fit.models.items():
+                found[step][partition] = (
+                    rows, y[rows], one.model.predict(seen, memo), one.model.predict_proba(seen, memo)
+                )  # fmt: skip
     tested = [
         Tested(step, fold, one.artifact_id, one.preprocessings, kinds.is_classifier(step.operator), found[step])
         for step, one in fit.models.items()
@@ -204,7 +217,7 @@ class _Fit:
         self.rows, self.before, self.shared = rows, before, shared
         self.artifacts: list[Fitted] = []
         self.models: dict[Step, _FittedModel] = {}
-        self._again: list[tuple[Any, dict[Step, _FittedModel]]] | None = None
+        self._again: dict[frozenset[Step], list[tuple[Any, dict[Step, _FittedModel]]]] = {}
 
     def carry_out(self, steps: Sequence[Step]) -> None:
         """Fit the steps in their order."""
@@ -231,29 +244,36 @@ class _Fit:
         upstream = []
         for source, block in enumerate(flow.data):
             fitted = _fresh(step.operator)
-            self._learn(fitted, block, flow.y, step)
+            transformed = self._learn(fitted, own(fitted, block), flow.y, step)
             nodes = (*flow.chains[source], node_of(step, source if several else None))
             before = flow.upstream[source : source + 1]
             kept = self._keep(step, fitted, nodes, before, source if several else None)
-            flow.data[source] = fitted.transform(block)
+            flow.data[source] = transformed
             flow.nodes[source] = Transformer(fitted, [flow.nodes[source]])
             flow.chains[source] = nodes
             upstream.append(kept.artifact_id)
         flow.upstream = tuple(upstream)
 
-    def _learn(self, fitted: Any, block: Any, y: Any, step: Step) -> None:
-        if not self.shared:
-            fitted.fit(block, y)
-            return
+    def _learn(self, fitted: Any, block: Any, y: Any, step: Step) -> Any:
+        """Fit a transformer, and give the block transformed."""
+        given = (block,) if self.shared else (block, y)
         try:
-            fitted.fit(block)
+            if hasattr(fitted, "fit_transform"):
+                # Some, as TargetEncoder, treat the rows that they learn from in another way.
+                found = fitted.fit_transform(*given)
+                as_stored(fitted)
+                return found[0] if isinstance(found, tuple) else found
+            fitted.fit(*given)
+            return as_stored(fitted).transform(block)
         except TypeError as error:
+            if not self.shared:
+                raise
             raise InvalidValueError(
                 f"{step.class_name} at step {step.index} learns from y ({error}).",
                 hint="Put it behind the splitter, so that it is fitted within each fold.",
             ) from error
         except ValueError as error:
-            if "y" not in str(error).replace(",", " ").replace("`", " ").split():
+            if not self.shared or "y" not in str(error).replace(",", " ").replace("`", " ").split():
                 raise
             raise InvalidValueError(
                 f"{step.class_name} at step {step.index} cannot be fitted on X alone ({error}).",
@@ -265,6 +285,7 @@ class _Fit:
         fitted = _fresh(step.operator)
         fitted.fit(flow.y if kinds.takes_labels(fitted) else np.asarray(flow.y).reshape(len(flow.y), -1))
         nodes = (*flow.encoder_nodes, node_of(step))
+        as_stored(fitted)
         kept = self._keep(step, fitted, nodes, flow.encoder_ids[-1:], None)
         flow.y = encoded(fitted, flow.y)
         flow.encoders += (fitted,)
@@ -273,7 +294,9 @@ class _Fit:
 
     def _model(self, step: Step) -> None:
         flow = self._flow(step.branch)
-        fitted = _fresh(step.operator).fit(joined(flow.data), flow.y)
+        fitted = _fresh(step.operator)
+        fitted.fit(own(fitted, joined(flow.data)), flow.y)
+        as_stored(fitted)
         nodes = (*merged(flow.chains), node_of(step))
         kept = self._keep(step, fitted, nodes, flow.upstream + flow.encoder_ids, None)
         before = "|".join(node.operator_class for node in flow.chains[0])
@@ -283,7 +306,9 @@ class _Fit:
     def _meta_model(self, step: Step) -> None:
         sources = [self.models[source] for source in step.sources]
         columns, covered = self._out_of_fold(step.sources)
-        fitted = _fresh(step.operator).fit(columns[covered], self.job.dataset.y[self.rows][covered])
+        fitted = _fresh(step.operator)
+        fitted.fit(columns[covered], self.job.dataset.y[self.rows][covered])
+        as_stored(fitted)
         before = merged([source.nodes[:-1] for source in sources])
         stacked = side_by_side(one for source in sources for one in source.nodes[-1].each())
         nodes = (*before, stacked, node_of(step))
@@ -300,7 +325,7 @@ class _Fit:
         """Give what models that did not see a row predict for it, and which rows there are such predictions for."""
         filled: list[Any] = [None] * len(steps)
         covered = np.zeros(len(self.rows), dtype=bool)
-        for held_out, models in self._split_again():
+        for held_out, models in self._split_again(steps):
             new = held_out[~covered[held_out]]
             if not len(new):
                 continue
@@ -313,21 +338,22 @@ class _Fit:
             covered[new] = True
         return np.column_stack(filled), covered
 
-    def _split_again(self) -> list[tuple[Any, dict[Step, _FittedModel]]]:
-        """Fit the source models on parts of this fold's rows; once, for all meta-models of the fold."""
-        if self._again is None:
+    def _split_again(self, sources: Sequence[Step]) -> list[tuple[Any, dict[Step, _FittedModel]]]:
+        """Fit source models on parts of this fold's rows; once, for all meta-models that stack the same."""
+        needed = _with_sources(sources)
+        if needed not in self._again:
             assert self.before is not None
             splitter = self.job.plan.splitter
             assert splitter is not None
-            steps = list(_needed(self.job.plan.within_folds()))
-            self._again = []
+            steps = [step for step in self.job.plan.within_folds() if step in needed or not step.predicts]
+            self._again[needed] = []
             for train, held_out in _split(splitter, self.before, self.job.dataset, self.rows):
                 rows = self.rows[train]
                 inner = {branch: flow.at(rows) for branch, flow in self.before.items()}
                 fit = _Fit(self.job, self.fold, inner, rows=rows, before=self.before)
                 fit.carry_out(steps)
-                self._again.append((held_out, fit.models))
-        return self._again
+                self._again[needed].append((held_out, fit.models))
+        return self._again[needed]
 
     def _keep(
         self, step: Step, fitted: Any, nodes: Sequence[OperatorNode], depends_on: tuple[str, ...], source: int | None
@@ -351,33 +377,40 @@ def _fresh(operator: Any) -> Any:
     return clone(operator, safe=False)
 
 
-def _needed(steps: Iterable[Step]) -> Iterator[Step]:
-    """Give the steps that source models take: all but the models that no meta-model stacks."""
-    listed = list(steps)
-    stacked = {source for step in listed for source in step.sources}
-    return (step for step in listed if step.role not in ("model", "meta_model") or step in stacked)
+def _with_sources(steps: Iterable[Step]) -> frozenset[Step]:
+    """Give models and all that they stack, however far."""
+    found: set[Step] = set()
+    waiting = list(steps)
+    while waiting:
+        step = waiting.pop()
+        if step not in found:
+            found.add(step)
+            waiting += step.sources
+    return frozenset(found)
 
 
 def _as_of(model: Model, other: Model, columns: Any) -> Any:
     """Give columns of a model that may have seen fewer classes in the order of one that saw them all."""
-    if not hasattr(model.fitted, "predict_proba") or not kinds.is_classifier(model.fitted):
+    if not kinds.is_classifier(model.fitted):
         return columns
     known, seen = list(model.classes), list(other.classes)
     if known == seen:
         return columns
-    given = np.column_stack([1 - columns, columns]) if len(seen) == 2 else columns.reshape(len(columns), -1)
-    placed = np.zeros((len(given), len(known)))
+    if len(seen) == 2:
+        columns = np.column_stack([-columns if model.decides else 1 - columns, columns])
+    placed = np.full((len(columns), len(known)), columns.min() if model.decides else 0.0)
     for position, name in enumerate(seen):
         if name in known:
-            placed[:, known.index(name)] = given[:, position] if len(seen) > 1 else 1.0
+            placed[:, known.index(name)] = columns[:, position] if len(seen) > 1 else 1.0
     return placed[:, 1:] if len(known) == 2 else placed
 
 
 def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel]) -> Iterator[str]:
     for step, one in zip(steps, models, strict=True):
         label = f"{step.branch_name}/{step.name}" if step.branch else step.name
-        if kinds.is_classifier(one.model.fitted) and hasattr(one.model.fitted, "predict_proba"):
+        if kinds.is_classifier(one.model.fitted):
             classes = list(one.model.classes)
-            yield from (f"{label}_proba_{name}" for name in (classes[1:] if len(classes) == 2 else classes))
+            what = "decision" if one.model.decides else "proba"
+            yield from (f"{label}_{what}_{name}" for name in (classes[1:] if len(classes) == 2 else classes))
         else:
             yield f"{label}_pred"

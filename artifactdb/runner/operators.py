@@ -48,7 +48,8 @@ class Transformer:
     def output(self, blocks: Blocks, memo: Memo) -> Any:
         """Give the transformed block."""
         if id(self) not in memo:
-            memo[id(self)] = transform(self.fitted, joined([node.output(blocks, memo) for node in self.inputs]))
+            given = joined([node.output(blocks, memo) for node in self.inputs])
+            memo[id(self)] = self.fitted.transform(own(self.fitted, given))
         return memo[id(self)]
 
 
@@ -62,7 +63,7 @@ class Model:
 
     def features(self, blocks: Blocks, memo: Memo) -> Any:
         """Give what the model is shown."""
-        return joined([node.output(blocks, memo) for node in self.inputs])
+        return own(self.fitted, joined([node.output(blocks, memo) for node in self.inputs]))
 
     def predict(self, blocks: Blocks, memo: Memo) -> Any:
         """Give predictions in the units of y."""
@@ -80,7 +81,7 @@ class Model:
         return decoded(self.fitted.classes_, self.encoders)
 
     def columns(self, blocks: Blocks, memo: Memo) -> Any:
-        """Give what a meta-model is shown of this model: probabilities (of two classes the second's), else values.
+        """Give what a meta-model is shown: what this model predicts, or a column a class; of two the second.
 
         Returns
         -------
@@ -91,14 +92,22 @@ class Model:
         return memo[id(self)]
 
     def _columns(self, blocks: Blocks, memo: Memo) -> Any:
+        if not kinds.is_classifier(self.fitted):
+            predicted = np.asarray(self.predict(blocks, memo))
+            return predicted.reshape(len(predicted), -1)
         found = self.predict_proba(blocks, memo)
-        if found is not None:
-            return found[:, 1:] if found.shape[1] == 2 else found
-        if hasattr(self.fitted, "decision_function") and kinds.is_classifier(self.fitted):
-            found = np.asarray(self.fitted.decision_function(self.features(blocks, memo)))
-        else:
-            found = np.asarray(self.predict(blocks, memo))
-        return found.reshape(len(found), -1)
+        if found is None and self.decides:
+            decided = np.asarray(self.fitted.decision_function(self.features(blocks, memo)))
+            return decided.reshape(len(decided), -1)
+        if found is None:
+            labels = np.asarray(self.fitted.predict(self.features(blocks, memo)))
+            found = np.asarray(labels[:, None] == np.asarray(self.fitted.classes_)[None, :], dtype=float)
+        return found[:, 1:] if found.shape[1] == 2 else found
+
+    @property
+    def decides(self) -> bool:
+        """Whether a classifier is asked for its decision function, because it gives no probabilities."""
+        return not hasattr(self.fitted, "predict_proba") and hasattr(self.fitted, "decision_function")
 
 
 @dataclass(eq=False)
@@ -124,9 +133,63 @@ def joined(blocks: Blocks) -> Any:
     return np.hstack([np.asarray(block) for block in blocks])
 
 
-def transform(fitted: Any, block: Any) -> Any:
-    """Give the block transformed."""
-    return fitted.transform(block)
+def own(operator: Any, block: Any) -> Any:
+    """Give the block, or a copy where the operator was told to work in place: others use it too.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> block = np.zeros((2, 2))
+    >>> own(StandardScaler(), block) is block, own(StandardScaler(copy=False), block) is block
+    (True, False)
+    """
+    told = operator.get_params() if hasattr(operator, "get_params") else {}
+    in_place = any(value is False and name.rpartition("__")[2] in _COPIES for name, value in told.items())
+    return block.copy() if in_place else block
+
+
+_COPIES = ("copy", "copy_X", "copy_x")
+
+
+def as_stored(fitted: Any) -> Any:
+    """Give a fitted object with its arrays as they come back from the file, so that it gives the same bits then.
+
+    Pickling writes an array that lies neither by rows nor by columns by rows, and BLAS sums in another order.
+    """
+    _settle(fitted, 0)
+    return fitted
+
+
+_DEEP = 6
+
+
+def _settle(value: Any, depth: int) -> None:
+    names = getattr(value, "__dict__", None)
+    items = value if isinstance(value, dict) else names if isinstance(names, dict) else None
+    if depth > _DEEP or isinstance(value, type):
+        return
+    if items is not None:
+        for name, item in list(items.items()):
+            if _is_strided(item):
+                items[name] = np.ascontiguousarray(item)
+            elif not isinstance(item, _PLAIN):
+                _settle(item, depth + 1)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            if _is_strided(item):
+                value[place] = np.ascontiguousarray(item)
+            elif not isinstance(item, _PLAIN):
+                _settle(item, depth + 1)
+    elif isinstance(value, tuple):
+        for item in value:
+            _settle(item, depth + 1)
+
+
+_PLAIN = (str, int, float, bool, bytes, type(None), np.ndarray, np.generic)
+
+
+def _is_strided(value: Any) -> bool:
+    return type(value) is np.ndarray and not (value.flags.c_contiguous or value.flags.f_contiguous)
 
 
 def encoded(fitted: Any, y: Any) -> Any:

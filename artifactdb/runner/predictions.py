@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
-_COLUMNS = ("pipeline_id", "dataset_name", "model_name", "branch_name", "metric", "score", "std", "folds", "chain_path")
+_COLUMNS = (
+    "pipeline_id", "dataset_name", "model_name", "branch_name", "metric", "score", "std", "folds", "partition",
+    "chain_path",
+)  # fmt: skip
 _ROWS = """
 SELECT pipeline_uid AS pipeline_id, dataset_name, model_name, coalesce(branch_name, '') AS branch_name,
   ? AS metric, avg(score) AS score, stddev_samp(score) AS std, count(score) AS folds,
-  any_value(chain_path) AS chain_path
+  '{partition}' AS "partition", any_value(chain_path) AS chain_path
 FROM (
   SELECT p.*, a.chain_path,
     CASE WHEN p.metric = ? THEN p.{partition}_score
@@ -64,12 +67,14 @@ class Predictions:
         ArtifactDBError
             When no pipeline was trained; says why.
         """
-        found = next((model["metric"] for model in self._models()), None)
-        if found is None:
+        found = sorted({model["metric"] for model in self._models()})
+        if len(found) > 1:
+            raise InvalidValueError(f"the models are scored by {' and by '.join(found)}.", hint="Name a metric.")
+        if not found:
             failed = self.failed
             why = f" {len(failed)} failed, e.g. {failed[0].pipeline_id}: {failed[0].error}" if failed else ""
             raise ArtifactDBError(f"the run trained no pipeline.{why}")
-        return str(found)
+        return str(found[0])
 
     def _models(self) -> list[dict[str, Any]]:
         """Give every model as its pipeline's record has it."""
@@ -95,15 +100,18 @@ class Predictions:
         partition : {"val", "test", "train"}, optional
             Default: what folds held out, else what there is.
         """
-        if n < 0:
-            raise InvalidValueError(f"n is 0 or more, not {n}.")
+        if not isinstance(n, int) or n < 0:
+            raise InvalidValueError(f"n is a whole number, 0 or more, not {n!r}.")
         metric = metric or self.metric
         models = self._models()
-        own = [model for model in models if model["metric"] == metric]
-        if models and len(own) == len(models) and partition in (None, *{model["partition"] for model in models}):
-            rows = [_row(model) for model in own if partition in (None, model["partition"])]
+        # What folds held out is not compared with what a model was trained on.
+        there = [name for name in ("val", "test", "train") if any(model["partition"] == name for model in models)]
+        chosen = partition or (there[0] if there else "val")
+        own = [model for model in models if model["partition"] == chosen]
+        if own and all(model["metric"] == metric for model in own):
+            rows = [_row(model) for model in own]
         else:
-            rows = self._asked(metric, partition or (models[0]["partition"] if models else "val"))
+            rows = self._asked(metric, chosen)
         ranked = [row for row in rows if row[5] is not None and not math.isnan(row[5])]
         ranked.sort(key=lambda row: row[5], reverse=not (lower_is_better(metric) if ascending is None else ascending))
         return QueryResult(list(_COLUMNS), ranked[:n])
@@ -130,7 +138,8 @@ class Predictions:
         """
         found = self.top(1, metric, ascending, partition).to_dicts()
         if not found:
-            raise ArtifactDBError(f"no prediction of the run has a {metric or self.metric}.")
+            where = f" of the partition {partition}" if partition else ""
+            raise ArtifactDBError(f"no prediction{where} of the run has a {metric or self.metric}.")
         return found[0]
 
     def score(self, metric: str | None = None, partition: str | None = None) -> float:
@@ -160,20 +169,20 @@ class Predictions:
     def __repr__(self) -> str:
         trained = sum(pipeline.status == "completed" for pipeline in self.pipelines)
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        found = self.top(1).to_dicts() if trained else []
+        found = self.top(1).to_dicts() if len({model["metric"] for model in self._models()}) == 1 else []
         best = f", best {found[0]['pipeline_id']} {found[0]['metric']} {found[0]['score']:.4g}" if found else ""
         return f"<Predictions on {self.dataset}: {trained} pipelines{failed}{best}>"
 
     def _repr_html_(self) -> str:
-        table = self.top()._repr_html_() if self._models() else ""
+        table = self.top()._repr_html_() if len({model["metric"] for model in self._models()}) == 1 else ""
         return f"<p>{escape(repr(self))}</p>{table}"
 
 
 def _row(model: dict[str, Any]) -> tuple[Any, ...]:
-    scores: Sequence[float] = list(model["scores"].values())
+    scores: Sequence[float] = [score for score in model["scores"].values() if score is not None]
     mean = model["score"]
     spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1)) if len(scores) > 1 else None
     return (
         model["pipeline_id"], model["dataset_name"], model["name"], model["branch_name"], model["metric"], mean, spread,
-        len(scores), model["chain_path"],
+        len(scores), model["partition"], model["chain_path"],
     )  # fmt: skip

@@ -58,6 +58,8 @@ class TrainingProgress:
 
     def _take(self, model: Mapping[str, Any]) -> None:
         metric, score = model["metric"], model["score"]
+        if score is None:
+            return
         if self._best is None or (self._best[0] == metric and _is_better(metric, score, self._best[1])):
             self._best = (metric, score)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from artifactdb.estimators import kinds
 from artifactdb.ids import artifact_id_of_hash
 from artifactdb.runner.chains import inputs_of
 from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
+from artifactdb.runner.threads import one_blas_thread
 
 Find = Callable[[str], StoredRecord | None]
 Load = Callable[[Sequence[StoredRecord]], Iterator[tuple[Any, Mapping[str, StoredRecord]]]]
@@ -85,21 +87,20 @@ class Replay:
         return Model(fitted, self._inputs(record), encoders)
 
     def _inputs(self, record: StoredRecord) -> list[Node]:
-        feeding = self._feeding(record)
+        parts = self._parts.get(record.artifact_id)
+        if parts:
+            return self._inputs_of_parts(parts) or [Source(index) for index in range(self._n_sources)]
+        feeding = inputs_of(record.chain_path) if record.chain_path else []
         if feeding:
             return [self._node(path, record) for _, path in feeding]
         if record.source_index is not None:
             return [Source(record.source_index)]
         return [Source(index) for index in range(self._n_sources)]
 
-    def _feeding(self, record: StoredRecord) -> list[tuple[int, str]]:
-        """Give the chains that feed a record; those that feed the parts of a container are what it is given itself."""
-        parts = self._parts.get(record.artifact_id)
-        if not parts:
-            return inputs_of(record.chain_path) if record.chain_path else []
-        inside = {part.chain_path for part in parts.values()}
-        each = [inputs_of(part.chain_path) for part in parts.values()]
-        return next((paths for paths in each if not any(path in inside for _, path in paths)), [])
+    def _inputs_of_parts(self, parts: Mapping[str, StoredRecord]) -> list[Node]:
+        """Give what feeds a container: what its parts depend on and is no part of it."""
+        outside = {source: part for part in parts.values() for source in part.depends_on if source not in parts}
+        return [self._transformer(self._require(source, part)) for source, part in outside.items()]
 
     def _node(self, path: str, needed_by: StoredRecord) -> Node:
         """Give the fitted operator of a chain: of the fold, else what all folds share."""
@@ -114,6 +115,9 @@ class Replay:
                 hint="Register every transformer of the chain under its chain.",
                 missing=wanted,
             )
+        return self._transformer(record)
+
+    def _transformer(self, record: StoredRecord) -> Node:
         if record.artifact_id not in self._nodes:
             fitted = self._object(record)  # first, because only then its parts are known
             self._nodes[record.artifact_id] = Transformer(fitted, self._inputs(record))
@@ -153,8 +157,8 @@ def weights_of(metric: str, scores: Sequence[float]) -> list[float]:
     ([2.0, 4.0], [0.5, 0.0])
     """
     if lower_is_better(metric):
-        return [1 / max(score, _SMALLEST) for score in scores]
-    return [max(score, 0.0) for score in scores]
+        return [0.0 if math.isnan(score) else 1 / max(score, _SMALLEST) for score in scores]
+    return [0.0 if math.isnan(score) else max(score, 0.0) for score in scores]
 
 
 def averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[float] | None) -> Any:
@@ -165,6 +169,11 @@ def averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[f
     weights : sequence of float, optional
         One for each model; None for all alike.
     """
+    with one_blas_thread():
+        return _averaged(models, blocks, weights)
+
+
+def _averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[float] | None) -> Any:
     memo: dict[int, Any] = {}
     if len(models) == 1:
         return models[0].predict(blocks, memo)

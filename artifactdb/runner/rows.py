@@ -117,14 +117,18 @@ def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list
                 "branch_name": row["branch_name"] or "", "metric": row["metric"], "partition": partition, "scores": {},
             },
         )  # fmt: skip
-        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = row[f"{partition}_score"]
+        score = row[f"{partition}_score"]
+        # JSON knows no NaN, as R2 of one sample is.
+        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = None if math.isnan(score) else score
     for model in models.values():
-        model["score"] = float(np.mean(list(model["scores"].values())))
-    return sorted(models.values(), key=_rank)
+        known = [score for score in model["scores"].values() if score is not None]
+        model["score"] = float(np.mean(known)) if known else None
+    return sorted(models.values(), key=rank)
 
 
-def _rank(model: Mapping[str, Any]) -> float:
-    score = model["score"]
-    if math.isnan(score):
+def rank(model: Mapping[str, Any]) -> float:
+    """Give what models are sorted by: the least is the best, and those without a score come last."""
+    score: float | None = model["score"]
+    if score is None:
         return math.inf
-    return score if lower_is_better(model["metric"]) else -score  # type: ignore[no-any-return]
+    return score if lower_is_better(model["metric"]) else -score

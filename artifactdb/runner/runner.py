@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from artifactdb.errors import ArtifactDBError, InvalidValueError
 from artifactdb.estimators.configuration import to_plain
 from artifactdb.estimators.grids import expand
+from artifactdb.estimators.kinds import is_classifier
 from artifactdb.estimators.scores import task_of
 from artifactdb.runner.datasets import Dataset, read_dataset, read_features
 from artifactdb.runner.fitting import Job, Trained
@@ -155,15 +158,24 @@ class PipelineRunner:
         Notes
         -----
         Transformers before the splitter are fitted once, on X of all rows and without y; those behind it within each
-        fold, with y. A meta-model is trained on predictions for rows that the source models had not seen, made by
-        splitting each fold's training rows again: nothing that it is tested on reaches it.
+        fold, with y; encoders of y within each fold, wherever they stand. The score of a model is the mean over its
+        folds. A meta-model is trained on predictions for rows that the source models had not seen, made by splitting
+        each fold's training rows again: nothing that it is tested on reaches it.
+
+        Fits in several processes may differ in their last bits from fits in one, because BLAS sums in another order
+        with another number of threads. Predicting from the file always gives the bits that training gave.
         """
         if self.workspace.database.in_transaction:
             raise InvalidValueError(
                 "a study commits by itself, pipeline by pipeline.", hint="Call run outside of the transaction."
             )
+        jobs_at_once = self.n_jobs if n_jobs is None else n_jobs
+        if jobs_at_once is not None and (not isinstance(jobs_at_once, int) or jobs_at_once == 0):
+            raise InvalidValueError(
+                f"n_jobs is a whole number and not 0, not {jobs_at_once!r}.", hint="-1 for all cores."
+            )
         data = read_dataset(dataset, name=dataset_name, target=target)
-        plans = self._plans(config, metric)
+        plans = self._plans(config, metric, several=data.y.ndim > 1)
         described = {
             "fingerprint": data.fingerprint(),
             "n_samples": data.n_samples,
@@ -173,7 +185,7 @@ class PipelineRunner:
         }
         run = Run(
             self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume,
-            configuration={"pipeline": to_plain(config, strict=False), "dataset": described},
+            configuration={"pipeline": to_plain(in_order(config), strict=False), "dataset": described},
         )  # fmt: skip
         with run:
             _require_same_data(run, described)
@@ -181,13 +193,19 @@ class PipelineRunner:
             jobs: list[Job] = []
             with self.workspace.transaction():
                 for steps, read in plans:
-                    entered = run.pipeline(to_plain(steps, strict=False), name)
+                    plain = to_plain(steps, strict=False)
+                    if resume and '"repr"' in json.dumps(plain):
+                        raise InvalidValueError(
+                            "a configuration with objects that JSON cannot hold cannot be told from another.",
+                            hint="Start a new run, or name functions as numpy.log1p.",
+                        )
+                    entered = run.pipeline(plain, name)
                     if not entered.completed:
                         waiting[entered.pipeline_id] = entered
                         jobs.append(Job(entered.pipeline_id, name, read, data, metric, train_scores))
             shown = self.verbose if verbose is None else verbose
             with TrainingProgress(len(jobs), verbose=shown) as progress:
-                self._train(jobs, waiting, {"n_features": data.n_features}, progress, n_jobs, backend)
+                self._train(jobs, waiting, {"n_features": data.n_features}, progress, jobs_at_once, backend)
         predictions = Predictions(self.workspace, run.run_id, data.name)
         if shown and predictions.failed:
             first = predictions.failed[0]
@@ -198,8 +216,12 @@ class PipelineRunner:
             )
         return predictions
 
-    def _plans(self, config: Any, metric: str | None) -> list[tuple[Any, Plan]]:
+    def _plans(self, config: Any, metric: str | None, *, several: bool) -> list[tuple[Any, Plan]]:
         plans = [(settled(steps), plan(steps, self.allow)) for steps in map(in_order, expand(config))]
+        if several:
+            found = next((step for _, read in plans for step in read.models if is_classifier(step.operator)), None)
+            if found is not None:
+                raise InvalidValueError(f"{found.class_name} is trained on one column of classes, and y has several.")
         if metric is not None:
             task = task_of(metric)
             for _, read in plans:
@@ -219,8 +241,7 @@ class PipelineRunner:
             for said in commit(self.workspace, pipelines, group, data).values():
                 progress.add(said)
 
-        fitted = fit_all(jobs, self.n_jobs if n_jobs is None else n_jobs, backend or self.backend)
-        with Writer(write) as writer:
+        with closing(fit_all(jobs, n_jobs, backend or self.backend)) as fitted, Writer(write) as writer:
             for trained in fitted:
                 writer.add(trained)
 
@@ -272,12 +293,15 @@ class PipelineRunner:
             if not chosen.scores:
                 raise InvalidValueError(f"the scores of {source!r} are not known.", hint="Leave weighted out.")
             weights = weights_of(chosen.metric, chosen.scores)
-        return averaged(models, blocks, weights)
+        try:
+            return averaged(models, blocks, weights)
+        except ArtifactDBError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise InvalidValueError(f"{source!r} cannot predict this X ({error}).") from error
 
 
 def _require_metric(read: Plan, metric: str, task: str) -> None:
-    from artifactdb.estimators.kinds import is_classifier
-
     for step in read.models:
         own = "classification" if is_classifier(step.operator) else "regression"
         if own != task:

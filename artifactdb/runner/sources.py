@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Any
 
 from artifactdb.artifacts import find, load
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.catalog.columns import lower_is_better
 from artifactdb.chain import OperatorChain
 from artifactdb.errors import (
     ArtifactNotFoundError,
@@ -20,6 +20,7 @@ from artifactdb.errors import (
 )
 from artifactdb.library import entries
 from artifactdb.runner.replay import Find, Load, finder, needed_by
+from artifactdb.runner.rows import rank
 from artifactdb.runs import store as runs
 from artifactdb.workspace import Workspace
 
@@ -119,6 +120,8 @@ def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldMo
     pipeline = workspace.pipeline(pipeline_id, dataset)
     metadata = pipeline.metadata
     _require_whole(workspace, records[0], known)
+    if records[0].meta_config is not None and not metadata.get("models"):
+        _require_no_container(workspace, records[0])
     found = FoldModels(
         list(records), known, finder(database, known, dataset), partial(load.load_with_parts, workspace.database),
         n_features=_n_features(metadata), columns=partial(_columns_of_run, workspace, dataset, pipeline.run_id),
@@ -146,11 +149,21 @@ def _require_whole(workspace: Workspace, record: StoredRecord, known: Mapping[st
         )
 
 
+def _require_no_container(workspace: Workspace, record: StoredRecord) -> None:
+    """Refuse the final estimator of a stack that was logged: what it is shown only the stack knows."""
+    beside = find.filtered(workspace.database, dataset=record.dataset, pipeline_id=record.pipeline_id)
+    whole = [one.artifact_id for one in beside if record.artifact_id in one.depends_on]
+    if whole:
+        raise InvalidValueError(f"{record.artifact_id} is a part of {whole[0]}.", hint="Predict with that.")
+
+
 def _of_pipeline(
     workspace: Workspace, pipeline_id: str, dataset: str | None, chain_path: str | None = None
 ) -> FoldModels:
     pipeline = workspace.pipeline(pipeline_id, dataset)
     models = pipeline.metadata.get("models") or ()
+    if pipeline.status == "failed":
+        raise ArtifactNotFoundError(f"{pipeline_id} failed and has no model: {pipeline.error}")
     records = find.filtered(workspace.database, dataset=pipeline.dataset, pipeline_id=pipeline_id)
     return _of_records(workspace, _chosen(records, pipeline_id, chain_path or _first_chain(models)))
 
@@ -166,7 +179,7 @@ def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
     content = entries.content_of(workspace.database, key)
     described = content.get("pipelines") or []
     best = min(
-        (one for one in described if one.get("models")), key=lambda one: _rank(one["models"][0]), default=None
+        (one for one in described if one.get("models")), key=lambda one: rank(one["models"][0]), default=None
     )  # fmt: skip
     own = [record for record in records.values() if best is None or record.pipeline_id == best["pipeline_id"]]
     chosen = _chosen(own, entry["name"], _first_chain(best["models"]) if best else None)
@@ -176,10 +189,6 @@ def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
         columns=partial(_columns, [run.get("configuration") for run in content.get("runs") or ()]),
     )  # fmt: skip
     return _with_scores(found, best["models"] if best else ())
-
-
-def _rank(model: Mapping[str, Any]) -> float:
-    return float(model["score"]) * (1 if lower_is_better(model["metric"]) else -1)
 
 
 def _first_chain(models: Sequence[Mapping[str, Any]]) -> str | None:
@@ -211,7 +220,7 @@ def _with_scores(found: FoldModels, models: Sequence[Mapping[str, Any]]) -> Fold
     folds = ["all" if record.fold_id is None else str(record.fold_id) for record in found.records]
     if not all(fold in of_fold for fold in folds):
         return found
-    scores = [float(of_fold[fold]) for fold in folds]
+    scores = [math.nan if of_fold[fold] is None else float(of_fold[fold]) for fold in folds]
     return replace(found, metric=model["metric"], scores=scores)
 
 

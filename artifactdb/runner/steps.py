@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from artifactdb.artifacts.place import require_name
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds
 from artifactdb.estimators.configuration import operator, with_params
+from artifactdb.fitted.structure import class_name
 
 Branch = tuple[int, ...]
 
@@ -61,8 +63,18 @@ class Step:
 
     @property
     def class_name(self) -> str:
-        """Name of the operator's class."""
-        return type(self.operator).__name__
+        """Name of the operator's class, as a chain can bear it."""
+        return class_name(self.operator)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it is a model or a meta-model."""
+        return self.role in ("model", "meta_model")
+
+    @property
+    def learns_from_y(self) -> bool:
+        """Whether it is an encoder that computes with y, rather than numbering its labels."""
+        return self.role == "encoder" and not kinds.takes_labels(self.operator)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Plan:
     @property
     def models(self) -> list[Step]:
         """Models and meta-models."""
-        return [step for step in self.steps if step.role in ("model", "meta_model")]
+        return [step for step in self.steps if step.predicts]
 
     @property
     def splitter(self) -> Step | None:
@@ -82,13 +94,17 @@ class Plan:
         return next((step for step in self.steps if step.role == "splitter"), None)
 
     def before_folds(self) -> list[Step]:
-        """Give the steps that all folds share."""
-        return [] if self.splitter is None else list(self.steps[: self.steps.index(self.splitter)])
+        """Give the steps that all folds share: of those before the splitter, what learns nothing from numbers in y."""
+        return [step for step in self._before_splitter() if not step.learns_from_y]
 
     def within_folds(self) -> list[Step]:
         """Give the steps that each fold has for itself; all of them where there is no splitter."""
-        first = 0 if self.splitter is None else self.steps.index(self.splitter) + 1
-        return list(self.steps[first:])
+        before = self._before_splitter()
+        after = self.steps if self.splitter is None else self.steps[len(before) + 1 :]
+        return [*(step for step in before if step.learns_from_y), *after]
+
+    def _before_splitter(self) -> list[Step]:
+        return [] if self.splitter is None else list(self.steps[: self.steps.index(self.splitter)])
 
 
 def plan(configuration: Sequence[Any], allow: Sequence[str] = ()) -> Plan:
@@ -211,11 +227,11 @@ class _Reader:
         return with_params(made, params, self.allow)
 
     def _name(self, role: str, given: Any, made: Any, leaf: Branch) -> str:
-        if given is not None and not isinstance(given, str):
-            raise InvalidValueError(f"a name is text, not {_shown(given)}.")
+        if given is not None:
+            require_name("name", given)
         if role not in ("model", "meta_model"):
             return given or ""
-        base = given or type(made).__name__
+        base = given or class_name(made)
         taken = {step.name for step in self.steps if step.role in ("model", "meta_model") and step.branch == leaf}
         numbered = (f"{base}_{count}" for count in itertools.count(2))
         return next(name for name in itertools.chain([base], numbered) if name not in taken)
@@ -230,6 +246,8 @@ class _Reader:
         if wanted in (None, "all"):
             chosen = [step for step in seen if step.role == "model"]
         else:
+            if not isinstance(wanted, str | list | tuple):
+                raise InvalidValueError(f"step {number}: source_models is a list of names, not {_shown(wanted)}.")
             names = [wanted] if isinstance(wanted, str) else list(wanted)
             known = sorted({step.name for step in seen})
             for name in names:
@@ -257,7 +275,7 @@ def in_order(value: Any) -> Any:
     """
     if isinstance(value, Mapping) and set(value) == {"branch"} and isinstance(value["branch"], Mapping):
         return {"branch": [{"name": name, "steps": in_order(steps)} for name, steps in _named(value["branch"])]}
-    if isinstance(value, Mapping) and ("branch" in value or "steps" in value):
+    if isinstance(value, Mapping) and not {"branch", "steps", "pipeline"}.isdisjoint(value):
         return {key: in_order(one) for key, one in value.items()}
     return [in_order(one) for one in value] if isinstance(value, list | tuple) else value
 
@@ -320,13 +338,16 @@ def _check_role(role: str, made: Any, number: int) -> None:
 
 def _check(steps: Sequence[Step]) -> None:
     splitters = [step for step in steps if step.role == "splitter"]
+    if splitters and splitters[0].branch:
+        raise InvalidValueError(
+            "a splitter inside or behind a branch would give each branch folds of its own.",
+            hint="Put it before the branch.",
+        )
     if len(splitters) > 1:
         raise InvalidValueError(
             f"a pipeline has one splitter; steps {' and '.join(str(step.index) for step in splitters)} are splitters.",
-            hint="A splitter inside a branch counts once for each branch before it: put it before the branch.",
+            hint="Keep one.",
         )
-    if splitters and splitters[0].branch:
-        raise InvalidValueError("a splitter inside a branch would give each branch other folds.", hint="Put it before.")
     models = [step for step in steps if step.role in ("model", "meta_model")]
     if not models:
         raise InvalidValueError("the pipeline has no model.", hint='Add {"model": ...} as a step.')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,10 +14,10 @@ from artifactdb.runs import PipelineRun
 from artifactdb.workspace import Workspace
 
 _WAITING_AT_MOST = 64
-"""Fitted pipelines that are kept in memory while the disk is slow; then fitting waits."""
+"""Fitted pipelines that wait for the disk; with more, this process waits too (workers go on with theirs)."""
 
 
-def fit_all(jobs: Sequence[Job], n_jobs: int | None, backend: str | None) -> Iterator[Trained]:
+def fit_all(jobs: Sequence[Job], n_jobs: int | None, backend: str | None) -> Generator[Trained, None, None]:
     """Give the pipelines as they are fitted, in any order.
 
     A worker that is killed takes nothing with it: what it had not given back is fitted again, and a pipeline
