@@ -68,7 +68,7 @@ def test_a_worker_that_is_killed_costs_a_second_fit_and_nothing_else(
     assert len(list((tmp_path / "kills").iterdir())) == times
     assert [one.status for one in predictions.pipelines] == ["completed"] * 4
     assert len(predictions) == 4 * 3
-    assert len(workspace.records()) == 4 * (3 + 3)
+    assert len(workspace.records()) == 4 * (2 + 2 * 3)  # scaler and splitter; encoder and model of each fold
 
 
 def test_a_pipeline_that_always_kills_its_worker_fails_alone(workspace: Workspace, xy: Any, tmp_path: Path) -> None:
