@@ -88,7 +88,7 @@ def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     assert set(commands) == {
         "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "top",
-        "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run",
+        "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
         "predict",
     }  # fmt: skip
     library = [f"library {name}" for name in ("ls", "show", "save", "export", "rm")]

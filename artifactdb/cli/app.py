@@ -105,6 +105,20 @@ def show(path: PathArgument, artifact_id: str, dataset: DatasetOption = None, as
     render.as_json(record) if as_json else render.fields(record)
 
 
+@app.command(epilog="Example: `artifactdb inspect wheat.sqlite '0001_pls$7f8e9d0c1b2a:0'`")
+def inspect(path: PathArgument, artifact_id: str, dataset: DatasetOption = None, as_json: JsonOption = False) -> None:
+    """Show what loading an artifact would import and call, without loading it; a report is no guarantee."""
+    with Workspace(path, mode="ro") as workspace:
+        record, report = workspace.record(artifact_id, dataset), workspace.inspect(artifact_id, dataset)
+    if as_json:
+        render.as_json({"artifact_id": artifact_id, "class_name": record.class_name, **report.to_dict()})
+        return
+    print(render.plain(f"{artifact_id}: {record.class_name}, {record.format}"))
+    for line in str(report).splitlines():
+        print(render.plain(line))
+    print("Reading cannot tell everything: load only what you trust.")
+
+
 @app.command(epilog="Example: `artifactdb stats wheat.sqlite --json`")
 def stats(path: PathArgument, as_json: JsonOption = False) -> None:
     """Count artifacts, distinct contents and bytes."""

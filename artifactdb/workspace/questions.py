@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import find, load, statistics
+from artifactdb.artifacts import find, inspection, load, statistics
 from artifactdb.chain import OperatorChain
 from artifactdb.database import querying, snapshot
 from artifactdb.errors import InvalidValueError
@@ -16,6 +16,8 @@ from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
     import sqlite_utils
+
+    from artifactdb.trust.report import Report
 
 
 _ROOTS = """
@@ -108,6 +110,18 @@ class Questions(Opened):
                 else f"It is there in {', '.join(several)}: say which with dataset=.",
             )
         return roots[0] if roots else (pipeline_id, dataset)
+
+    def inspect(self, artifact_id: str, dataset: str | None = None) -> Report:
+        """Give what loading an artifact would import and call, read from its bytes; executes nothing.
+
+        A report is no boundary: what it calls known-safe is what it knows, and reading cannot tell everything.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            A KeyError.
+        """
+        return inspection.inspect(self.database, find.require(self.database, artifact_id, dataset))
 
     def query(
         self,

@@ -1,0 +1,358 @@
+"""Load an object while refusing every name off a list, at the moment it is asked for.
+
+**This is the boundary; the scan is none.** What it guarantees, for what the stream itself makes happen:
+
+- Only classes and functions on the list are found. A name with dots, a module, what a listed module only imports from
+  elsewhere, and what ``known`` calls dangerous, are refused. Extension codes and persistent ids are refused.
+- Only classes, and functions that are named in full or known to put objects together, are called; with plain
+  values, arrays and classes as arguments. The result of a call is never called.
+- Only what the stream has made is changed: no attribute of a class, function or module is set, and no attribute
+  with two underscores on both sides.
+
+What it does not protect against: a class on the list whose own ``__new__``, ``__init__`` or ``__setstate__`` does harm
+with the values it is given; what importing a listed module runs; native code that reads arrays it
+was lied to about (the nodes of a tree); memory (``bytearray(10**12)``); and what the object does when it is used, with
+whatever its attributes were set to. List packages whose classes you would hand to a stranger.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy
+
+from artifactdb.content import StoredContent
+from artifactdb.errors import ArtifactDBError, DeserializationError, InvalidValueError, UntrustedArtifactError
+from artifactdb.formats.container import unpack
+from artifactdb.trust.known import is_dangerous, is_maker, is_name, judge
+from artifactdb.trust.report import SAFE
+from artifactdb.trust.tables import CURATED
+
+_PLAIN_MODULES: Final = frozenset({"builtins", "collections", "copyreg", "datetime", "decimal", "fractions"})
+_OWN_MODULE: Final = "artifactdb.artifacts.composite"
+_MAX_VALUES: Final = 5_000_000
+_PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
+_PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
+
+
+class AllowList:
+    """Which classes and functions may be loaded; tells it of a module and a name.
+
+    Parameters
+    ----------
+    patterns : iterable of str
+        "sklearn.*" for a package with all that is below it; "my_company.models.Blend" for one class or function.
+        A package as a whole means its classes, and its functions too where it is not as large as
+        numpy or scikit-learn. Plain types of Python are always allowed.
+
+    Raises
+    ------
+    InvalidValueError
+        For what is neither, and for packages that would make the list pointless.
+
+    Examples
+    --------
+    >>> allowed = AllowList(["sklearn.*", "my_company.models.Blend"])
+    >>> allowed("sklearn.linear_model._ridge", "Ridge"), allowed("sklearnex", "Ridge")
+    (True, False)
+    >>> allowed("my_company.models", "Blend"), allowed("my_company.models", "Other")
+    (True, False)
+    >>> AllowList(["os.*"])
+    Traceback (most recent call last):
+    artifactdb.errors.InvalidValueError: the pattern 'os.*' would allow what runs code. ...
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        given = [patterns] if isinstance(patterns, str) else list(patterns)
+        for pattern in given:
+            _check_pattern(pattern)
+        self.patterns = tuple(given)
+        self._packages = tuple(pattern.removesuffix(".*") for pattern in given if pattern.endswith(".*"))
+        self._named = frozenset(pattern for pattern in given if not pattern.endswith(".*"))
+
+    def __call__(self, module: str, name: str) -> bool:
+        """Tell whether something that is defined in a module may be loaded."""
+        if is_maker(module, name) and (module in _PLAIN_MODULES or module == _OWN_MODULE):
+            return True
+        if is_dangerous(module, name) and not is_maker(module, name):
+            return False
+        return self.names(module, name) or any(
+            module == package or module.startswith(f"{package}.") for package in self._packages
+        )
+
+    def names(self, module: str, name: str) -> bool:
+        """Tell whether a pattern is the full name of something."""
+        return f"{module}.{name}" in self._named
+
+
+def restricted_load(content: StoredContent, allow: AllowList | Iterable[str]) -> Any:
+    """Give the object of a content of format "pickle5", unless it asks for anything off a list.
+
+    Parameters
+    ----------
+    content : StoredContent
+    allow : AllowList or iterable of str
+        See ``AllowList``.
+
+    Raises
+    ------
+    UntrustedArtifactError
+        When the stream asks for what is not allowed; nothing of that was imported or called.
+    DeserializationError
+        When the bytes are no object container, or cannot become an object here.
+
+    Examples
+    --------
+    >>> from artifactdb.formats import dump
+    >>> from artifactdb.content import StoredContent
+    >>> (segment,) = dump({"alpha": 0.5})[0].content.segments
+    >>> restricted_load(StoredContent(bytearray(segment.data), lambda _: bytearray()), ["sklearn.*"])
+    {'alpha': 0.5}
+    """
+    allowed = allow if isinstance(allow, AllowList) else AllowList(allow)
+    stream, buffers = unpack(content)
+    try:
+        return RestrictedUnpickler(stream, buffers, allowed).load()
+    except ArtifactDBError:
+        raise
+    except Exception as error:
+        raise DeserializationError(f"the object cannot be loaded here: {type(error).__name__}: {error}.") from error
+
+
+_UnpicklerInPython: Any = pickle._Unpickler  # whose methods for opcodes have no types
+
+
+class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
+    """An unpickler that finds, calls and changes only what an allow-list lets it.
+
+    It is the standard library's unpickler in Python, because the one in C cannot be told what to call.
+
+    Parameters
+    ----------
+    stream : bytes-like
+        A pickle of protocol 5.
+    buffers : iterable
+        Its out-of-band buffers.
+    allowed : AllowList
+    """
+
+    dispatch: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
+
+    def __init__(self, stream: bytes | memoryview, buffers: Iterable[Any], allowed: AllowList) -> None:
+        super().__init__(io.BytesIO(stream), fix_imports=False, buffers=buffers)
+        self._size = len(stream)
+        self._allowed = allowed
+        self._found: dict[int, Any] = {}  # by id; kept here, so that no id is given to something else
+        self._callable: set[int] = set()
+        self._values_left = _MAX_VALUES
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give what is on the list; importing a module happens only after its name was found there."""
+        if not is_name(module) or not name.isidentifier() or not self._allowed(module, name):
+            raise self._refusal(f"{module}.{name}")
+        found = super().find_class(module, name)
+        owner, own_name = getattr(found, "__module__", None), getattr(found, "__qualname__", name)
+        if not callable(found) or not isinstance(owner, str) or not isinstance(own_name, str):
+            raise self._refusal(f"{module}.{name}")
+        if not self._allowed(owner, own_name):
+            raise self._refusal(f"{owner}.{own_name}", f"{module}.{name}")
+        if self._may_be_called(found, (module, name), (owner, own_name)):
+            self._callable.add(id(found))
+        self._found[id(found)] = found
+        return found
+
+    def _may_be_called(self, found: Any, asked: tuple[str, str], own: tuple[str, str]) -> bool:
+        named = self._allowed.names(*asked) or self._allowed.names(*own)
+        if isinstance(found, type) or named or is_maker(*asked) or own[0].partition(".")[0] not in CURATED:
+            return True
+        if judge(*asked) == SAFE:
+            return False  # a score or a ufunc: held, not called
+        raise self._refusal(f"the function {'.'.join(own)}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse: what it stands for is decided by nobody here."""
+        raise self._refusal("a persistent id")
+
+    def get_extension(self, code: int) -> None:
+        """Refuse: what it stands for was registered by other code, and is not looked up by name."""
+        raise self._refusal("an extension code")
+
+    def _check_call(self, called: Any, arguments: Any, keywords: Any = ()) -> None:
+        if id(called) not in self._callable or type(arguments) is not tuple:
+            raise self._refusal(f"a call of {_described(called)}")
+        waiting = [arguments, keywords]
+        while waiting:
+            value = waiting.pop()
+            kind = type(value)
+            self._values_left -= 1
+            if self._values_left < 0:
+                raise self._refusal(f"a call of {_described(called)} with so many values")
+            if kind is dict:
+                waiting += [*value.keys(), *value.values()]
+            elif kind in _PLAIN_HOLDERS:
+                waiting += value
+            elif kind not in _PLAIN_VALUES and not isinstance(value, type) and not _is_array(value):
+                raise self._refusal(f"a call of {_described(called)} with {_described(value)} as argument")
+
+    def _load_reduce(self) -> None:
+        self._check_call(self.stack[-2], self.stack[-1])
+        super().load_reduce()
+
+    def _load_newobj(self) -> None:
+        cls, arguments = self.stack[-2:]
+        self._require_class(cls)
+        # A named tuple only keeps what it is given.
+        self._check_call(cls, () if issubclass(cls, tuple) and hasattr(cls, "_fields") else arguments)
+        super().load_newobj()
+
+    def _load_newobj_ex(self) -> None:
+        self._require_class(self.stack[-3])
+        self._check_call(self.stack[-3], self.stack[-2], self.stack[-1])
+        super().load_newobj_ex()
+
+    def _refuse_old(self) -> None:
+        raise self._refusal("an opcode of protocol 0 or 1 that makes instances")
+
+    def _load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        self._require_made(target)
+        # Of the class: the stream may have set one on the object.
+        set_state = getattr(type(target), "__setstate__", None)
+        if set_state is not None:
+            set_state(target, state)
+            return
+        slots = None
+        if type(state) is tuple and len(state) == 2:
+            state, slots = state
+        for attributes in (state, slots):
+            if attributes is not None and type(attributes) is not dict:
+                raise self._refusal("a state that is no dict")
+            for key in attributes or ():
+                if type(key) is not str or _is_dunder(key):
+                    raise self._refusal(f"the attribute {key!r:.80}")
+        vars(target).update(state) if state else None
+        for key, value in (slots or {}).items():
+            setattr(target, key, value)
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set_items([key, value])
+
+    def _load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        self._require_made(target)
+        if not isinstance(target, dict):
+            raise self._refusal(f"items of {_described(target)}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(target) is not dict and type(key) is str and _is_dunder(key):
+                raise self._refusal(f"the item {key!r:.80}")
+            target[key] = value
+
+    def _load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        self._require_made(target)
+        if isinstance(target, list):
+            list.extend(target, items)
+        elif isinstance(target, deque):
+            deque.extend(target, items)
+        else:
+            raise self._refusal(f"items of {_described(target)}")
+
+    def _load_additems(self) -> None:
+        items, target = self.pop_mark(), self.stack[-1]
+        self._require_made(target)
+        if not isinstance(target, set):
+            raise self._refusal(f"items of {_described(target)}")
+        set.update(target, items)
+
+    def _load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        if size > self._size:  # which would be reserved before it is read
+            raise DeserializationError("the stream is cut off.")
+        self.append(bytearray(self.read(size)))
+
+    def _require_class(self, value: Any) -> None:
+        if not isinstance(value, type):
+            raise self._refusal(f"a call of {_described(value)}")
+
+    def _require_made(self, value: Any) -> None:
+        if isinstance(value, type) or id(value) in self._found or _is_shared(value):
+            raise self._refusal(f"a change of {_described(value)}")
+
+    def _refusal(self, what: str, asked: str = "") -> UntrustedArtifactError:
+        through = f", which it asks for as {asked}" if asked else ""
+        listed = ", ".join(self._allowed.patterns) or "nothing"
+        return UntrustedArtifactError(
+            f"the object needs {what[:300]}{through[:300]}; allowed are {listed}.",
+            hint="Look at what it would import and call first; if you trust that, add its full name to the list.",
+        )
+
+
+for _code, _method in (
+    (pickle.REDUCE, RestrictedUnpickler._load_reduce),
+    (pickle.NEWOBJ, RestrictedUnpickler._load_newobj),
+    (pickle.NEWOBJ_EX, RestrictedUnpickler._load_newobj_ex),
+    (pickle.INST, RestrictedUnpickler._refuse_old),
+    (pickle.OBJ, RestrictedUnpickler._refuse_old),
+    (pickle.BUILD, RestrictedUnpickler._load_build),
+    (pickle.SETITEM, RestrictedUnpickler._load_setitem),
+    (pickle.SETITEMS, RestrictedUnpickler._load_setitems),
+    (pickle.APPEND, RestrictedUnpickler._load_append),
+    (pickle.APPENDS, RestrictedUnpickler._load_appends),
+    (pickle.ADDITEMS, RestrictedUnpickler._load_additems),
+    (pickle.BYTEARRAY8, RestrictedUnpickler._load_bytearray8),
+):
+    RestrictedUnpickler.dispatch[_code[0]] = _method
+
+
+def _check_pattern(pattern: str) -> None:
+    name = pattern.removesuffix(".*") if isinstance(pattern, str) else ""
+    if not name or not is_name(name) or ("." not in pattern):
+        raise InvalidValueError(
+            f"{pattern!r} is no pattern of an allow-list.",
+            hint='Write "my_company.*" for a package, "my_company.models.Blend" for one class.',
+        )
+    module, _, last = name.rpartition(".")
+    whole = pattern.endswith(".*")
+    if is_dangerous(name if whole else module, "" if whole else last) or (whole and name in ("builtins", "copyreg")):
+        raise InvalidValueError(
+            f"the pattern {pattern!r} would allow what runs code.",
+            hint="Load an object that needs it with trust, or not at all.",
+        )
+
+
+def _is_array(value: Any) -> bool:
+    """Tell whether a value is one of numpy's own kinds and holds no objects, which could answer for themselves."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] != "numpy":
+        return False
+    dtype = value if isinstance(value, numpy.dtype) else getattr(value, "dtype", None)
+    return (dtype is value or is_maker(kind.__module__, kind.__qualname__)) and not getattr(dtype, "hasobject", False)
+
+
+def _described(value: Any) -> str:
+    kind = value if isinstance(value, type) else type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return name if isinstance(value, type) else f"something of {name}"
+
+
+def _is_shared(value: Any) -> bool:
+    """Tell whether a value is one of those dtypes that numpy keeps for the whole process."""
+    return isinstance(value, numpy.dtype) and numpy.dtype(value.char) is value
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
