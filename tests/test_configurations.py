@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import (
     base,
@@ -411,6 +411,86 @@ def test_a_folder_of_pickles_may_not_be_named() -> None:
         operator({"class": "sklearn.pipeline.Pipeline", "params": {"steps": [], "memory": "/tmp/theirs"}})
 
 
+EVIL = "/tmp/theirs"
+SEARCHES = [("GridSearchCV", "param_grid"), ("RandomizedSearchCV", "param_distributions"),
+            ("HalvingGridSearchCV", "param_grid"), ("HalvingRandomSearchCV", "param_distributions")]  # fmt: skip
+PIPELINE = to_plain(pipeline.Pipeline([("s", preprocessing.StandardScaler()), ("r", linear_model.Ridge())]))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"memory": [EVIL]}, {"memory": EVIL}, {"estimator__r__memory": [None, EVIL]}, {"memory": {"tuple": [EVIL]}},
+        [{"r__alpha": [1.0]}, {"memory": [EVIL]}], {"dict": [["memory", [EVIL]]]}, {"memory": {"set": [EVIL]}},
+        {"memory": {"array": [EVIL], "dtype": "<U20"}}, {"memory": {"array": [EVIL], "dtype": "object"}},
+        {"memory": {"dict": [[0, EVIL]]}}, {"memory": {"array": EVIL, "dtype": "str"}}, {"memory": [[[EVIL]]]},
+        {"dict": {"array": [["memory", EVIL]], "dtype": "<U20"}}, {"memory": {"array": [EVIL], "dtype": "<U9,<U9"}},
+        {"param_grid": [[{"memory": [EVIL]}]]}, {"tuple": [{"a": 1}, {"x": {"memory": [EVIL]}}]},
+        {"array": [{"memory": [EVIL]}], "dtype": "object"}, {"memory": {"input": [EVIL]}},
+        {"memory": {"slice": [EVIL, None, None]}}, {"memory": ({"tuple": [EVIL]},)},
+    ],
+)  # fmt: skip
+def test_nor_may_a_search_name_one_in_its_grid(grid: Any) -> None:
+    for search, key in SEARCHES:
+        hidden = {"class": f"sklearn.model_selection.{search}", "params": {"estimator": PIPELINE, key: grid}}
+        for ask in (operator, from_plain):
+            with pytest.raises(InvalidValueError, match=r"memory of .*joblib would load whatever pickles"):
+                ask(hidden)
+        with pytest.raises(InvalidValueError, match="pickles"):
+            operator({"class": "sklearn.ensemble.BaggingRegressor", "params": {"estimator": hidden}})
+    given_ = model_selection.GridSearchCV(pipeline.Pipeline([("r", linear_model.Ridge())]), {"r__alpha": [1.0]})
+    for params in ({"param_grid": grid}, {"estimator": hidden}, {"estimator__steps": [["g", hidden]]}):
+        with pytest.raises(InvalidValueError, match="pickles"):
+            with_params(given_, params)
+    with pytest.raises(InvalidValueError, match="pickles"):
+        with_params(ensemble.BaggingRegressor(given_), {"estimator__param_grid": grid})
+
+
+def test_nor_a_class_that_keeps_it_under_another_name(stranger: Any, tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "from sklearn.pipeline import Pipeline\n"
+        "class Cached(Pipeline):\n"
+        "    def __init__(self, folder=None): self.folder = folder\n"
+        "    def get_params(self, deep=True): return {'folder': self.folder, 'memory': self.folder}\n"
+        "    def set_params(self, folder=None, memory=None): self.folder = folder; return self\n"
+    )
+    assert operator("stranger.Cached", ["stranger"]).folder is None
+    with pytest.raises(InvalidValueError, match=r"memory of Cached .*pickles"):
+        operator({"class": "stranger.Cached", "params": {"folder": EVIL}}, ["stranger"])
+
+
+def test_what_people_give_from_python_may_keep_a_folder(tmp_path: Path) -> None:
+    mine = pipeline.Pipeline([("r", linear_model.Ridge())], memory=str(tmp_path))
+    made = with_params(mine, {"r__alpha": 3.0})
+    assert (made.memory, made.get_params()["r__alpha"]) == (str(tmp_path), 3.0)
+    search = model_selection.GridSearchCV(mine, {"memory": [None, str(tmp_path)]})
+    assert with_params(search, {"cv": 3}).param_grid == {"memory": [None, str(tmp_path)]}
+    bagging = operator({"class": "sklearn.ensemble.BaggingRegressor", "params": {"estimator": search}})
+    assert bagging.estimator is search
+    with pytest.raises(InvalidValueError, match="pickles"):
+        with_params(mine, {"memory": EVIL})
+    grid = {"memory": [None], "r__alpha": {"array": [1.0, 2.0], "dtype": "float64"}}
+    params = {"estimator": PIPELINE, "param_grid": grid}
+    assert operator({"class": "sklearn.model_selection.GridSearchCV", "params": params}).param_grid["memory"] == [None]
+
+
+@pytest.mark.parametrize("name", ["CountVectorizer", "TfidfVectorizer", "HashingVectorizer"])
+@pytest.mark.parametrize("kind", ["filename", "file"])
+def test_texts_may_not_be_read_from_files_that_the_samples_name(name: str, kind: str) -> None:
+    cls = f"sklearn.feature_extraction.text.{name}"
+    with pytest.raises(InvalidValueError, match=f"input of {name} is '{kind}'.*files"):
+        operator({"class": cls, "params": {"input": kind}})
+    steps = {"class": "sklearn.pipeline.Pipeline", "params": {"steps": [{"tuple": ["v", {"class": cls}]}]}}
+    for search, key in SEARCHES:
+        for grid in ({"v__input": [kind]}, [{"v__input": {"array": ["content", kind], "dtype": "<U8"}}]):
+            params = {"estimator": steps, key: grid}
+            with pytest.raises(InvalidValueError, match=f"v__input of {search} is '{kind}'.*files"):
+                operator({"class": f"sklearn.model_selection.{search}", "params": params})
+    with pytest.raises(InvalidValueError, match="files"):
+        with_params(operator(steps), {"v__input": kind})
+    assert operator({"class": cls, "params": {"input": "content"}}).input == "content"
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -457,6 +537,8 @@ def test_depth_without_end_is_refused() -> None:
         for ask in (to_plain, from_plain, expand, count):
             with pytest.raises(InvalidValueError, match="nested too deeply"):
                 ask(value)
+        with pytest.raises(InvalidValueError, match="nested too deeply"):
+            with_params(linear_model.Ridge(), {"alpha": value})
 
 
 # Alternatives
@@ -487,6 +569,31 @@ def test_the_last_alternative_varies_fastest() -> None:
     assert expand([{"_or_": ["a", "b"]}, "x", {"_or_": [1, 2, 3]}]) == [
         ["a", "x", 1], ["a", "x", 2], ["a", "x", 3], ["b", "x", 1], ["b", "x", 2], ["b", "x", 3],
     ]  # fmt: skip
+
+
+def test_tuples_of_steps_branches_and_names_are_lists_also_as_json_has_them() -> None:
+    scaler, pca = preprocessing.MinMaxScaler(), decomposition.PCA(2)
+    steps = (scaler, {"branch": ([pca, None], [])}, {"model": "m", "source_models": ("a", "b")})
+    wanted = [scaler, {"branch": [[pca], []]}, {"model": "m", "source_models": ["a", "b"]}]
+    for given_ in (steps, list(steps), {"pipeline": steps}):
+        assert expand(given_) == [wanted]
+        (made,) = expand(json.loads(json.dumps(to_plain(given_))))
+        assert made == to_plain(wanted)
+    named = {"branch": {"x": (pca,), "y": ()}}
+    assert expand([named]) == [[{"branch": {"x": [pca], "y": []}}]]
+    stacks = {"_or_": [("a", "b"), "all", ["c"], None]}
+    made = expand([{"meta_model": "m", "source_models": stacks}])
+    assert [step[0]["source_models"] for step in made] == [["a", "b"], "all", ["c"], None]
+
+
+def test_branches_with_names_as_they_are_stored_are_read_like_others() -> None:
+    model = {"model": "m", "params": {"sizes": [[7, 8]], "n": {"_range_": [1, 2]}}}
+    given_ = [{"branch": [{"name": "x", "steps": (model, None)}, {"name": "y", "steps": []}]}]
+    made = [step[0]["branch"] for step in expand(given_)]
+    assert made[1] == [
+        {"name": "x", "steps": [{"model": "m", "params": {"sizes": [7, 8], "n": 2}}]}, {"name": "y", "steps": []},
+    ]  # fmt: skip
+    assert len(made) == 2
 
 
 def test_a_step_that_is_none_is_left_out() -> None:
@@ -544,6 +651,28 @@ def test_beside_a_model_lists_are_alternatives_and_within_a_class_they_are_value
     assert count([{"model": "m", "params": [{"a": [1, 2]}, {"b": [1, 2, 3]}]}]) == 5
 
 
+def test_beside_a_model_an_array_or_a_range_is_a_list_of_alternatives() -> None:
+    params = {"a": np.logspace(-1, 1, 3), "n": range(1, 3), "t": (1, 2), "square": np.eye(2), "one": [np.ones(2)]}
+    for given_ in ([{"model": "m", "params": params}], to_plain([{"model": "m", "params": params}])):
+        made = [step[0]["params"] for step in expand(given_)]
+        assert [(one["a"], one["n"]) for one in made] == [(a, n) for a in (0.1, 1.0, 10.0) for n in (1, 2)]
+        assert {(type(one["a"]), type(one["n"])) for one in made} == {(float, int)}
+        assert [[shown(from_plain(one[key])) for key in ("t", "square", "one")] for one in made] == [
+            ["tuple(1, 2)", shown(np.eye(2)), shown(np.ones(2))]
+        ] * 6
+    assert expand([{"model": "m", "params": {"k": np.array(["u", "v"])}}])[1] == [{"model": "m", "params": {"k": "v"}}]
+    within = {"class": "P", "params": {"a": np.ones(2)}}
+    assert count([within]) == count([{"model": within}]) == 1, "within a class it is a value"
+    for empty in (np.array([]), range(0), {"range": [0, 0, 1]}, {"array": [], "dtype": "float64"}):
+        with pytest.raises(InvalidValueError, match="no alternatives"):
+            expand([{"model": "m", "params": {"a": empty}}])
+    for many in (range(10**9), {"range": [0, 10**9, 1]}):
+        with pytest.raises(InvalidValueError, match="1,000,000,000 values"):
+            expand([{"model": "m", "params": {"a": many}}])
+    with pytest.raises(InvalidValueError, match="cannot be read"):
+        expand([{"model": "m", "params": {"a": {"range": ["a"]}}}])
+
+
 def test_a_range_beside_a_model_goes_into_its_parameters() -> None:
     made = expand([{"_range_": [1, 25, 5], "param": "n_components", "model": {"class": "P"}, "name": "PLS"}])
     assert made[1] == [{"model": {"class": "P"}, "name": "PLS", "params": {"n_components": 6}}]
@@ -570,6 +699,7 @@ STEPS = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=3))
 def test_what_is_counted_is_made_and_has_no_alternatives_left(steps: Any) -> None:
     made = expand(steps)

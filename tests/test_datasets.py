@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,6 @@ def test_a_test_set_and_groups_come_in_a_dict() -> None:
     data = read_dataset(given_)
     assert repr(data) == "<Dataset wheat: 4 samples, 3 features, 2 test samples>"
     assert data.groups.tolist() == ["a", "a", "b", "b"] and np.array_equal(data.test_y, Y[:2])
-    assert read_dataset({"X": X, "y": Y, "X_test": X}).test_y is None, "to be predicted only"
     assert read_dataset(given_, name="other").name == "other"
     assert read_dataset(data) is not None and read_dataset(data, name="other").y is data.y
     assert "<td>wheat</td>" in data._repr_html_() and "test samples" in data._repr_html_()
@@ -187,8 +187,6 @@ def test_columns_of_texts_make_a_frame_and_texts_may_be_the_target(write: Any) -
 
 
 def test_a_target_may_be_of_any_type_that_files_have(tmp_path: Path) -> None:
-    from decimal import Decimal
-
     table = pl.DataFrame(
         {
             "w": [1.0, 2.0],
@@ -289,9 +287,10 @@ def test_a_file_of_texts_needs_pandas_and_says_so(write: Any, monkeypatch: pytes
         ({"X": X, "y": Y, "x_test": X}, "no 'x_test'. Did you mean 'X_test'"),
         ({"X": X, "y": Y, "groups": [1, 2]}, "X has 4 samples and groups has 2"),
         ({"X": X, "y": Y, "y_test": Y}, "y_test was given without X_test"),
+        ({"X": X, "y": Y, "X_test": X}, "X_test was given without y_test.*predict"),
         ({"X": X, "y": Y, "X_test": X, "y_test": Y[:1]}, "X_test has 4 samples and y_test has 1"),
-        ({"X": X, "y": Y, "X_test": X[:, :2]}, "X has 3 features and X_test 2 features"),
-        ({"X": X, "y": Y, "X_test": [X, X]}, r"X has 3 features and X_test 3 \+ 3 features"),
+        ({"X": X, "y": Y, "X_test": X[:, :2], "y_test": Y}, "X has 3 features and X_test 2 features"),
+        ({"X": X, "y": Y, "X_test": [X, X], "y_test": Y}, r"X has 3 features and X_test 3 \+ 3 features"),
         ({"X": X, "y": Y, "X_test": X, "y_test": np.zeros((4, 2))}, "y_test"),
         ({"X": X, "y": Y, "name": 3}, "name of a dataset"),
         ((X, Y, Y), "tuple of 3"),
@@ -349,8 +348,9 @@ def test_every_value_type_and_part_counts_in_a_fingerprint(frame: Any) -> None:
         ([X, X], Y),
         (X.reshape(4, 3)[:, ::-1], Y),
         {"X": X, "y": Y, "groups": [1, 1, 2, 2]},
-        {"X": X, "y": Y, "X_test": X},
         {"X": X, "y": Y, "X_test": X, "y_test": Y},
+        {"X": X, "y": Y, "X_test": X + 1, "y_test": Y},
+        {"X": X, "y": Y, "X_test": X, "y_test": Y + 1},
         (X, Y.astype(str)),
         (frame(columns), Y),
         (frame({**columns, "a": [1, 2, 3, 5]}), Y),
@@ -365,7 +365,10 @@ def test_every_value_type_and_part_counts_in_a_fingerprint(frame: Any) -> None:
     texts = pd.DataFrame({"k": ["p", "q", "p", "q"]})
     assert read_dataset((texts, Y)).fingerprint() != read_dataset((texts.astype("category"), Y)).fingerprint()
     # The same blocks in other parts.
-    assert Dataset("a", [X, X], X).fingerprint() != Dataset("a", [X], X, test_sources=[X]).fingerprint()
+    parts = Dataset("a", [X, X, X], X), Dataset("a", [X], X, test_sources=[X], test_y=X)
+    assert parts[0].fingerprint() != parts[1].fingerprint()
+    with pytest.raises(InvalidValueError, match="X_test was given without y_test"):
+        Dataset("a", [X], X, test_sources=[X])
 
 
 # To predict for
@@ -390,6 +393,28 @@ def test_features_of_a_file_need_no_target(write: Any) -> None:
     (block,) = read_features(path, ["a", "b"], ["protein"])
     assert isinstance(block, np.ndarray) and block.tolist() == [[1, 3], [2, 4]]
     assert read_features(write("both.csv", "a,protein\n1,2\n"), None, ["protein"])[0].tolist() == [[1]]
+
+
+def test_a_file_of_numbers_keeps_its_columns_where_a_frame_is_asked_for(write: Any, tmp_path: Path) -> None:
+    path = write("new.csv", "b,a,protein,c\n3,1,9,\n4,2.5,9,\n")
+    (block,) = read_features(path, ["a", "b"], ["protein"], as_frame=True)
+    assert isinstance(block, pd.DataFrame) and list(block.columns) == ["a", "b"]
+    assert block.to_dict("list") == {"a": [1.0, 2.5], "b": [3, 4]}
+    (block,) = read_features(path, None, ["protein"], as_frame=True)
+    assert list(block.columns) == ["b", "a", "c"] and block["c"].dtype == np.float64, "an empty column is one of NaN"
+    pl.DataFrame({"price": [Decimal("1.5"), None], "ok": [True, False]}).write_parquet(tmp_path / "a.parquet")
+    (block,) = read_features(tmp_path / "a.parquet", as_frame=True)
+    assert [str(kind) for kind in block.dtypes] == ["float64", "bool"] and block["price"][0] == 1.5
+    table = pl.DataFrame({"a": [1]})
+    assert type(read_features(table, ["a"], as_frame=True)[0]) is pl.DataFrame, "a frame stays what it is"
+    assert isinstance(read_features(X, as_frame=True)[0], np.ndarray), "an array has no names"
+
+
+def test_a_frame_of_a_file_needs_pandas_and_says_so(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a.csv", "a,b\n1,2\n")
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(InvalidValueError, match=r"data frame.* pandas.*artifactdb\[frames\]"):
+        read_features(path, ["a"], as_frame=True)
 
 
 def test_x_alone_is_taken_in_any_of_its_shapes() -> None:

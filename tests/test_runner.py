@@ -561,3 +561,11 @@ def test_labels_that_only_the_test_set_has_keep_their_place(runner: PipelineRunn
     row = runner.workspace.catalog.filter(partition="test", fold_id=0).to_dicts()[0]
     names = np.array(json.loads(row["metadata"])["classes"])
     assert np.array_equal(names[runner.workspace.catalog.get(row["id"])["y_true"].astype(int)], y[::10])
+
+
+def test_a_study_on_a_frame_predicts_a_file(runner: PipelineRunner, xy: Any, tmp_path: Path) -> None:
+    frame = pd.DataFrame(xy[0], columns=[f"nm{index}" for index in range(10)])
+    columns = ColumnTransformer([("some", StandardScaler(), ["nm0", "nm3"])])
+    best = runner.run([columns, FOLDS, Ridge()], (frame, xy[1])).best()
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    assert np.allclose(runner.predict(best, tmp_path / "new.csv"), runner.predict(best, frame), rtol=1e-9)

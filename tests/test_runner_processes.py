@@ -58,7 +58,7 @@ def test_a_backend_that_the_caller_configured_is_used(workspace: Workspace, xy: 
         PipelineRunner(workspace, backend="lokki", n_jobs=2).run(GRID, xy)
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_that_is_killed_costs_a_second_fit_and_nothing_else(
     workspace: Workspace, xy: Any, tmp_path: Path, times: int
 ) -> None:
@@ -153,7 +153,7 @@ def study(file: Path, fits: Path, resume: str, jobs: int) -> subprocess.Popen[st
     ("how", "jobs"),
     [
         (signal.SIGINT, 1),
-        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, 1, marks=pytest.mark.slow),
     ],

@@ -27,7 +27,14 @@ import numpy as np
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import signatures
 from artifactdb.estimators.kinds import is_splitter
-from artifactdb.estimators.names import class_named, function_name, function_named, is_kind_of_estimator, name_of
+from artifactdb.estimators.names import (
+    class_named,
+    function_name,
+    function_named,
+    is_kind_of_estimator,
+    name_of,
+    refuse_reading,
+)
 
 _TYPES = ("bool", "int", "float", "str", "object")
 _FORMS = [
@@ -78,8 +85,9 @@ def from_plain(value: Any, allow: Sequence[str] = ()) -> Any:
     Raises
     ------
     InvalidValueError
-        For a class that may not be named, a parameter that the class does not have, a value it does not take, and for
-        what had been left out of JSON.
+        For a class that may not be named, a parameter that the class does not have, a value it does not take, for
+        what would read from the disk (``memory`` that is a folder, ``input="filename"``), and for what had been left
+        out of JSON.
 
     Examples
     --------
@@ -89,7 +97,9 @@ def from_plain(value: Any, allow: Sequence[str] = ()) -> Any:
     [1, (2, 'sklearn.linear_model.Ridge')]
     """
     try:
-        return _read(value, allow)
+        read = _read(value, allow)
+        refuse_reading("the configuration", read)
+        return read
     except RecursionError:
         raise InvalidValueError("the configuration is nested too deeply.") from None
 
@@ -144,7 +154,7 @@ def with_params(made: Any, params: Any, allow: Sequence[str] = ()) -> Any:
     Raises
     ------
     InvalidValueError
-        For parameters that it does not have.
+        For parameters that it does not have, and for those that would read from the disk.
 
     Examples
     --------
@@ -162,9 +172,11 @@ def with_params(made: Any, params: Any, allow: Sequence[str] = ()) -> Any:
     now = made.get_params()
     given = _arguments(cls, params, None if signatures.names(cls) is None else now, now, allow)
     try:
-        return clone(made).set_params(**given)
+        other = clone(made).set_params(**given)
     except Exception as error:
         raise InvalidValueError(f"{cls.__name__} does not take {', '.join(given)}: {error}") from error
+    refuse_reading(cls.__name__, other, known=[made, *given.values()])
+    return other
 
 
 class _Writer:
@@ -344,9 +356,12 @@ _READERS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
 def _made(cls: type, params: Any, allow: Sequence[str]) -> Any:
     given = _arguments(cls, params, signatures.names(cls), signatures.defaults(cls), allow)
     try:
-        return cls(**given)
+        made = cls(**given)
     except Exception as error:
         raise InvalidValueError(f"{cls.__name__} cannot be made: {error}") from error
+    # Again, because a class may keep a parameter under another name than that by which it was given.
+    refuse_reading(cls.__name__, made, known=list(given.values()))
+    return made
 
 
 def _arguments(
@@ -355,18 +370,17 @@ def _arguments(
     """Give parameters as a class takes them; ``known`` are their names, ``usual`` values that show their types."""
     if not isinstance(params, Mapping):
         raise InvalidValueError(f"params of {cls.__name__} is a dict, not {_described(params)}.")
-    given = {str(name): _read(value, allow) for name, value in params.items()}
+    try:
+        given = {str(name): _read(value, allow) for name, value in params.items()}
+        refuse_reading(cls.__name__, given)
+    except RecursionError:
+        raise InvalidValueError(f"the params of {cls.__name__} are nested too deeply.") from None
     for name, value in given.items():
         if known is not None and name not in known:
             close = get_close_matches(name, known, 3)
             raise InvalidValueError(
                 f"{cls.__name__} has no parameter {name!r}.",
                 hint=f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(known) or 'none'}.",
-            )
-        if name.rpartition("__")[2] == "memory" and isinstance(value, str):
-            raise InvalidValueError(
-                f"memory of {cls.__name__} names a folder: joblib would load whatever pickles lie in it.",
-                hint="Give the estimator itself from Python.",
             )
         # JSON writes both as a list.
         if isinstance(value, list) and isinstance(usual.get(name), tuple):

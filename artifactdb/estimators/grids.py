@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.errors import InvalidValueError
+from artifactdb.estimators.configuration import from_plain
 
 OPERATORS = ("model", "meta_model", "preprocessing", "transformer", "y_processing")
 """Keys of a step under which an operator stands, and beside which "params" is a grid."""
@@ -30,8 +31,8 @@ def expand(configuration: Any) -> list[list[Any]]:
     configuration : list or dict
         Steps, or ``{"pipeline": [...]}``. Wherever a step or a value may stand there may be ``{"_or_": [a, b, None]}``,
         ``{"_range_": [first, last, step]}`` (with its last) or ``{"_log_range_": [first, last, count]}``. The "params"
-        beside a model are a grid: a list holds alternatives, anything else is one value. A step that is None is left
-        out.
+        beside a model are a grid: a list, a range or an array of one dimension holds alternatives, anything else is
+        one value. A step that is None is left out.
 
     Returns
     -------
@@ -69,6 +70,22 @@ def count(configuration: Any) -> int:
         return _tree(configuration).count()
     except RecursionError:
         raise InvalidValueError("the configuration is nested too deeply, or holds itself.") from None
+
+
+def options(value: Any) -> list[Any] | range | None:
+    """Give the alternatives that a value among the "params" beside a model holds, or None if it is one value.
+
+    Examples
+    --------
+    >>> options(np.array([0.1, 1.0])), options({"range": [1, 9, 2]}), options((1, 2)), options("rbf")
+    ([0.1, 1.0], range(1, 9, 2), None, None)
+    """
+    # As to_plain writes arrays and ranges.
+    if isinstance(value, Mapping) and set(value) in ({"array", "dtype"}, {"range"}):
+        value = from_plain(value)
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return list(value.tolist())
+    return value if isinstance(value, list | range) else None
 
 
 @dataclass(frozen=True)
@@ -117,7 +134,7 @@ _Reader = Callable[[Any], _Node]
 
 def _tree(configuration: Any) -> _Node:
     steps: Any = configuration
-    if isinstance(configuration, Mapping):
+    if isinstance(configuration, Mapping) and _listed(configuration) is None:
         found = [key for key in ("pipeline", "steps") if key in configuration]
         if len(found) != 1:
             keys = ", ".join(map(str, configuration)) or "no keys"
@@ -147,21 +164,34 @@ def _step(step: Any) -> _Node:
     roles = [key for key in OPERATORS if key in step]
     if not roles:
         return _value(step)
-    made = _dict(step, {**dict.fromkeys(roles, _step), "params": _grid})
+    made = _dict(step, {**dict.fromkeys(roles, _step), "params": _grid, "source_models": _stacked})
     return _All([made], lambda only: None if any(only[0][role] is None for role in roles) else only[0])
 
 
 def _branches(branches: Any) -> _Node:
     """Read branches; one that loses all its steps stays, and hands on what it is given."""
+    listed = _listed(branches)
+    if listed is not None:
+        return _list([_branch(branch) for branch in listed])
     if isinstance(branches, Mapping):
         return _alternatives(branches, _branches) if _generator(branches) else _dict(branches, {}, _branch)
-    listed = _listed(branches)
-    return _value(branches) if listed is None else _list([_branch(branch) for branch in listed])
+    return _value(branches)
 
 
 def _branch(branch: Any) -> _Node:
+    if isinstance(branch, Mapping) and "steps" in branch:
+        return _dict(branch, {"steps": _branch})
     listed = _listed(branch)
     return _step(branch) if listed is None else _steps(listed)
+
+
+def _stacked(names: Any) -> _Node:
+    """Read the models that a meta-model stacks: a tuple of names is a list of them."""
+    listed = _listed(names)
+    if listed is not None:
+        return _list([_value(name) for name in listed], names if isinstance(names, list) else None)
+    generates = isinstance(names, Mapping) and _generator(names)
+    return _alternatives(names, _stacked) if generates else _value(names)
 
 
 def _value(value: Any) -> _Node:
@@ -186,7 +216,15 @@ def _grid(params: Any) -> _Node:
 
 
 def _parameter(value: Any) -> _Node:
-    return _either(value, _value, "params") if isinstance(value, list) else _value(value)
+    listed = options(value)
+    if listed is None:
+        return _value(value)
+    if isinstance(listed, range):
+        # len() of a range overflows beyond 2**63.
+        size = max(0, -((listed.start - listed.stop) // listed.step))
+        if size > MOST:
+            raise InvalidValueError(f"{_shown(listed)} has {size:,} values; at most {MOST:,} pipelines are made.")
+    return _either(list(listed), _value, "params")
 
 
 def _list(parts: Sequence[_Node], same: Any = None, build: Callable[[Sequence[Any]], Any] = list) -> _Node:

@@ -6,7 +6,7 @@ A configuration is data: it says which estimators to make, and must never become
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -30,6 +30,11 @@ _EXPERIMENTAL = {
 # Functions that choose features; parameters of scikit-learn's selectors.
 _SCORES = "sklearn.feature_selection"
 _SCORE_NAMES = ("chi2", "f_classif", "f_regression", "mutual_info_classif", "mutual_info_regression", "r_regression")
+# Texts with which these parameters read from the disk, or None for any; and what that would do.
+_READING: dict[str, tuple[tuple[str, ...] | None, str]] = {
+    "memory": (None, "names a folder: joblib would load whatever pickles lie in it."),
+    "input": (("filename", "file"), "is {text!r}, which would read the files that the samples name."),
+}
 
 
 def class_named(path: str, allow: Sequence[str] = ()) -> type:
@@ -161,6 +166,73 @@ def is_kind_of_estimator(cls: type) -> bool:
     if any(callable(getattr(cls, name, None)) for name in ("fit", "get_params")):
         return True
     return callable(getattr(cls, "split", None)) and hasattr(cls, "get_n_splits")
+
+
+def refuse_reading(owner: str, value: Any, known: Any = None) -> None:
+    """See that no parameter makes an estimator read from the disk: a folder of pickles, or files of texts.
+
+    Parameters
+    ----------
+    owner : str
+        What errors call it.
+    value : object
+        Parameters, or an estimator with them. They are looked for at any depth, also under the keys of a search's grid,
+        as in ``{"estimator__memory": ["/tmp"]}``.
+    known : object, optional
+        Estimators that were given from Python, whose own folders stay allowed. Without it, those within ``value`` are
+        not looked into.
+
+    Raises
+    ------
+    InvalidValueError
+        For the first such parameter.
+
+    Examples
+    --------
+    >>> refuse_reading("GridSearchCV", {"param_grid": [{"input": ["content", "file"]}]})
+    Traceback (most recent call last):
+    artifactdb.errors.InvalidValueError: input of GridSearchCV is 'file', which would read the files ...
+    """
+    within = known is not None
+    allowed = {(_last(key), text) for key, text in _reading(known, (), True)} if within else set()
+    for key, text in _reading(value, (), within):
+        if (_last(key), text) not in allowed:
+            said = _READING[_last(key)][1].format(text=text)
+            raise InvalidValueError(f"{key} of {owner} {said}", hint="Give the estimator itself from Python.")
+
+
+def _reading(value: Any, keys: tuple[str, ...], within: bool) -> Iterator[tuple[str, str]]:
+    """Give each parameter that reads and the text that it holds; ``keys`` are those above ``value`` that might."""
+    if isinstance(value, str | bytes):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for key in keys:
+            texts = _READING[_last(key)][0]
+            if texts is None or text in texts:
+                yield key, text
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            reads = isinstance(name, str) and _last(name) in _READING and name not in keys
+            yield from _reading(item, (*keys, str(name)) if reads else keys, within)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _reading(item, keys, within)
+    elif isinstance(value, slice):
+        yield from _reading((value.start, value.stop, value.step), keys, within)
+    elif isinstance(value, type):
+        return
+    elif hasattr(value, "tolist") and getattr(getattr(value, "dtype", None), "kind", "") not in [*"biufcmM"]:
+        # An array of objects may hold dicts, one of texts a grid's values.
+        yield from _reading(value.tolist(), keys, within)
+    elif within and callable(getattr(value, "get_params", None)):
+        try:
+            params = value.get_params(deep=False)
+        except Exception:  # scikit-learn cannot clone it either, so that it is never fitted
+            return
+        yield from _reading(params, keys, within)
+
+
+def _last(key: str) -> str:
+    return key.rpartition("__")[2]
 
 
 def _packages(allow: Sequence[str]) -> tuple[str, ...]:

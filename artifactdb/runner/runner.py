@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.errors import ArtifactDBError, InvalidValueError
+from artifactdb.estimators.blocks import is_frame
 from artifactdb.estimators.configuration import to_plain
 from artifactdb.estimators.grids import expand
 from artifactdb.estimators.kinds import is_classifier
@@ -124,11 +125,12 @@ class PipelineRunner:
             Steps: transformers, ``{"y_processing": ...}``, a splitter, ``{"branch": [[...], [...]]}``, models, lists
             of several operators, ``{"model": ..., "name": ..., "params": ...}``, ``{"meta_model": ...,
             "source_models": [...]}``; operators as objects, classes, dotted names or ``{"class": ..., "params":
-            ...}``. A list in a step's ``params``, ``{"_or_": [...]}`` and ``{"_range_": [first, last, step]}`` expand
-            into several pipelines.
+            ...}``. A list, range or array in a step's ``params``, ``{"_or_": [...]}`` and ``{"_range_": [first, last,
+            step]}`` expand into several pipelines.
         dataset : tuple, dict, data frame, str or Path
             ``(X, y)``, X of shape (n_samples, n_features) or a list of such blocks; a dict with ``X, y`` and perhaps
-            ``X_test, y_test, groups``; a pandas or polars frame or a CSV or Parquet file with the target as a column.
+            ``X_test`` with ``y_test``, ``groups``; a pandas or polars frame or a CSV or Parquet file with the target as
+            a column.
         dataset_name : str, optional
             Default: what the file is called, else ``dataset``.
         target : str or list of str, optional
@@ -182,6 +184,7 @@ class PipelineRunner:
             "n_features": data.n_features,
             "features": data.features,
             "target": data.target,
+            "frame": any(is_frame(block) for block in data.sources),
         }
         run = Run(
             self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume,
@@ -283,7 +286,7 @@ class PipelineRunner:
         """
         chosen = fold_models(self.workspace, source, dataset)
         columns = {} if isinstance(X, np.ndarray) else chosen.columns()
-        blocks = read_features(X, columns.get("features"), columns.get("target"))
+        blocks = read_features(X, columns.get("features"), columns.get("target"), as_frame=bool(columns.get("frame")))
         require_features(chosen.n_features, blocks)
         replay = Replay(chosen.find_record, chosen.load_records, len(blocks))
         replay.load([record for record in chosen.needed.values() if str(record.artifact_type) != "splitter"])

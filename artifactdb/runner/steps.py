@@ -12,6 +12,7 @@ from artifactdb.artifacts.place import require_name
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds
 from artifactdb.estimators.configuration import operator, with_params
+from artifactdb.estimators.grids import options
 from artifactdb.fitted.structure import class_name
 
 Branch = tuple[int, ...]
@@ -289,7 +290,7 @@ def settled(value: Any) -> Any:
     [{'model': 'sklearn.neural_network.MLPRegressor', 'params': {'hidden_layer_sizes': [[7, 8]]}}]
     """
     if isinstance(value, Mapping) and isinstance(value.get("params"), Mapping) and not ROLES.keys().isdisjoint(value):
-        params = {name: [one] if isinstance(one, list) else one for name, one in value["params"].items()}
+        params = {name: [one] if options(one) is not None else one for name, one in value["params"].items()}
         return {**value, "params": params}
     if isinstance(value, Mapping) and ("branch" in value or "steps" in value):
         return {key: settled(one) for key, one in value.items()}

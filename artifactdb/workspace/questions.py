@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import find, inspection, load, statistics
+from artifactdb.artifacts import find, load, statistics
 from artifactdb.chain import OperatorChain
 from artifactdb.database import querying, snapshot
 from artifactdb.errors import InvalidValueError
@@ -121,6 +121,8 @@ class Questions(Opened):
         ArtifactNotFoundError
             A KeyError.
         """
+        from artifactdb.artifacts import inspection  # the tables of a scanner, which most do without
+
         return inspection.inspect(self.database, find.require(self.database, artifact_id, dataset))
 
     def query(
