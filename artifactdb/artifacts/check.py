@@ -8,6 +8,7 @@ from typing import Any
 
 from artifactdb.blobs import store
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 
 
@@ -53,6 +54,7 @@ class Verification:
         }
 
 
+@interprets
 def verify(database: Database, progress: Callable[[int, int], None] | None = None) -> Verification:
     """Check pages, foreign keys, every blob against its hash, and every id against its chain.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from artifactdb.chain import OperatorChain, OperatorNode
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
 from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
@@ -59,6 +60,7 @@ class StoredRecord(ArtifactRecord):
     blob_key: int
 
 
+@interprets
 def from_row(row: Sequence[Any]) -> StoredRecord:
     """Make a record of a row of ``RECORD``."""
     (record_key, artifact_id, dataset, pipeline_id, chain_path, step_index, substep_index, source_index,
@@ -66,6 +68,12 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
      hex_hash, format_, format_version, versions, created_at, size_bytes, depends_on, blob_key) = row  # fmt: skip
     content_hash = f"sha256:{hex_hash}"
     environment: dict[str, str] = json.loads(versions)
+    params = json.loads(parameters)
+    texts = (artifact_id, dataset, pipeline_id, branch_path, artifact_type, class_name, custom_name, format_)
+    if not (
+        isinstance(environment, dict) and isinstance(params, dict) and all(isinstance(text, str) for text in texts)
+    ):
+        raise TypeError("a record with other types than its columns have")
     record = StoredRecord(
         artifact_id=artifact_id,
         content_hash=content_hash,
@@ -86,7 +94,7 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
         nirs4all_version=environment.get("nirs4all", ""),
         size_bytes=size_bytes,
         created_at=created_at,
-        params=json.loads(parameters),
+        params=params,
         meta_config=MetaModelConfig.from_dict(json.loads(meta_config)) if meta_config else None,
         dataset=dataset,
         artifactdb_version=environment.get("artifactdb", ""),

@@ -21,7 +21,9 @@ _WORTH_EFFORT = range(8 * 1024, 1024 * 1024 + 1)
 SHUFFLED_ITEMS = range(2, 17)
 """Numbers gain by shuffling; the records of a tree's nodes, 64 bytes each, are smaller without."""
 MAX_SHUFFLED_ITEM = 256  # of what is read
-_MAX_CHUNK_BYTES = 64 << 20  # of what is read; a lie must not cost memory
+MAX_CHUNK_BYTES = 64 << 20  # of what is read; a lie must not cost memory
+_MAX_LAYOUT_CHARACTERS = 1 << 16  # of what is read; ours have a few dozen
+_MOST_OF_A_BYTE = 1 << 15  # a block of Zstandard takes 4 bytes at least, and gives 128 KiB at most
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
 _local = threading.local()
@@ -35,6 +37,28 @@ class EncodedChunk:
     codec: str
     shuffle: str | None
     payload: bytes
+
+
+def stored_chunk(size_bytes: object, codec: object, shuffle: object, payload: object) -> EncodedChunk:
+    """Make a chunk of what a row holds; whoever made the file may have put anything there.
+
+    Raises
+    ------
+    CorruptBlobError
+    """
+    if (
+        isinstance(size_bytes, int)
+        and isinstance(codec, str)
+        and isinstance(shuffle, str | None)
+        and isinstance(payload, bytes)
+    ):
+        return EncodedChunk(size_bytes, codec, shuffle, payload)
+    raise CorruptBlobError("the row of a chunk holds values of other types than it should.")
+
+
+def can_hold(stored_bytes: int, size_bytes: int) -> bool:
+    """Tell whether so many stored bytes can decode to so many."""
+    return size_bytes <= stored_bytes * _MOST_OF_A_BYTE
 
 
 def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk, bytes]:
@@ -67,8 +91,10 @@ def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk
 
 def decode(chunk: EncodedChunk) -> bytearray:
     """Give the bytes of a chunk; what they hash to is for the caller to check."""
-    if not 0 < chunk.size_bytes <= _MAX_CHUNK_BYTES:
+    if not 0 < chunk.size_bytes <= MAX_CHUNK_BYTES:
         raise CorruptBlobError(f"a chunk is said to hold {chunk.size_bytes} bytes.")
+    if not can_hold(len(chunk.payload), chunk.size_bytes):
+        raise CorruptBlobError(f"a chunk of {len(chunk.payload)} stored bytes is said to hold {chunk.size_bytes}.")
     target = bytearray(chunk.size_bytes)
     decode_into(chunk, memoryview(target))
     return target
@@ -103,7 +129,7 @@ def _decompress(chunk: EncodedChunk) -> bytes:
         # The size is compared first: a frame that lies about it must not cost memory.
         if zstandard.frame_content_size(chunk.payload) != chunk.size_bytes:
             raise CorruptBlobError("a frame announces another size than its chunk has.")
-        return _decompressor().decompress(chunk.payload, max_output_size=chunk.size_bytes)
+        return _decompressor().decompress(chunk.payload, max_output_size=chunk.size_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptBlobError(f"a frame cannot be decoded ({error}).") from None
 
@@ -132,11 +158,16 @@ def _read_layout(chunk: EncodedChunk) -> list[tuple[int, int]]:
 @lru_cache(maxsize=256)
 def _parse_layout(text: str) -> list[tuple[int, int]]:
     # Remembered because models of one kind have one layout. What makes no sense is [], which fits no chunk.
+    if len(text) > _MAX_LAYOUT_CHARACTERS:
+        return []
     try:
-        layout = [(int(size), int(length)) for size, length in json.loads(text)]
+        layout = [(size, length) for size, length in json.loads(text)]
+        sane = all(
+            type(size) is type(length) is int and 1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size
+            for size, length in layout
+        )
     except (ValueError, TypeError, RecursionError):
         return []
-    sane = all(1 <= size <= MAX_SHUFFLED_ITEM and length >= 0 and not length % size for size, length in layout)
     return layout if sane else []
 
 

@@ -12,8 +12,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from artifactdb.blobs.codec import EncodedChunk, decode
-from artifactdb.blobs.store import CHUNK
+from artifactdb.blobs.codec import decode, stored_chunk
+from artifactdb.blobs.store import CHUNK, described
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import CorruptBlobError
 from artifactdb.formats.container import parts_of
@@ -101,10 +101,12 @@ def copy_blobs(
     check = _Check()
     with ThreadPoolExecutor(1) as checker:
         for batch in source.batches(chosen + _BLOBS, parameters, _BLOBS_AT_ONCE):
-            hashes = json.dumps([row[1].hex() for row in batch])
+            hashes = json.dumps([described(*row[:3])[0].hex() for row in batch])
             present: dict[bytes, int] = dict(target.rows(_PRESENT, (hashes,)))
             new = []
             for key, digest, size_bytes, stored_bytes, created_at in batch:
+                if not isinstance(stored_bytes, int):
+                    raise _corrupt(digest, "its row does not say what it takes")
                 if digest in present:
                     keys[key] = present[digest]
                     done += stored_bytes
@@ -126,7 +128,7 @@ def copy_blobs(
         for key, _, _, digest in parts:
             named[key].append(digest)
         for key in several:
-            if named[key] != check.parts.get(key, []):
+            if named[key] != check.parts.get(key, []) or any(part not in keys for _, _, part, _ in parts):
                 digest = source.rows("SELECT content_hash FROM blobs WHERE blob_key = ?", (key,))[0][0]
                 raise _corrupt(digest, "the arrays that it names are not those that are listed")
         target.run_many(_INSERT_PART, [(keys[key], position, keys[part]) for key, position, part, _ in parts])
@@ -185,7 +187,7 @@ def _one_by_one(source: Snapshot, blob: _Blob) -> Iterator[list[tuple[Any, ...]]
         found = source.rows(CHUNK, (blob.key, index))
         if not found:
             raise _corrupt(blob.digest, f"chunk {index} is missing")
-        done += found[0][0]
+        done += stored_chunk(*found[0]).size_bytes
         yield [(blob.key, index, *found[0])]
         index += 1
 
@@ -211,7 +213,7 @@ class _Check:
                 if index != self._chunks:
                     raise _corrupt(blob.digest, f"chunk {self._chunks} is missing")
                 try:
-                    plain = decode(EncodedChunk(size_bytes, codec, shuffle, payload))
+                    plain = decode(stored_chunk(size_bytes, codec, shuffle, payload))
                 except CorruptBlobError as error:
                     raise _corrupt(blob.digest, error.message) from None
                 if index == 0:

@@ -6,9 +6,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
-from artifactdb.blobs.codec import IMPORT_LEVEL, EncodedChunk, decode, decode_into, encode
+from artifactdb.blobs.codec import (
+    IMPORT_LEVEL,
+    MAX_CHUNK_BYTES,
+    EncodedChunk,
+    can_hold,
+    decode,
+    decode_into,
+    encode,
+    stored_chunk,
+)
 from artifactdb.content import Content, StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import CorruptBlobError, SerializationError
@@ -36,10 +46,12 @@ PARTS = """
 SELECT bp.blob_key, bp.part_key FROM blob_parts AS bp
 WHERE bp.blob_key IN (SELECT value FROM json_each(?)) ORDER BY bp.blob_key, bp.position
 """
+_STORED = "SELECT total(size_bytes), coalesce(sum(length(payload)), 0) FROM chunks WHERE blob_key = ?"
 _PARTS_OF = """
 SELECT b.content_hash FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
 WHERE bp.blob_key = ? ORDER BY bp.position
 """
+_OTHER_PARTS = "the arrays that it names are not those that are listed"
 Encoded = dict[bytes, list[EncodedChunk]]
 
 
@@ -115,15 +127,23 @@ def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent
     CorruptBlobError
         When stored bytes no longer match their hash.
     """
+    if not all(isinstance(key, int) for key in blob_keys):
+        raise CorruptBlobError(f"{database.path} names blobs by other things than numbers.")
     keys = json.dumps(list(blob_keys))
-    wanted = {key: (digest, size) for key, digest, size in database.rows(BLOBS, (keys, keys))}
+    wanted = {key: described(key, digest, size) for key, digest, size in database.rows(BLOBS, (keys, keys))}
     parts: dict[int, list[int]] = {}
     for key, part in database.rows(PARTS, (keys,)):
         parts.setdefault(key, []).append(part)
-    for key in blob_keys:
+    for key in (*blob_keys, *chain.from_iterable(parts.values())):
         if key not in wanted:
             raise _missing(database, f"with key {key}")
-    data = {key: _read(database, key, digest, size) for key, (digest, size) in wanted.items()}
+    data = {key: _read(database, key, *wanted[key]) for key in dict.fromkeys(blob_keys)}
+    for key in data:
+        # Before a part is read, and for each owner copied: what is listed must be what the bytes name.
+        named = [digest for digest, _ in parts_of(data[key])]
+        if named != [wanted[part][0] for part in parts.get(key, [])]:
+            raise _corrupt(wanted[key][0], _OTHER_PARTS)
+    data |= {key: _read(database, key, *wanted[key]) for key in wanted if key not in data}
     contents = []
     given: set[int] = set()
     for key in blob_keys:
@@ -150,10 +170,11 @@ def check(database: Database, blob_key: int) -> str:
     row = database.row("SELECT content_hash, size_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
     if row is None:
         raise _missing(database, f"with key {blob_key}")
-    digest, size_bytes = row
     hasher = hashlib.sha256()
     named: list[bytes] = []
     try:
+        digest, size_bytes = described(blob_key, *row)
+        _require_stored(database, blob_key, digest, size_bytes)
         for index, chunk in enumerate(_chunks(database, blob_key, digest, size_bytes)):
             plain = _decoded(decode, digest, chunk)
             if index == 0:
@@ -164,7 +185,7 @@ def check(database: Database, blob_key: int) -> str:
     if hasher.digest() != digest:
         return "its bytes do not match its hash."
     listed = [part for (part,) in database.rows(_PARTS_OF, (blob_key,))]
-    return "" if listed == named else "the arrays that it names are not those that are listed."
+    return "" if listed == named else f"{_OTHER_PARTS}."
 
 
 def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
@@ -177,7 +198,7 @@ def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
     row = database.row("SELECT content_hash, size_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
     if row is None:
         raise _missing(database, f"with key {blob_key}")
-    digest, size_bytes = row
+    digest, size_bytes = described(blob_key, *row)
     hasher = hashlib.sha256()
     for chunk in _chunks(database, blob_key, digest, size_bytes):
         plain = _decoded(decode, digest, chunk)
@@ -185,6 +206,15 @@ def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
         yield plain
     if hasher.digest() != digest:
         raise _corrupt(digest, "its bytes do not match its hash")
+
+
+def described(key: int, digest: object, size_bytes: object) -> tuple[bytes, int]:
+    """Give hash and size of a blob, once they are seen to be such."""
+    if isinstance(digest, bytes) and len(digest) == 32 and isinstance(size_bytes, int) and size_bytes >= 0:
+        return digest, size_bytes
+    raise CorruptBlobError(
+        f"blob with key {key} is damaged: its row holds no hash and size.", hint="Restore it from a backup."
+    )
 
 
 def _missing(database: Database, name: str) -> CorruptBlobError:
@@ -198,7 +228,7 @@ def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Ite
         row = database.row(CHUNK, (key, index))
         if row is None:
             raise _corrupt(digest, f"chunk {index} is missing")
-        chunk = EncodedChunk(*row)
+        chunk = _decoded(stored_chunk, digest, *row)
         done += chunk.size_bytes
         if done > size_bytes:
             raise _corrupt(digest, f"its chunks hold more than its {size_bytes} bytes")
@@ -207,7 +237,12 @@ def _chunks(database: Database, key: int, digest: bytes, size_bytes: int) -> Ite
 
 
 def _read(database: Database, key: int, digest: bytes, size_bytes: int) -> bytearray:
-    data = bytearray(size_bytes)
+    if size_bytes > MAX_CHUNK_BYTES:
+        _require_stored(database, key, digest, size_bytes)
+    try:
+        data = bytearray(size_bytes)
+    except MemoryError:
+        raise _corrupt(digest, f"its {size_bytes} bytes are more than there is memory for") from None
     done = 0
     with memoryview(data) as view:
         for chunk in _chunks(database, key, digest, size_bytes):
@@ -218,9 +253,16 @@ def _read(database: Database, key: int, digest: bytes, size_bytes: int) -> bytea
     return data
 
 
-def _decoded(decoder: Callable[..., Any], digest: bytes, chunk: EncodedChunk, *target: memoryview) -> Any:
+def _require_stored(database: Database, key: int, digest: bytes, size_bytes: int) -> None:
+    """See that the chunks of a blob can hold what it is said to have, before memory is taken for it."""
+    said, stored = database.rows(_STORED, (key,))[0]
+    if said != size_bytes or not can_hold(stored, size_bytes):
+        raise _corrupt(digest, f"it is said to have {size_bytes} bytes, which its {stored} stored ones cannot hold")
+
+
+def _decoded(decoder: Callable[..., Any], digest: bytes, *arguments: Any) -> Any:
     try:
-        return decoder(chunk, *target)
+        return decoder(*arguments)
     except CorruptBlobError as error:
         raise _corrupt(digest, error.message) from None
 

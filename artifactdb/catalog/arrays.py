@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError
 
 _MADE_OF_CONTENT = re.compile(r"array_[0-9a-f]{32}")
@@ -112,11 +113,13 @@ def samples(shape: str) -> int:
     return int(json.loads(shape)[0])
 
 
+@interprets
 def from_stored(dtype: str, shape: str, data: bytes) -> np.ndarray[Any, Any]:
     """Give the array, which is the caller's to change."""
     return np.frombuffer(data, np.dtype(dtype)).reshape(json.loads(shape)).copy()
 
 
+@interprets
 def from_parquet(dtype: str | None, shape: str | None, numbers: Any, data: bytes | None) -> np.ndarray[Any, Any]:
     """Give the array of one row of the data file; files of nirs4all name no dtype, which is then float64."""
     if data is not None and dtype is not None:

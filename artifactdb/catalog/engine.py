@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from artifactdb.catalog.files import CatalogFile
-from artifactdb.errors import ArtifactDBError, InvalidValueError, QueryError, StorageFullError
+from artifactdb.errors import ArtifactDBError, CatalogFileError, InvalidValueError, QueryError, StorageFullError
 
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _FORBIDDEN = {"damerau_levenshtein", "query", "query_table", "write_log"}
@@ -214,8 +215,8 @@ def _values(tree: Any, key: str) -> Iterator[str]:
     if isinstance(tree, dict):
         if isinstance(tree.get(key), str):
             yield tree[key]
-        tree = tree.values()
-    if isinstance(tree, list) or not isinstance(tree, str | int | float | None):
+        tree = list(tree.values())
+    if isinstance(tree, list):
         for value in tree:
             yield from _values(value, key)
 
@@ -250,6 +251,11 @@ def translated() -> Iterator[None]:
         raise QueryError(f"a query may read the catalog and nothing else ({_first_line(error)}).") from error
     except duckdb.IOException as error:
         raise StorageFullError(f"a file could not be read or written ({_first_line(error)}).") from error
+    except (UnicodeDecodeError, pa.ArrowException) as error:
+        raise CatalogFileError(
+            f"a Parquet file holds what artifactdb never writes ({_first_line(error)}).",
+            hint="`artifactdb catalog verify` lists what is wrong.",
+        ) from error
     except duckdb.Error as error:
         # What was raised within a table of ours comes back wrapped.
         if isinstance(error.__cause__, ArtifactDBError):

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 from artifactdb.database import Database, Snapshot
 from artifactdb.database.making import sync
 from artifactdb.database.opening import FILE_NAME
-from artifactdb.errors import ArtifactDBError, BusyError, CatalogFileError, ReadOnlyError, StorageFullError
+from artifactdb.errors import (
+    ArtifactDBError,
+    BusyError,
+    CatalogFileError,
+    CorruptWorkspaceError,
+    ReadOnlyError,
+    StorageFullError,
+)
 
 if TYPE_CHECKING:
     from artifactdb.catalog.inside import UnpackedFiles
@@ -70,8 +77,22 @@ def beside(file: Path, what: str) -> Path:
 
 
 def live_files(database: Database | Snapshot) -> list[CatalogFile]:
-    """Give the files that count, oldest first."""
-    return [CatalogFile(*row) for row in database.rows(LIVE)]
+    """Give the files that count, oldest first.
+
+    Raises
+    ------
+    CorruptWorkspaceError
+        For a row that would lead out of the folder, or is not as it is written.
+    """
+    files = [CatalogFile(*row) for row in database.rows(LIVE)]
+    for file in files:
+        if file.kind not in FINAL_NAMES or not isinstance(file.name, str) or not _OURS.fullmatch(file.name):
+            raise CorruptWorkspaceError(f"{database.path} names a catalog file {str(file.name)[:80]!r}, which is none.")
+        if not all(isinstance(number, int) for number in (file.rows, file.size_bytes)) or not isinstance(
+            file.footer_hash, bytes
+        ):
+            raise CorruptWorkspaceError(f"{database.path} does not say what its catalog file {file.name} holds.")
+    return files
 
 
 def new_name(kind: str) -> str:

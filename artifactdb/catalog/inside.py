@@ -13,8 +13,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifactdb.catalog.files import CatalogFile, device_errors, enter
+from artifactdb.catalog.files import FINAL_NAMES, CatalogFile, device_errors, enter
 from artifactdb.database import Database, Snapshot
+from artifactdb.errors import CorruptWorkspaceError
 
 if TYPE_CHECKING:
     from artifactdb.catalog.parquet import Written
@@ -37,7 +38,10 @@ def put_inside(database: Database, path: Path, written: Written) -> None:
 def payloads(source: Database | Snapshot, file_key: int) -> Iterator[bytes]:
     """Give the bytes of a file that lies inside, a chunk at a time."""
     for (index,) in source.rows(_CHUNKS, (file_key,)):
-        yield source.rows(_CHUNK, (file_key, index))[0][0]
+        found = source.rows(_CHUNK, (file_key, index))
+        if not found or not isinstance(found[0][0], bytes):
+            raise CorruptWorkspaceError(f"a catalog file inside the workspace is damaged at chunk {index}.")
+        yield found[0][0]
 
 
 def content_hash_inside(source: Database | Snapshot, file_key: int) -> bytes:
@@ -62,6 +66,8 @@ class UnpackedFiles:
 
     def path_of(self, source: Database | Snapshot, file: CatalogFile) -> Path | None:
         """Give the copy of a file, or None when its bytes are not those that were written."""
+        if file.kind not in FINAL_NAMES:  # which would be a part of the path
+            raise CorruptWorkspaceError(f"there is no kind of catalog file {file.kind!r:.80}.")
         path = self.folder / f"{file.kind}-{file.file_key}-{file.footer_hash.hex()[:16]}.parquet"
         if path.exists():
             return path

@@ -37,6 +37,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot
 from artifactdb.database.making import sync
+from artifactdb.database.translate import interprets
 
 Progress = Callable[[int, int], None]
 
@@ -179,6 +180,7 @@ def _write_all(
         done += rows
 
 
+@interprets
 def write_sorted(
     session: Session,
     select: str,

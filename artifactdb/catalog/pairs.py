@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from artifactdb.catalog.columns import ARRAY_IDS
-from artifactdb.catalog.engine import literal
+from artifactdb.catalog.engine import literal, translated
 from artifactdb.catalog.files import FINAL_NAMES, device_errors
 from artifactdb.catalog.merging import counted_from, write_sorted
 from artifactdb.catalog.parquet import Written
@@ -31,7 +31,7 @@ def write_pair(
     A kind without rows gives no file.
     """
     made = {}
-    with device_errors(folder), store.writing_engine.session(state.files) as session:
+    with device_errors(folder), store.writing_engine.session(state.files) as session, translated():
         rows = f"SELECT * FROM ({rows_of(session, state, 'meta', state.of_kind('meta'))}) WHERE {where}"
         session.view("chosen_predictions", rows)
         named = " UNION ".join(f"SELECT {name} AS array_id FROM chosen_predictions" for name in ARRAY_IDS)

@@ -21,6 +21,7 @@ from artifactdb.catalog.columns import (
     require_columns,
 )
 from artifactdb.catalog.store import Store
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, PredictionNotFoundError
 from artifactdb.results import QueryResult
 
@@ -142,6 +143,7 @@ def top(
         return put(f"FROM ({ranked}) WHERE {is_number} ORDER BY {by}", [*values, *parameters])
 
 
+@interprets
 def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
     """Give one prediction as a dict, its JSON read and its arrays in place.
 
@@ -162,6 +164,7 @@ def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
     return prediction
 
 
+@interprets
 def arrays(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
     wanted = [ids] if isinstance(ids, str) else list(ids)

@@ -19,7 +19,7 @@ from typing import Any
 import apsw
 
 from artifactdb.database.opening import open_connection, workspace_file
-from artifactdb.database.translate import translate, translated
+from artifactdb.database.translate import no_text, translate, translated
 from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageError
 
 Row = tuple[Any, ...]
@@ -94,6 +94,7 @@ class Database:
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._closed = False
+        self._known = False
         self._unusable = ""
         self._abandoned: list[_Session] = []
         _databases.add(self)
@@ -118,6 +119,8 @@ class Database:
                 return list(self._live(session).execute(sql, parameters))
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except UnicodeDecodeError as error:
+                raise no_text(error, self.path) from None
             except _UNSTORABLE as error:
                 raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
 
@@ -289,7 +292,7 @@ class Database:
 
     def open_reader(self) -> apsw.Connection:
         """Open one more connection, which cannot write; the caller closes it."""
-        return open_connection(self.path, writable=False, timeout_s=self.timeout_s)
+        return open_connection(self.path, writable=False, timeout_s=self.timeout_s, known=True)
 
     def close(self) -> None:
         """Close every connection; the last one to close folds the -wal file back into the workspace."""
@@ -312,7 +315,8 @@ class Database:
             raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
         if self._unusable:
             raise StorageError(self._unusable, hint="Open a new Workspace in the child process.")
-        connection = open_connection(self.path, writable=self.mode == "rw", timeout_s=self.timeout_s)
+        connection = open_connection(self.path, writable=self.mode == "rw", timeout_s=self.timeout_s, known=self._known)
+        self._known = True
         session = _Session(connection)
         self._local.session = session
         with self._guard:

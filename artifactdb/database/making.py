@@ -13,6 +13,7 @@ import apsw
 
 from artifactdb.database.connection import Database
 from artifactdb.database.migrations import set_page_size
+from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import (
     ArtifactDBError,
@@ -121,7 +122,7 @@ def _clear(target: Path) -> None:
 def _require_unused(target: Path) -> None:
     """Fold the log of a workspace into it, which only its last user can."""
     try:
-        connection = apsw.Connection(str(target), apsw.SQLITE_OPEN_READWRITE)
+        connection = restrict(apsw.Connection(str(target), apsw.SQLITE_OPEN_READWRITE))
         try:
             connection.pragma("journal_mode", "DELETE")
         finally:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import apsw
 
-from artifactdb.errors import NewerSchemaError, NotAWorkspaceError
+from artifactdb.database.declared import DECLARED, Declaration, require_declared
+from artifactdb.database.strict import restrict
+from artifactdb.errors import CorruptWorkspaceError, NewerSchemaError, NotAWorkspaceError
 
 APPLICATION_ID = 0x41444231
 """Marks a file as a workspace: the bytes "ADB1" at offset 68 of the SQLite header."""
@@ -47,16 +49,21 @@ def is_current(connection: apsw.Connection, path: Path) -> bool:
         When the file belongs to another application.
     NewerSchemaError
         When a later version of artifactdb wrote it.
+    CorruptWorkspaceError
+        When it declares anything else than the schema of its version.
     """
-    application_id, version, empty = _announcement(connection)
+    application_id, version, declared = _announcement(connection)
     if application_id == APPLICATION_ID:
         if version > latest_version():
             raise NewerSchemaError(
                 f"{path} has schema {version}; this artifactdb knows schemas up to {latest_version()}.",
                 hint="Update with: pip install --upgrade artifactdb",
             )
+        if version < 0:
+            raise CorruptWorkspaceError(f"{path} is damaged: its header says schema {version}.")
+        require_declared(declared, path, [file for number, file in schema_files().items() if number <= version])
         return bool(version == latest_version())
-    if application_id or version or not empty:
+    if application_id or version or declared:
         raise NotAWorkspaceError(
             f"{path} is a database of another program (application id {application_id:#x}).",
             hint="Name a new file; nothing was changed.",
@@ -64,14 +71,14 @@ def is_current(connection: apsw.Connection, path: Path) -> bool:
     return False
 
 
-def _announcement(connection: apsw.Connection) -> tuple[int, int, bool]:
-    """Read what the file says it is from one state of it: another process may just be making it."""
+def _announcement(connection: apsw.Connection) -> tuple[int, int, list[Declaration]]:
+    """Read what the file says it is and has from one state of it: another process may just be making it."""
     alone = not connection.in_transaction
     if alone:
         connection.execute("BEGIN")
     try:
-        empty = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
-        return int(connection.pragma("application_id")), int(connection.pragma("user_version")), empty
+        declared = connection.execute(DECLARED).fetchall()
+        return int(connection.pragma("application_id")), int(connection.pragma("user_version")), declared
     finally:
         if alone:
             connection.execute("ROLLBACK")
@@ -87,7 +94,7 @@ def has_older_schema(path: Path) -> bool:
 
 def set_page_size(path: Path, page_bytes: int) -> None:
     """Give an empty file its page size, before the schema is applied."""
-    connection = apsw.Connection(str(path))
+    connection = restrict(apsw.Connection(str(path)))
     try:
         connection.pragma("page_size", page_bytes)
         connection.pragma("auto_vacuum", "INCREMENTAL")

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import apsw
 
 from artifactdb.database.migrations import is_current, migrate
+from artifactdb.database.strict import restrict
+from artifactdb.database.structure import look_over
 from artifactdb.database.translate import translated
 from artifactdb.errors import InvalidValueError, NotAWorkspaceError, ReadOnlyError, WorkspaceNotFoundError
 
@@ -38,8 +40,13 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     return location.resolve() if location.is_symlink() else location
 
 
-def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Connection:
+def open_connection(path: Path, *, writable: bool, timeout_s: float, known: bool = False) -> apsw.Connection:
     """Open one connection; make or migrate the file first when it may be written.
+
+    Parameters
+    ----------
+    known : bool, default False
+        Whether the structure of the file was looked over already.
 
     Raises
     ------
@@ -60,7 +67,9 @@ def open_connection(path: Path, *, writable: bool, timeout_s: float) -> apsw.Con
             if not is_current(connection, path):
                 _require_writable(connection, path)
                 migrate(connection, path)
-            _make_strict(connection)
+            if not known:
+                look_over(connection, path)
+            _make_ready(connection)
         except BaseException:
             connection.close()
             raise
@@ -72,16 +81,21 @@ def _connect(path: Path, writable: bool) -> apsw.Connection:
         raise NotAWorkspaceError(f"{path} is not a file.")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     if writable and may_write:
-        return apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        return restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE))
     if may_write:
         # A reader that may write can clean up: opened read-only, it would leave the -wal and -shm files behind.
-        connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE)
+        connection = restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))
         connection.pragma("query_only", True)
         return connection
     # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
     sealed = not path.with_name(path.name + "-wal").exists()
+    if not sealed and not path.with_name(path.name + "-shm").exists():
+        raise ReadOnlyError(
+            f"the last writer of {path} left a -wal file, which cannot be folded in where nothing may be written.",
+            hint="Copy both to a folder that can be written, and open the copy.",
+        )
     uri = f"file:{quote(str(path))}{'?immutable=1' if sealed else ''}"
-    return apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    return restrict(apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
 
 
 def _make_folder(folder: Path) -> None:
@@ -101,13 +115,8 @@ def _require_writable(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def _make_strict(connection: apsw.Connection) -> None:
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+def _make_ready(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
     connection.pragma("synchronous", "FULL")
-    connection.pragma("cell_size_check", True)
     # 64 MB of page cache is the bound on what SQLite itself keeps, however large a transaction grows.
     connection.pragma("cache_size", -65536)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import apsw
 
 from artifactdb.database.connection import Database
+from artifactdb.database.functions import ALLOWED, bound_functions
+from artifactdb.database.memory import QUERY_BYTES, bounded
 from artifactdb.database.translate import translated
 from artifactdb.errors import InvalidValueError, QueryError
 from artifactdb.results import QueryResult
@@ -29,6 +32,12 @@ _PRAGMAS_WITH_ARGUMENT = {
 }
 _READING_ACTIONS = {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
 _STEPS_BETWEEN_CLOCK_READINGS = 5000
+_VALUE_BYTES = 128 << 20
+"""Of one value. Within a transaction it is the only bound: too little memory would take back what was done."""
+_MATCHED_BYTES = 16 << 20
+"""Of one value in a statement with LIKE or GLOB, which take seconds for that and cannot be stopped."""
+_ANSWER_BYTES = 1 << 30
+_BYTES_OF_A_VALUE = 40
 
 
 def query(
@@ -46,7 +55,8 @@ def query(
     Raises
     ------
     QueryError
-        When the SQL is wrong, would change anything, or takes longer than ``timeout_s`` seconds.
+        When the SQL is wrong, would change anything, takes longer than ``timeout_s`` seconds, or needs more memory
+        than 256 MB for itself and 1 GB for its answer.
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
@@ -57,7 +67,14 @@ def query(
             return _run(database.connection(), sql, parameters, timeout_s, max_rows)
         connection = database.open_reader()
         try:
-            return _run(connection, sql, parameters, timeout_s, max_rows)
+            connection.pragma("cache_size", -8192)
+            bound_functions(connection)
+            with bounded():
+                return _run(connection, sql, parameters, timeout_s, max_rows)
+        except apsw.NoMemError:
+            raise QueryError(
+                f"the query needs more than {QUERY_BYTES >> 20} MB of memory.", hint="Ask for less at once."
+            ) from None
         finally:
             connection.close()
 
@@ -69,27 +86,42 @@ def _run(
     timeout_s: float | None,
     max_rows: int | None,
 ) -> QueryResult:
-    connection.authorizer = _only_reads
+    usual = connection.limit(apsw.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
+    connection.authorizer = partial(_only_reads, connection)
     if timeout_s is not None:
         deadline = time.monotonic() + timeout_s
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CLOCK_READINGS)
     try:
-        cursor = connection.execute(sql, parameters)
-        try:
-            columns = [name for name, *_ in cursor.get_description()]
-        except apsw.ExecutionCompleteError:
-            # APSW forgets the columns of a statement that gave no row.
-            columns = _columns_without_rows(connection, sql, parameters)
-        rows: list[tuple[Any, ...]] = []
-        for row in cursor:
-            if max_rows is not None and len(rows) >= max_rows:
-                cursor.close(True)
-                return QueryResult(columns, rows, truncated=True)
-            rows.append(row)
-        return QueryResult(columns, rows)
+        return _answer(connection, sql, parameters, max_rows)
     finally:
         connection.authorizer = None
         connection.set_progress_handler(None)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, usual)
+
+
+def _answer(
+    connection: apsw.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], max_rows: int | None
+) -> QueryResult:
+    cursor = connection.execute(sql, parameters)
+    try:
+        columns = [name for name, *_ in cursor.get_description()]
+    except apsw.ExecutionCompleteError:
+        # APSW forgets the columns of a statement that gave no row.
+        columns = _columns_without_rows(connection, sql, parameters)
+    rows: list[tuple[Any, ...]] = []
+    room = _ANSWER_BYTES
+    for row in cursor:
+        if max_rows is not None and len(rows) >= max_rows:
+            cursor.close(True)
+            return QueryResult(columns, rows, truncated=True)
+        room -= _BYTES_OF_A_VALUE * len(row) + sum([len(v) for v in row if isinstance(v, str | bytes)])
+        if room < 0:
+            cursor.close(True)
+            raise QueryError(
+                f"the answer is larger than {_ANSWER_BYTES >> 30} GB.", hint="Ask for less at once, or set max_rows."
+            )
+        rows.append(row)
+    return QueryResult(columns, rows)
 
 
 def _columns_without_rows(
@@ -108,10 +140,12 @@ def _columns_without_rows(
     return columns
 
 
-def _only_reads(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+def _only_reads(connection: apsw.Connection, action: int, first: str | None, second: str | None, *_: str | None) -> int:
     if action in _READING_ACTIONS:
         return apsw.SQLITE_OK
-    if action == apsw.SQLITE_FUNCTION and (second or "").lower() != "load_extension":
+    if action == apsw.SQLITE_FUNCTION and (second or "").lower() in ALLOWED:
+        if (second or "").lower() in ("like", "glob"):
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, _MATCHED_BYTES)
         return apsw.SQLITE_OK
     if action == apsw.SQLITE_PRAGMA and (first or "").lower() in _READING_PRAGMAS:
         allowed = second is None or (first or "").lower() in _PRAGMAS_WITH_ARGUMENT

@@ -11,6 +11,7 @@ import apsw
 
 from artifactdb.database.connection import Database
 from artifactdb.database.making import new_file
+from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import CorruptWorkspaceError
 
@@ -36,8 +37,8 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
 def copy_as_it_is(path: Path, target: Path) -> Path:
     """Copy a workspace of any schema without opening it as one."""
     with translated(path):
-        source = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
-        copy = apsw.Connection(str(target))
+        source = restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY))
+        copy = restrict(apsw.Connection(str(target)))
         try:
             with copy.backup("main", source, "main") as work:
                 work.step()
@@ -49,7 +50,7 @@ def copy_as_it_is(path: Path, target: Path) -> Path:
 
 def _copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
     source = database.open_reader()
-    copy = apsw.Connection(str(target))
+    copy = restrict(apsw.Connection(str(target)))
     try:
         # One read transaction keeps the source as it is now, so that writers cannot make the copy start again.
         source.execute("BEGIN")
@@ -78,7 +79,7 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
     import sqlite_utils
 
     source = database.open_reader()
-    copy = apsw.Connection(":memory:")
+    copy = restrict(apsw.Connection(":memory:"))
     try:
         with translated(database.path):
             source.execute("BEGIN")

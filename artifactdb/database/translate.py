@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import apsw
 
@@ -21,6 +23,9 @@ from artifactdb.errors import (
     StorageFullError,
     WorkspaceNotFoundError,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _BUSY = "Another process or thread is writing; try again, or open the workspace with a longer timeout_s."
 _DAMAGED = "Restore a backup, or copy what is readable with the sqlite3 shell's .recover."
@@ -50,7 +55,7 @@ TRANSLATIONS: list[tuple[type[apsw.Error], type[ArtifactDBError], str, str]] = [
         apsw.TooBigError,
         InvalidValueError,
         "a value is too large for SQLite",
-        "Its limit is 1 GB for one text.",
+        "The limit is 512 MB for one text or array.",
     ),
     (apsw.AuthError, QueryError, "a query may only read", "Use the methods of Workspace to change it."),
     (
@@ -75,6 +80,36 @@ def translate(error: apsw.Error, path: Path | str) -> ArtifactDBError:
     return StorageError(f"SQLite could not do this with {path} ({type(error).__name__}: {error}).")
 
 
+def no_text(error: UnicodeDecodeError, path: Path | str) -> CorruptWorkspaceError:
+    """Give the error for text in the file that is no UTF-8."""
+    return CorruptWorkspaceError(f"{path} is damaged: it holds text that is no UTF-8 ({error.reason}).", hint=_DAMAGED)
+
+
+def interprets(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that makes values of rows say what is wrong with a row that artifactdb cannot have written.
+
+    Raises
+    ------
+    CorruptWorkspaceError
+        For texts, JSON and types that are not what they should be; a stranger's file may hold anything.
+    """
+
+    @wraps(function)
+    def interpreting(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ArtifactDBError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise CorruptWorkspaceError(
+                f"the file is damaged: a row of it is not as artifactdb writes it ({type(error).__name__}: "
+                f"{str(error)[:200]}).",
+                hint=_DAMAGED,
+            ) from error
+
+    return interpreting
+
+
 @contextmanager
 def translated(path: Path | str) -> Iterator[None]:
     """Turn what APSW raises inside the block into errors of ours."""
@@ -82,3 +117,5 @@ def translated(path: Path | str) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:
+        raise no_text(error, path) from None

@@ -65,11 +65,12 @@ def unpack(content: StoredContent) -> tuple[memoryview, list[bytearray]]:
     view = memoryview(content.data)
     try:
         magic, count, _, stream_bytes = _HEADER.unpack_from(view)
-        if magic != MAGIC or count > _MAX_BUFFERS:
+        position = _HEADER.size + _ENTRY.size * count
+        if magic != MAGIC or count > _MAX_BUFFERS or position > len(view):
             raise DeserializationError("the content is no object container.")
-        position = _HEADER.size
-        entries = [_ENTRY.unpack_from(view, position + _ENTRY.size * index) for index in range(count)]
-        position += _ENTRY.size * count
+        entries = list(_ENTRY.iter_unpack(view[_HEADER.size : position]))
+        if any(place not in (_INLINE, _PART) for _, _, place in entries):
+            raise DeserializationError("the object container has arrays in a place that is not known.")
         buffers: list[bytearray] = [bytearray()] * count
         for index, (size, _, place) in enumerate(entries):
             if place == _PART:

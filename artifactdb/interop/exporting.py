@@ -22,6 +22,7 @@ from artifactdb.catalog.files import catalog_folder, device_errors
 from artifactdb.catalog.pairs import write_pair
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError
 from artifactdb.interop.best import export_best
 from artifactdb.interop.report import ExportReport
@@ -50,6 +51,7 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
+@interprets
 def export(
     database: Database,
     catalog: Catalog,

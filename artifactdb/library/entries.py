@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +13,15 @@ from typing import Any
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, LibraryEntryNotFoundError
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.store import tags_json
 
 KINDS = ("template", "filtered", "pipeline", "fullrun")
 
+_CONTENT_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_SEPARATORS = set("/\\\0")
 _SELECT = """
 SELECT name, entry_type, description, category, tags, config, metrics, source, n_features, created_at, saved_at,
   (SELECT count(*) FROM library_artifacts AS kept WHERE kept.entry_key = e.entry_key)
@@ -127,6 +131,7 @@ def key_of(database: Database, kind: str, name: str) -> int:
     return int(key)
 
 
+@interprets
 def not_found(database: Database, name: str, kind: str | None) -> LibraryEntryNotFoundError:
     """Give the error that says what there is instead."""
     known = [
@@ -156,12 +161,14 @@ def delete(database: Database, kind: str, name: str) -> None:
         database.rows("DELETE FROM library_entries WHERE entry_key = ?", (key_of(database, kind, name),))
 
 
+@interprets
 def content_of(database: Database, key: int) -> dict[str, Any]:
     """Give runs and pipelines of a trained entry, as dicts."""
     text = database.value("SELECT content FROM library_entries WHERE entry_key = ?", (key,))
     return json.loads(text) if text else {"runs": [], "pipelines": []}
 
 
+@interprets
 def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
     """Give the records of a trained entry, sources before what needs them."""
     records = []
@@ -169,14 +176,29 @@ def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
         "SELECT record, blob_key FROM library_artifacts WHERE entry_key = ? ORDER BY position", (key,)
     ):
         record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+        # Hash and extension become the name of a file when the entry is exported.
+        if not _CONTENT_HASH.fullmatch(record.content_hash) or set(record.path.rpartition(".")[2]) & _SEPARATORS:
+            raise ValueError(f"a record with the content {record.content_hash[:80]!r} in {record.path[:80]!r}")
         record.record_key, record.blob_key = 0, blob_key
         records.append(record)
     return records
 
 
+@interprets
 def files_of(database: Database, key: int) -> dict[str, int]:
     """Give the files of a trained entry: keys of blobs by name."""
-    return dict(database.rows("SELECT name, blob_key FROM library_files WHERE entry_key = ? ORDER BY name", (key,)))
+    files: dict[str, int] = dict(
+        database.rows("SELECT name, blob_key FROM library_files WHERE entry_key = ? ORDER BY name", (key,))
+    )
+    for name in files:
+        if not _is_file_name(name):  # it would be written there by an export
+            raise ValueError(f"a file of the name {str(name)[:80]!r}")
+    return files
+
+
+def _is_file_name(name: Any) -> bool:
+    """Tell whether a name leads nowhere but into the folder that it is put in, on any system."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & _SEPARATORS
 
 
 def record_by_key(database: Database, record_key: int) -> StoredRecord:
@@ -184,9 +206,12 @@ def record_by_key(database: Database, record_key: int) -> StoredRecord:
     return from_row(database.rows(BY_KEY, (record_key,))[0])
 
 
+@interprets
 def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
     (name, kind, description, category, tags, config, metrics, source, n_features, created_at, saved_at,
      artifacts) = row  # fmt: skip
+    if kind not in KINDS:
+        raise ValueError(f"an entry of kind {kind!r}")
     return {
         "name": name,
         "type": kind,

@@ -12,6 +12,7 @@ from artifactdb.artifacts import environment
 from artifactdb.artifacts.delete import delete_orphans, delete_records
 from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline, now
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, RunNotFoundError
 from artifactdb.runs.naming import numbered_id
 from artifactdb.runs.processes import has_ended, this_process
@@ -119,6 +120,7 @@ def end_run(database: Database, run_key: int, status: str = "completed", error: 
         )
 
 
+@interprets
 def mark_interrupted(database: Database) -> list[str]:
     """Find the runs whose process is gone without a word, and say so in the file; give their ids."""
     running = database.rows("SELECT run_key, run_id, process FROM run_entries WHERE status = 'running'")
@@ -142,6 +144,7 @@ def runs(
     return [_run(row) for row in database.rows(_RUNS, (dataset, run_id, tag))]
 
 
+@interprets
 def _run(row: tuple[Any, ...]) -> RunRecord:
     (run_id, dataset, name, status, started_at, ended_at, error, pipeline_id, configuration, metadata, tags, notes,
      versions, pipelines_, artifacts, process) = row  # fmt: skip
@@ -312,6 +315,7 @@ def pipeline(database: Database, pipeline_id: str, dataset: str | None = None) -
     return _pipeline(database, found[0])
 
 
+@interprets
 def _pipeline(database: Database, row: tuple[Any, ...]) -> PipelineRecord:
     (key, pipeline_id, dataset, name, status, started_at, ended_at, error, run_id, configuration, metadata, tags, notes,
      of_run, process, artifacts) = row  # fmt: skip
@@ -323,6 +327,7 @@ def _pipeline(database: Database, row: tuple[Any, ...]) -> PipelineRecord:
     )  # fmt: skip
 
 
+@interprets
 def metrics_of(database: Database, pipeline_key: int) -> Metrics:
     """Give how well a pipeline does: partition, then fold ("all" for all together), then metric."""
     found: Metrics = {}

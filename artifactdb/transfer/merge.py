@@ -14,6 +14,7 @@ from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
 from artifactdb.database.migrations import has_older_schema
 from artifactdb.database.opening import workspace_file
+from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.predictions import remove, take_predictions
@@ -22,6 +23,7 @@ from artifactdb.transfer.taking import take_in
 Progress = Callable[[int, int], None]
 
 
+@interprets
 def merge_into(
     store: Store, other: object, *, on_conflict: str, dry_run: bool = False, progress: Progress | None = None
 ) -> Merge:

@@ -11,6 +11,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
 from artifactdb.database.making import files_of, new_workspace
+from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.taking import take_in
@@ -22,6 +23,7 @@ _LARGE_PAGE = 16384  # a third faster where content is large
 Progress = Callable[[int, int], None]
 
 
+@interprets
 def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
     """Write one state of a workspace to a new file: compact, checked, with its predictions inside.
 
