@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.composite import Composite
@@ -16,7 +15,6 @@ from artifactdb.records import ArtifactType, MetaModelConfig
 
 if TYPE_CHECKING:
     from artifactdb.registry import ArtifactRegistry
-    from artifactdb.runs import PipelineRun
     from artifactdb.workspace import Workspace
 
 Row = dict[str, Any]
@@ -59,7 +57,8 @@ def log(
             row |= entered[None].about | {"model_artifact_id": entered[None].best_id if is_best else None}
         of_pipeline = {"dataset_name": dataset, "pipeline_uid": pipeline.pipeline_id, "config_name": name or None}
         ids = workspace.catalog.add_many([{**row, **of_pipeline} for row in [*rows, *searched]])
-        _log_metrics(pipeline, [*rows, *(row for row in searched if row["model_artifact_id"])])
+        kept = [*rows, *(row for row in searched if row["model_artifact_id"])]
+        pipeline.log_folds((row.get("fold_id"), row["scores"]) for row in kept)
     every = [artifact_id for fold in entered.values() for artifact_id in fold.ids.values()]
     first = next(iter(entered.values()))
     return Logged(first.ids[first.root], pipeline.pipeline_id, dataset, run.run_id, every, ids)
@@ -117,22 +116,6 @@ class _Entered:
             "step_idx": self.root.node.step_index,
             "preprocessings": "|".join(transformers),
         }
-
-
-def _log_metrics(pipeline: PipelineRun, rows: Iterable[Row]) -> None:
-    of_folds: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        values = row["scores"]
-        pipeline.log_metrics(values, row.get("fold_id"))
-        if "fold_id" in row:
-            for partition, metrics in values.items():
-                for metric, value in metrics.items():
-                    of_folds.setdefault(partition, {}).setdefault(metric, []).append(float(value))
-    means = {
-        partition: {metric: fmean(numbers) for metric, numbers in metrics.items()}
-        for partition, metrics in of_folds.items()
-    }
-    pipeline.log_metrics(means)
 
 
 def _estimators(fitted: Any) -> dict[int | None, Any]:

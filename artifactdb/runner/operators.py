@@ -164,24 +164,15 @@ _DEEP = 6
 
 
 def _settle(value: Any, depth: int) -> None:
-    names = getattr(value, "__dict__", None)
-    items = value if isinstance(value, dict) else names if isinstance(names, dict) else None
     if depth > _DEEP or isinstance(value, type):
         return
-    if items is not None:
-        for name, item in list(items.items()):
-            if _is_strided(item):
-                items[name] = np.ascontiguousarray(item)
-            elif not isinstance(item, _PLAIN):
-                _settle(item, depth + 1)
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            if _is_strided(item):
-                value[place] = np.ascontiguousarray(item)
-            elif not isinstance(item, _PLAIN):
-                _settle(item, depth + 1)
-    elif isinstance(value, tuple):
-        for item in value:
+    inside = value if isinstance(value, dict | list | tuple) else getattr(value, "__dict__", None)
+    if not isinstance(inside, dict | list | tuple):
+        return
+    for place, item in list(inside.items() if isinstance(inside, dict) else enumerate(inside)):
+        if _is_strided(item) and not isinstance(inside, tuple):
+            inside[place] = np.ascontiguousarray(item)
+        elif not isinstance(item, _PLAIN):
             _settle(item, depth + 1)
 
 

@@ -21,6 +21,7 @@ from artifactdb.errors import (
 from artifactdb.library import entries
 from artifactdb.runner.replay import Find, Load, finder, needed_by
 from artifactdb.runner.rows import rank
+from artifactdb.runs import PipelineRecord
 from artifactdb.runs import store as runs
 from artifactdb.workspace import Workspace
 
@@ -76,7 +77,7 @@ def fold_models(workspace: Workspace, source: Any, dataset: str | None = None) -
     except RunNotFoundError:
         pass
     else:
-        return _of_pipeline(workspace, source, pipeline.dataset)
+        return _of_pipeline(workspace, pipeline)
     record = find.by_id(workspace.database, source, dataset)
     if record is not None:
         return _of_records(workspace, [record])
@@ -88,7 +89,7 @@ def fold_models(workspace: Workspace, source: Any, dataset: str | None = None) -
         return _of_entry(workspace, entry)
     begun = runs.ids_that_begin(workspace.database, source, dataset)
     if len(begun) == 1:
-        return _of_pipeline(workspace, begun[0], dataset)
+        return _of_pipeline(workspace, workspace.pipeline(begun[0], dataset))
     if begun:
         raise InvalidValueError(
             f"{len(begun)} pipelines begin with {source!r}: {', '.join(begun[:5])}.", hint="Name one in full."
@@ -109,15 +110,17 @@ def _of_row(workspace: Workspace, row: Mapping[str, Any]) -> FoldModels:
     if row.get("model_artifact_id"):
         return _of_records(workspace, [find.require(workspace.database, row["model_artifact_id"], dataset)])
     if row.get("pipeline_id"):
-        return _of_pipeline(workspace, row["pipeline_id"], dataset, row.get("chain_path"))
+        return _of_pipeline(workspace, workspace.pipeline(row["pipeline_id"], dataset), row.get("chain_path"))
     raise InvalidValueError("the prediction names no artifact to predict with.")
 
 
-def _of_records(workspace: Workspace, records: Sequence[StoredRecord]) -> FoldModels:
-    database = workspace.database
-    dataset, pipeline_id = records[0].dataset, records[0].pipeline_id
+def _of_records(
+    workspace: Workspace, records: Sequence[StoredRecord], pipeline: PipelineRecord | None = None
+) -> FoldModels:
+    database, dataset = workspace.database, records[0].dataset
     known = needed_by(database, records)
-    pipeline = workspace.pipeline(pipeline_id, dataset)
+    if pipeline is None:
+        pipeline = workspace.pipeline(records[0].pipeline_id, dataset)
     metadata = pipeline.metadata
     _require_whole(workspace, records[0], known)
     if records[0].meta_config is not None and not metadata.get("models"):
@@ -157,15 +160,13 @@ def _require_no_container(workspace: Workspace, record: StoredRecord) -> None:
         raise InvalidValueError(f"{record.artifact_id} is a part of {whole[0]}.", hint="Predict with that.")
 
 
-def _of_pipeline(
-    workspace: Workspace, pipeline_id: str, dataset: str | None, chain_path: str | None = None
-) -> FoldModels:
-    pipeline = workspace.pipeline(pipeline_id, dataset)
-    models = pipeline.metadata.get("models") or ()
+def _of_pipeline(workspace: Workspace, pipeline: PipelineRecord, chain_path: str | None = None) -> FoldModels:
+    pipeline_id = pipeline.pipeline_id
     if pipeline.status == "failed":
         raise ArtifactNotFoundError(f"{pipeline_id} failed and has no model: {pipeline.error}")
+    wanted = chain_path or _first_chain(pipeline.metadata.get("models") or ())
     records = find.filtered(workspace.database, dataset=pipeline.dataset, pipeline_id=pipeline_id)
-    return _of_records(workspace, _chosen(records, pipeline_id, chain_path or _first_chain(models)))
+    return _of_records(workspace, _chosen(records, pipeline_id, wanted), pipeline)
 
 
 def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:

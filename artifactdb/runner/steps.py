@@ -29,6 +29,7 @@ ROLES = {
 """What an operator under a key of a step is for."""
 
 _BESIDE = ("name", "params", "source_models")
+_PREDICTING = ("model", "meta_model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Step:
     @property
     def predicts(self) -> bool:
         """Whether it is a model or a meta-model."""
-        return self.role in ("model", "meta_model")
+        return self.role in _PREDICTING
 
     @property
     def learns_from_y(self) -> bool:
@@ -230,10 +231,10 @@ class _Reader:
     def _name(self, role: str, given: Any, made: Any, leaf: Branch) -> str:
         if given is not None:
             require_name("name", given)
-        if role not in ("model", "meta_model"):
+        if role not in _PREDICTING:
             return given or ""
         base = given or class_name(made)
-        taken = {step.name for step in self.steps if step.role in ("model", "meta_model") and step.branch == leaf}
+        taken = {step.name for step in self.steps if step.predicts and step.branch == leaf}
         numbered = (f"{base}_{count}" for count in itertools.count(2))
         return next(name for name in itertools.chain([base], numbered) if name not in taken)
 
@@ -241,8 +242,7 @@ class _Reader:
         seen = [
             step
             for step in self.steps
-            if step.role in ("model", "meta_model")
-            and (step.branch[: len(scope)] == scope or scope[: len(step.branch)] == step.branch)
+            if step.predicts and (step.branch[: len(scope)] == scope or scope[: len(step.branch)] == step.branch)
         ]
         if wanted in (None, "all"):
             chosen = [step for step in seen if step.role == "model"]
@@ -349,7 +349,7 @@ def _check(steps: Sequence[Step]) -> None:
             f"a pipeline has one splitter; steps {' and '.join(str(step.index) for step in splitters)} are splitters.",
             hint="Keep one.",
         )
-    models = [step for step in steps if step.role in ("model", "meta_model")]
+    models = [step for step in steps if step.predicts]
     if not models:
         raise InvalidValueError("the pipeline has no model.", hint='Add {"model": ...} as a step.')
     if splitters:
@@ -370,7 +370,7 @@ def _models_before(steps: Sequence[Step], splitter: Step) -> Iterator[Step]:
     for step in steps:
         if step is splitter:
             return
-        if step.role in ("model", "meta_model"):
+        if step.predicts:
             yield step
 
 

@@ -199,7 +199,12 @@ def _store(
         )
     workspace.catalog.add_many(trained.rows)
     models = ranked(trained.rows, {one.artifact_id: one.chain_path for one in trained.artifacts})
-    _log_metrics(pipeline, trained.rows, models[0]["chain_path"], trained.artifacts)
+    best = {one.artifact_id for one in trained.artifacts if one.chain_path == models[0]["chain_path"]}
+    pipeline.log_folds(
+        (row["fold_id"], {row["partition"]: row["scores"][row["partition"]]})
+        for row in trained.rows
+        if row["model_artifact_id"] in best
+    )
     pipeline.end(metadata={"models": models, "data": dataset})
     return models
 
@@ -209,24 +214,3 @@ def _meta_config(one: Fitted) -> MetaModelConfig | None:
         return None
     sources = [{"artifact_id": source, "feature_index": index} for index, source in enumerate(one.source_models)]
     return MetaModelConfig(sources, list(one.feature_columns))
-
-
-def _log_metrics(
-    pipeline: PipelineRun, rows: Sequence[dict[str, Any]], chain_path: str, artifacts: Sequence[Fitted]
-) -> None:
-    """Keep the scores of the pipeline's best model, by fold and as their mean."""
-    best = {one.artifact_id for one in artifacts if one.chain_path == chain_path}
-    values: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        if row["model_artifact_id"] in best:
-            own = {row["partition"]: row["scores"][row["partition"]]}
-            if row["fold_id"] is not None:
-                pipeline.log_metrics(own, row["fold_id"])
-            for partition, scores in own.items():
-                for metric, value in scores.items():
-                    values.setdefault(partition, {}).setdefault(metric, []).append(value)
-    means = {
-        partition: {metric: sum(each) / len(each) for metric, each in metrics.items()}
-        for partition, metrics in values.items()
-    }
-    pipeline.log_metrics(means)

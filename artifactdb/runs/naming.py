@@ -65,10 +65,7 @@ def plain_configuration(configuration: Any) -> Any:
         from artifactdb.estimators.configuration import to_plain
     except RecursionError as error:
         raise InvalidValueError(f"the configuration cannot be written as JSON ({error}).") from None
-    try:
-        return to_plain(configuration)
-    except RecursionError as error:
-        raise InvalidValueError(f"the configuration cannot be written as JSON ({error}).") from None
+    return to_plain(configuration)
 
 
 def numbered_id(number: int, name: str, configuration: str) -> str:

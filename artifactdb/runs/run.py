@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +231,28 @@ class PipelineRun:
     ) -> None:
         if not self.completed and self.run.is_going_on:
             _say_how_it_ended(store.end_pipeline, self.run.workspace, self._key, error)
+
+    def log_folds(self, scored: Iterable[tuple[int | None, Mapping[str, Mapping[str, Any]]]]) -> None:
+        """Keep the metrics of several folds, and their means as those of all folds together.
+
+        Parameters
+        ----------
+        scored : iterable of (int or None, dict)
+            Fold, and metrics by partition; None for what is of no fold, which is kept as it is.
+        """
+        of_folds: dict[str, dict[str, list[float]]] = {}
+        for fold_id, metrics in scored:
+            self.log_metrics(metrics, fold_id)
+            if fold_id is not None:
+                for partition, values in metrics.items():
+                    for metric, value in values.items():
+                        of_folds.setdefault(partition, {}).setdefault(metric, []).append(float(value))
+        self.log_metrics(
+            {
+                partition: {metric: fmean(numbers) for metric, numbers in metrics.items()}
+                for partition, metrics in of_folds.items()
+            }
+        )
 
     def end(
         self, status: str = "completed", error: str | None = None, *, metadata: Mapping[str, Any] | None = None
