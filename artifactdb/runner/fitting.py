@@ -114,9 +114,6 @@ class _FittedModel:
     preprocessings: str
 
 
-Flows = dict[Branch, _Flow]
-
-
 def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
     """Fit a pipeline; what goes wrong in it is said in the result, so that others go on.
 
@@ -127,15 +124,15 @@ def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
     """
     done = Trained(job.pipeline_id)
     try:
-        flows, folds = _before_folds(job, done)
+        before, folds = _before_folds(job, done)
     except (Exception, SystemExit) as error:
         return Trained(job.pipeline_id, error=_said(error))
     if parallel is None:
-        results = (_fit_fold(job, flows, *fold) for fold in folds)
+        results = (_fit_fold(job, before, *fold) for fold in folds)
     else:
         from joblib import delayed
 
-        results = parallel(delayed(_fit_fold)(job, flows, *fold) for fold in folds)
+        results = parallel(delayed(_fit_fold)(job, before, *fold) for fold in folds)
     for found in results:
         if isinstance(found, str):
             return Trained(job.pipeline_id, error=found)
@@ -144,34 +141,34 @@ def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
     return done
 
 
-def _before_folds(job: Job, done: Trained) -> tuple[Flows, list[tuple[int | None, Any, Any]]]:
+def _before_folds(job: Job, done: Trained) -> tuple[_Flow, list[tuple[int | None, Any, Any]]]:
+    """Fit what all folds share; give the data as they are then (no branch stands before a splitter), and the folds."""
     blocks, y = job.dataset.sources, job.dataset.y
     start = _Flow(list(blocks), y, [Source(index) for index in range(len(blocks))], [() for _ in blocks])
-    flows: Flows = {(): start}
-    shared = _Fit(job, None, flows, shared=job.plan.splitter is not None)
+    shared = _Fit(job, None, start, shared=job.plan.splitter is not None)
     shared.carry_out(job.plan.before_folds())
     done.artifacts += shared.artifacts
     splitter = job.plan.splitter
     if splitter is None:
-        return flows, [(None, np.arange(len(y)), np.arange(0))]
+        return start, [(None, np.arange(len(y)), np.arange(0))]
     done.artifacts.append(shared.keep_splitter(splitter))
-    return flows, [(fold, *cut) for fold, cut in enumerate(_split(splitter, flows, job.dataset, np.arange(len(y))))]
+    return start, [(fold, *cut) for fold, cut in enumerate(_split(splitter, start, job.dataset, np.arange(len(y))))]
 
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _fit_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any] | str:
+def _fit_fold(job: Job, before: _Flow, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any] | str:
     """Give the artifacts and rows of a fold, or why there are none: what is raised here would stop the other fits."""
     try:
-        return _fitted_fold(job, flows, fold, train, held_out)
+        return _fitted_fold(job, before, fold, train, held_out)
     except (Exception, SystemExit) as error:
         return _said(error)
 
 
-def _fitted_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any]:
-    fit = _Fit(job, fold, {branch: flow.at(train) for branch, flow in flows.items()}, rows=train, before=flows)
+def _fitted_fold(job: Job, before: _Flow, fold: int | None, train: Any, held_out: Any) -> tuple[Any, Any]:
+    fit = _Fit(job, fold, before.at(train), rows=train, before=before)
     fit.carry_out(job.plan.within_folds())
     dataset = job.dataset
     parts = {"val": (held_out, dataset.sources, dataset.y)} if len(held_out) else {}
@@ -194,8 +191,8 @@ def _fitted_fold(job: Job, flows: Flows, fold: int | None, train: Any, held_out:
     return fit.artifacts, rows_of(job, tested)
 
 
-def _split(splitter: Step, flows: Flows, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
-    flow = flows[()].at(rows)
+def _split(splitter: Step, before: _Flow, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
+    flow = before.at(rows)
     groups = None if dataset.groups is None else dataset.groups[rows]
     count = 0
     # Who draws at random from a state of its own must draw the same for the same rows.
@@ -207,13 +204,14 @@ def _split(splitter: Step, flows: Flows, dataset: Dataset, rows: Any) -> Iterato
 
 
 class _Fit:
-    """Fits steps on the rows that the flows hold, and keeps what came of it."""
+    """Fits steps on the rows that a flow holds, and keeps what came of it."""
 
     def __init__(
-        self, job: Job, fold: int | None, flows: Flows, *, rows: Any = None, before: Flows | None = None,
+        self, job: Job, fold: int | None, start: _Flow, *, rows: Any = None, before: _Flow | None = None,
         shared: bool = False,
     ) -> None:  # fmt: skip
-        self.job, self.fold, self.flows = job, fold, flows
+        self.job, self.fold = job, fold
+        self.flows: dict[Branch, _Flow] = {(): start}
         self.rows, self.before, self.shared = rows, before, shared
         self.artifacts: list[Fitted] = []
         self.models: dict[Step, _FittedModel] = {}
@@ -349,8 +347,7 @@ class _Fit:
             self._again[needed] = []
             for train, held_out in _split(splitter, self.before, self.job.dataset, self.rows):
                 rows = self.rows[train]
-                inner = {branch: flow.at(rows) for branch, flow in self.before.items()}
-                fit = _Fit(self.job, self.fold, inner, rows=rows, before=self.before)
+                fit = _Fit(self.job, self.fold, self.before.at(rows), rows=rows, before=self.before)
                 fit.carry_out(steps)
                 self._again[needed].append((held_out, fit.models))
         return self._again[needed]

@@ -67,7 +67,7 @@ class Predictions:
         ArtifactDBError
             When no pipeline was trained; says why.
         """
-        found = sorted({model["metric"] for model in self._models()})
+        found = self._metrics()
         if len(found) > 1:
             raise InvalidValueError(f"the models are scored by {' and by '.join(found)}.", hint="Name a metric.")
         if not found:
@@ -75,6 +75,9 @@ class Predictions:
             why = f" {len(failed)} failed, e.g. {failed[0].pipeline_id}: {failed[0].error}" if failed else ""
             raise ArtifactDBError(f"the run trained no pipeline.{why}")
         return str(found[0])
+
+    def _metrics(self) -> list[str]:
+        return sorted({model["metric"] for model in self._models()})
 
     def _models(self) -> list[dict[str, Any]]:
         """Give every model as its pipeline's record has it."""
@@ -169,12 +172,12 @@ class Predictions:
     def __repr__(self) -> str:
         trained = sum(pipeline.status == "completed" for pipeline in self.pipelines)
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        found = self.top(1).to_dicts() if len({model["metric"] for model in self._models()}) == 1 else []
+        found = self.top(1).to_dicts() if len(self._metrics()) == 1 else []
         best = f", best {found[0]['pipeline_id']} {found[0]['metric']} {found[0]['score']:.4g}" if found else ""
         return f"<Predictions on {self.dataset}: {trained} pipelines{failed}{best}>"
 
     def _repr_html_(self) -> str:
-        table = self.top()._repr_html_() if len({model["metric"] for model in self._models()}) == 1 else ""
+        table = self.top()._repr_html_() if len(self._metrics()) == 1 else ""
         return f"<p>{escape(repr(self))}</p>{table}"
 
 

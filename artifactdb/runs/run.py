@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +239,8 @@ class PipelineRun:
         scored : iterable of (int or None, dict)
             Fold, and metrics by partition; None for what is of no fold, which is kept as it is.
         """
+        from statistics import fmean  # brings decimal and fractions along, which most who open a file do without
+
         of_folds: dict[str, dict[str, list[float]]] = {}
         for fold_id, metrics in scored:
             self.log_metrics(metrics, fold_id)
