@@ -109,7 +109,10 @@ class StoredContent:
     data : bytearray
     part : callable
         Gives the checked bytes of a part from its 32-byte SHA-256, in memory that may be written.
+    digest : bytes
+        SHA-256 that the bytes were compared with; b"" when they come from elsewhere.
     """
 
     data: bytearray
     part: Callable[[bytes], bytearray]
+    digest: bytes = b""

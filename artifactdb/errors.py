@@ -174,9 +174,13 @@ class DeserializationError(ArtifactDBError):
 
 
 class UntrustedArtifactError(ArtifactDBError, PermissionError):
-    """Loading would run code that nobody vouched for."""
+    """Loading would run code that nobody vouched for; ``report`` says what, as far as it was looked at."""
 
     exit_code = 6
+
+    def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class QueryError(ArtifactDBError):

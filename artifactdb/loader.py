@@ -75,15 +75,29 @@ class ArtifactLoader:
         manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         results_dir: str | os.PathLike[str],
         cache_size: int = 100,
+        *,
+        trust: bool = False,
     ) -> ArtifactLoader:
-        """Make a loader of a manifest and the folder with its files, in a temporary workspace."""
+        """Make a loader of a manifest and the folder with its files, in a temporary workspace.
+
+        Parameters
+        ----------
+        manifest_ : dict or list of dict
+            ``{"schema_version": "3.0", "items": [...]}``, or its items.
+        results_dir : str or Path
+            Where the files are.
+        cache_size : int, default 100
+            Objects to keep in memory.
+        trust : bool, default False
+            Vouch for all of it. Otherwise what the user did not sign is not loaded where that would run code.
+        """
         items = manifest.items_of(manifest_)
         named = manifest_.get("dataset") if isinstance(manifest_, Mapping) else None
         dataset = str(named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported")
         folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
         loader = cls(Path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
         loader._folder = folder
-        loader.import_from_manifest([{**item, "dataset": dataset} for item in items], results_dir)
+        loader.import_from_manifest([{**item, "dataset": dataset} for item in items], results_dir, trust=trust)
         return loader
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,10 +121,14 @@ class ArtifactLoader:
             self._folder.cleanup()
 
     def import_from_manifest(
-        self, manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]], results_dir: str | os.PathLike[str]
+        self,
+        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        results_dir: str | os.PathLike[str],
+        *,
+        trust: bool = False,
     ) -> ManifestImport:
-        """Take in the records of a manifest and the files they name; runs none of it."""
-        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset)
+        """Take in the records of a manifest and the files they name; runs none of it. ``trust`` vouches for it."""
+        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset, trust=trust)
 
     # -- load ---------------------------------------------------------------------------------------
 

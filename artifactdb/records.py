@@ -136,6 +136,7 @@ class ArtifactRecord:
     dataset: str = ""
     artifactdb_version: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    signature: str = ""
 
     @property
     def short_hash(self) -> str:
@@ -221,6 +222,8 @@ class ArtifactRecord:
                 given[name] = kind(given[name])
         if "artifact_type" in given:
             given["artifact_type"] = str(given["artifact_type"])
+        if "signature" in given:
+            given["signature"] = str(given["signature"])
         return cls(**{"artifact_id": "", **given})
 
     def __repr__(self) -> str:

@@ -346,10 +346,17 @@ class ArtifactRegistry:
     # -- exchange -----------------------------------------------------------------------------------
 
     def import_from_manifest(
-        self, manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]], results_dir: str | os.PathLike[str]
+        self,
+        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        results_dir: str | os.PathLike[str],
+        *,
+        trust: bool = False,
     ) -> ManifestImport:
-        """Take in the records of a manifest and the files they name under ``results_dir``; runs none of it."""
-        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset)
+        """Take in the records of a manifest and the files they name under ``results_dir``; runs none of it.
+
+        ``trust`` vouches for all of it, as for what is saved here.
+        """
+        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset, trust=trust)
 
     def export_to_manifest(self) -> dict[str, Any]:
         """Give the dataset's records (of the registry's pipeline, if it has one) as a manifest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVR
 
 from artifactdb import ArtifactRegistry, Workspace
+
+HOME = tempfile.TemporaryDirectory(prefix="artifactdb-home-")
+os.environ["ARTIFACTDB_HOME"] = HOME.name  # so that no test reads or writes the keys of who runs it
 
 
 @pytest.fixture(scope="session")

@@ -235,6 +235,7 @@ class TestDamage:
         class_text = "sklearn.cross_decomposition"
         self.change(damaged, 'UPDATE environments SET versions = \'{"sklearn":"0.1","nothing":"7.0"}\'')
         self.change(damaged, "UPDATE records SET format = 'pickle'")
+        damaged.trust()
         with (
             pytest.warns(UserWarning, match=r"sklearn 0\.1 \(here"),
             pytest.raises(DeserializationError, match=r"pip install scikit-learn==0\.1 nothing==7\.0"),

@@ -89,10 +89,11 @@ def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     assert set(commands) == {
         "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "top",
         "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
-        "predict",
+        "predict", "trust", "sign", "history",
     }  # fmt: skip
     library = [f"library {name}" for name in ("ls", "show", "save", "export", "rm")]
-    for name in [*commands, "catalog flush", "catalog compact", "catalog verify", *library]:
+    keys = [f"keys {name}" for name in ("make", "show", "trust", "forget")]
+    for name in [*commands, "catalog flush", "catalog compact", "catalog verify", *library, *keys]:
         page = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
         assert f"artifactdb {name}" in page and "Example" in page, name
         assert "--json" in page, name

@@ -19,7 +19,7 @@ from artifactdb.interop.report import ImportReport
 
 
 def take(workspace: Workspace, path: Path, **options: Any) -> ImportReport:
-    return import_folder(workspace.database, workspace.catalog, path, **options)
+    return import_folder(workspace.database, workspace.catalog, path, **{"trust": True, **options})
 
 
 @pytest.fixture

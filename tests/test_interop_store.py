@@ -45,7 +45,7 @@ STEPS: list[Any] = ["sklearn.preprocessing.MinMaxScaler", {"y_processing": "skle
 
 
 def take(workspace: Workspace, path: Path, **options: Any) -> ImportReport:
-    return import_folder(workspace.database, workspace.catalog, path, **options)
+    return import_folder(workspace.database, workspace.catalog, path, **{"trust": True, **options})
 
 
 class Store:

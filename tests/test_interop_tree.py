@@ -34,7 +34,7 @@ from artifactdb.interop.report import ExportReport, ImportReport
 
 
 def take(workspace: Workspace, path: Path, **options: Any) -> ImportReport:
-    return import_folder(workspace.database, workspace.catalog, path, **options)
+    return import_folder(workspace.database, workspace.catalog, path, **{"trust": True, **options})
 
 
 def write_out(workspace: Workspace, path: Path, **options: Any) -> ExportReport:
@@ -374,7 +374,7 @@ def test_there_and_back_everything_is_the_same(study: Workspace, tmp_path: Path,
     report = write_out(study, tmp_path / "out")
     assert (report.pipelines, report.artifacts, report.predictions) == (3, 30, 9)
     with Workspace(tmp_path / "back.sqlite") as back:
-        taken = take(back, tmp_path / "out")
+        taken = take(back, tmp_path / "out", trust=False)
         assert taken.ok
         assert (taken.runs, taken.pipelines, taken.artifacts, taken.predictions) == (3, 3, 30, 9)
         assert everything(back) == everything(study)

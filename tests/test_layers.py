@@ -29,10 +29,13 @@ LAYERS = [
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 
 OWNERS = {
-    "apsw": {"database"},
+    "apsw": {"database", "trust.remembered"},
+    "cryptography": {"trust.team_keys"},
+    "platformdirs": {"cli", "trust.home"},
     "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
     "duckdb": {"catalog"},
-    "pyarrow": {"catalog", "results", "interop", "transfer", "runner.datasets"},
+    "pyarrow": {"catalog", "formats.arrow", "results", "interop", "transfer", "runner.datasets"},
+    "safetensors": {"formats.tensors"},
     "matplotlib": {"catalog.plots", "demo"},
     "prompt_toolkit": {"cli"},
     "zstandard": {"blobs.codec"},

@@ -248,7 +248,7 @@ def test_a_loader_is_made_of_a_manifest_and_its_files(
             ]
         },
     }
-    loader = ArtifactLoader.from_manifest(manifest, tmp_path)
+    loader = ArtifactLoader.from_manifest(manifest, tmp_path, trust=True)
     loaded = loader.load_by_id("0001_rf$abcdefabcdef:all")
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["forest"].predict(xy[0]))
     loader.close()

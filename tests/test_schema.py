@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from artifactdb import NewerSchemaError, NotAWorkspaceError, Workspace
-from artifactdb.artifacts import dependencies, find, save
+from artifactdb.artifacts import dependencies, find, gate, history, save
 from artifactdb.blobs import store
 from artifactdb.database.migrations import APPLICATION_ID, latest_version, schema_files
 from artifactdb.database.translate import TRANSLATIONS, translate
@@ -34,7 +34,7 @@ def test_every_table_and_column_is_explained_in_the_file(workspace: Workspace) -
         lines = sql.splitlines()
         assert lines[1].strip().startswith("--"), f"table {name} says what it holds"
         for (column,) in workspace.query("SELECT name FROM pragma_table_info(?)", (name,)):
-            declared = next(i for i, line in enumerate(lines) if re.match(rf'\s+"?{column}"?\s', line))
+            declared = next(i for i, line in enumerate(lines) if re.search(rf'(^\s+|, )"?{column}"?\s', line))
             key = column.endswith("_key") and "REFERENCES" in lines[declared]
             assert "--" in "\n".join(lines[declared : declared + 2]) or key, f"{name}.{column}"
     for name, sql in workspace.query("SELECT name, sql FROM sqlite_schema WHERE type = 'view'"):
@@ -69,7 +69,9 @@ def test_a_filter_is_answered_by_its_index(workspace: Workspace, criteria: dict[
         (find.BY_CHAIN_AND_FOLD, ("s1.A", 0)),
         (find.BY_KEY, (1,)),
         (dependencies.DEPENDENTS_OUTSIDE, (1, "[]")),
-        (save.PRESENT, ("d", "d", "p", "s1.A", "{}", "{}", b"")),
+        (save.PRESENT, ("d", "d", "p", "s1.A", "{}", "{}", b"", "k", b"", "u", "h", "1", "v")),
+        (gate.SIGNATURES, (b"",)),
+        (history.OF_ARTIFACT, ("x",)),
         (save.PRESENT_RECORD, ("x", 1)),
         (store.BLOBS, ("[1]", "[1]")),
         (store.PARTS, ("[1]",)),

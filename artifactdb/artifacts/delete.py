@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from artifactdb.artifacts import history
 from artifactdb.artifacts.dependencies import DEPENDENTS_OUTSIDE
 from artifactdb.database import Database
 from artifactdb.errors import StillReferencedError
@@ -44,6 +45,10 @@ def delete_orphans(database: Database, *, dry_run: bool) -> list[Orphan]:
     return orphans
 
 
+_DELETED = """
+SELECT r.record_key, r.artifact_id, 'sha256:' || lower(hex(b.content_hash)) FROM json_each(?) AS chosen
+JOIN records AS r ON r.record_key = chosen.value JOIN blobs AS b ON b.blob_key = r.blob_key
+"""
 _SHARED_VALUES = (
     ("chains", "chain_key", ("records",)),
     ("parameter_sets", "parameter_set_key", ("records",)),
@@ -69,6 +74,8 @@ def delete_records(database: Database, record_keys: Sequence[int], *, cascade: b
         keys = _with_dependents(database, record_keys) if cascade else list(record_keys)
         if not cascade:
             _refuse_if_needed(database, keys)
+        named = database.rows(_DELETED, (json.dumps(keys),))
+        history.note_many(database, "deleted", [(key, name, {"content": content}) for key, name, content in named])
         # The edges first: records of one selection may depend on each other in any order.
         database.run_many("DELETE FROM record_sources WHERE record_key = ?", [(key,) for key in keys])
         database.run_many("DELETE FROM records WHERE record_key = ?", [(key,) for key in keys])

@@ -25,19 +25,21 @@ SELECT
   (SELECT json_group_array(artifact_id) FROM (
     SELECT source.artifact_id FROM record_sources AS rs JOIN records AS source ON source.record_key = rs.source_key
     WHERE rs.record_key = r.record_key ORDER BY rs.position)),
-  r.blob_key
+  r.blob_key,
+  g.key_id || ':' || lower(hex(g.material)) || ':' || lower(hex(r.signature))
 FROM records AS r
 JOIN datasets AS d ON d.dataset_key = r.dataset_key
 JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
 JOIN parameter_sets AS s ON s.parameter_set_key = r.parameter_set_key
 JOIN environments AS e ON e.environment_key = r.environment_key
 JOIN blobs AS b ON b.blob_key = r.blob_key
+LEFT JOIN signers AS g ON g.signer_key = r.signer_key
 LEFT JOIN chains AS c ON c.chain_key = r.chain_key
 """
 ROW = (  # noqa: SIM905
     "record_key artifact_id dataset pipeline_id chain_path step_index substep_index source_index branch_path fold_id "
     "artifact_type class_name custom_name parameters meta_config content_hash format format_version versions "
-    "created_at size_bytes depends_on blob_key"
+    "created_at size_bytes depends_on blob_key signature"
 ).split()
 """What the columns of ``RECORD`` are called, in their order."""
 ORDER = " ORDER BY r.step_index, r.branch_path, r.source_index, r.substep_index, r.fold_id, r.record_key"
@@ -65,7 +67,8 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
     """Make a record of a row of ``RECORD``."""
     (record_key, artifact_id, dataset, pipeline_id, chain_path, step_index, substep_index, source_index,
      branch_path, fold_id, artifact_type, class_name, custom_name, parameters, meta_config,
-     hex_hash, format_, format_version, versions, created_at, size_bytes, depends_on, blob_key) = row  # fmt: skip
+     hex_hash, format_, format_version, versions, created_at, size_bytes, depends_on, blob_key,
+     signature) = row  # fmt: skip
     content_hash = f"sha256:{hex_hash}"
     environment: dict[str, str] = json.loads(versions)
     params = json.loads(parameters)
@@ -99,6 +102,7 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
         dataset=dataset,
         artifactdb_version=environment.get("artifactdb", ""),
         environment=environment,
+        signature=signature or "",
     )
     record.record_key = record_key
     record.blob_key = blob_key
@@ -107,9 +111,7 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
 
 def extension_of(format_: str) -> str:
     """Give the file extension of a format, without importing its serializer's library."""
-    return {"pickle5": "adb", "dill": "dill", "joblib": "joblib", "pickle": "pkl", "cloudpickle": "pkl"}.get(
-        format_, format_
-    )
+    return {"pickle5": "adb", "pickle": "pkl", "cloudpickle": "pkl", "arrow": "arrows"}.get(format_, format_)
 
 
 def by_id(database: Database, artifact_id: str, dataset: str | None = None) -> StoredRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from artifactdb.artifacts import environment, find
+from artifactdb.artifacts import environment, find, gate
 from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.blobs import store
@@ -26,6 +26,8 @@ def load(database: Database, record: StoredRecord) -> Any:
         When this environment cannot make an object of the bytes; says which versions wrote them.
     MissingDependencyError
         When a part of a composite is not there.
+    UntrustedArtifactError
+        When loading it would run code, and nobody whom the user believes vouches for it.
     """
     return next(load_with_parts(database, [record]))[0]
 
@@ -124,14 +126,17 @@ def _read(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple
         with database.reading():
             contents = store.get_many(database, [record.blob_key for record in together])
         for record, content in zip(together, contents, strict=True):
-            yield record, _object(record, content)
+            yield record, _object(database, record, content)
 
 
 _TOGETHER = 8
 
 
-def _object(record: StoredRecord, content: StoredContent) -> Any:
+def _object(database: Database, record: StoredRecord, content: StoredContent) -> Any:
     reader = serializer(record.format)
+    gate.require_same(record, content)
+    if not gate.is_trusted(database, record):
+        return gate.load_restricted(database, record, content)
     environment_differs = environment.differences(record.environment)
     if environment_differs:
         environment.warn_of_differences(record.artifact_id, record.environment)

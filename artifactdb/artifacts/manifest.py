@@ -20,6 +20,7 @@ from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError
 from artifactdb.ids import require_artifact_id
 from artifactdb.records import ArtifactRecord
+from artifactdb.trust.home import everything_is_trusted
 
 SCHEMA_VERSION = "3.0"
 
@@ -53,15 +54,26 @@ def items_of(manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[
 
 
 def import_manifest(
-    database: Database, manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]], folder: Path, dataset: str
+    database: Database,
+    manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    folder: Path,
+    dataset: str,
+    *,
+    trust: bool = False,
 ) -> ManifestImport:
     """Take in the records of a manifest and the files they name; what cannot come in is listed, the rest comes.
+
+    Parameters
+    ----------
+    trust : bool, default False
+        Vouch for all of it.
 
     Raises
     ------
     InvalidValueError
         When it is no manifest.
     """
+    trust = trust or everything_is_trusted()
     if dataset == "" and isinstance(manifest, Mapping):
         dataset = str(manifest.get("dataset") or "")
     result = ManifestImport()
@@ -72,7 +84,7 @@ def import_manifest(
             ready = [record for record in waiting if not ids.intersection(record.depends_on)] or waiting
             for record in ready:
                 try:
-                    _import_one(database, record, Path(folder), dataset)
+                    _import_one(database, record, Path(folder), dataset, trust=trust)
                     result.imported.append(record.artifact_id)
                 except (ArtifactDBError, OSError) as error:
                     result.refused.append((record.artifact_id or record.path, str(error)))
@@ -81,7 +93,7 @@ def import_manifest(
     return result
 
 
-def _import_one(database: Database, record: ArtifactRecord, folder: Path, dataset: str) -> StoredRecord:
+def _import_one(database: Database, record: ArtifactRecord, folder: Path, dataset: str, *, trust: bool) -> StoredRecord:
     require_artifact_id(record.artifact_id)
     file = find_file(record, folder, dataset)
     data = file.read_bytes()
@@ -89,8 +101,9 @@ def _import_one(database: Database, record: ArtifactRecord, folder: Path, datase
     if record.content_hash and record.content_hash != content_hash:
         raise InvalidValueError(f"{file.name} has the hash {content_hash}, its record says {record.content_hash}.")
     payload = Payload(
-        Content([Segment(data)]), record.format, versions_of(record), record.format_version, record.created_at or now()
-    )
+        Content([Segment(data)]), record.format, versions_of(record), record.format_version, record.created_at or now(),
+        vouched=trust, signature=record.signature, act="imported",
+    )  # fmt: skip
     place = place_of(record, dataset)
     return save_content(database, payload, place, record.params, record.class_name)
 

@@ -25,6 +25,8 @@ def restore(database: Database, record: ArtifactRecord) -> StoredRecord:
         versions_of(record),
         record.format_version,
         record.created_at or now(),
+        vouched=False,
+        signature=record.signature,
     )
     return save_content(database, payload, place_of(record, record.dataset), record.params, record.class_name)
 

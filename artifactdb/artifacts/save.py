@@ -8,35 +8,44 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from artifactdb.artifacts import environment, parameters
+from artifactdb.artifacts import environment, history, parameters
 from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
 from artifactdb.artifacts.find import BY_KEY, ROW, StoredRecord, from_row
+from artifactdb.artifacts.history import now as now
 from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.formats import dump
+from artifactdb.trust.signing import SCHEME, Signature, signer_of
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The content of an artifact and how to read it."""
+    """The content of an artifact and how to read it.
+
+    Attributes
+    ----------
+    vouched : bool, default True
+        Whether the user signs it: because it is their own, or because they say so.
+    signature : str, default ""
+        What it was signed with elsewhere, where the user does not sign.
+    act : str, default "added"
+        What the history calls it.
+    """
 
     content: Content
     format: str
     versions: Mapping[str, str]
     format_version: str = ""
-    created_at: str = field(default_factory=lambda: now())
-
-
-def now() -> str:
-    """Give the time, ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat()
+    created_at: str = field(default_factory=now)
+    vouched: bool = True
+    signature: str = ""
+    act: str = "added"
 
 
 def save(
@@ -78,16 +87,24 @@ def save_content(
     versions_json = environment.to_json(payload.versions)
     if ready is None:
         ready = store.encode_ahead(database, payload.content)
+    content_hash = payload.content.digest.hex()
+    signature = _signature(database, payload, place.artifact_id, f"sha256:{content_hash}")
     with database.transaction():
-        (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key) = database.rows(
+        (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key, signer_key,
+         actor_key) = database.rows(
             PRESENT,
             (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
-             payload.content.digest),
+             payload.content.digest, *(signature.by if signature else ("", b"")), *history.this_actor()),
         )[0]  # fmt: skip
         dataset_key = dataset_key or key_of_dataset(database, place.dataset)
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
         present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
+        if signature and signer_key is None:
+            signer_key = _insert_signer(database, signature)
+        actor_key = actor_key or history.insert_actor(database)
         if present is not None and present[1] == blob_key:
+            if payload.vouched and present[2] != signer_key:
+                database.rows(_VOUCH, (signer_key, signature.mac if signature else None, present[0]))
             return from_row(database.rows(BY_KEY, (present[0],))[0])
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
@@ -111,9 +128,20 @@ def save_content(
             "format_version": payload.format_version,
             "environment_key": environment_key or _insert_environment(database, versions_json),
             "created_at": payload.created_at,
+            "signer_key": signer_key,
+            "signature": signature.mac if signature else None,
         }
         record_key = _write_record(database, columns, present[0] if present else None)
         replace_sources(database, record_key, sources, is_new=present is None)
+        if present is None:
+            history.note_new(database, record_key, actor_key, payload.act)
+        else:
+            history.note(
+                database,
+                "replaced",
+                record_key,
+                {"content_before": f"sha256:{present[3]}", "content": f"sha256:{content_hash}"},
+            )
         if run_key is not None and present is None:
             database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
     # What was written is known; asking the file for it again would cost a quarter of a save.
@@ -124,10 +152,11 @@ def save_content(
         "pipeline_id": place.pipeline_id,
         "chain_path": place.chain_path,
         "parameters": parameters_json,
-        "content_hash": payload.content.digest.hex(),
+        "content_hash": content_hash,
         "versions": versions_json,
         "size_bytes": payload.content.total_bytes,
         "depends_on": json.dumps(list(place.depends_on)),
+        "signature": str(signature) if signature else "",
     }
     return from_row([known[name] for name in ROW])
 
@@ -140,18 +169,40 @@ SELECT
   (SELECT chain_key FROM chains WHERE chain_path = ?),
   (SELECT parameter_set_key FROM parameter_sets WHERE parameters = ?),
   (SELECT environment_key FROM environments WHERE versions = ?),
-  (SELECT blob_key FROM blobs WHERE content_hash = ?)
+  (SELECT blob_key FROM blobs WHERE content_hash = ?),
+  (SELECT signer_key FROM signers WHERE key_id = ? AND material = ? AND scheme = 'blake2b'),
+  (SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?)
 """
-"""One look at what is there already, because six would take a tenth of a save."""
-PRESENT_RECORD = "SELECT record_key, blob_key FROM records WHERE artifact_id = ? AND dataset_key = ?"
+"""One look at what is there already, because eight would take a tenth of a save."""
+PRESENT_RECORD = """
+SELECT r.record_key, r.blob_key, r.signer_key, lower(hex(b.content_hash)) FROM records AS r
+JOIN blobs AS b ON b.blob_key = r.blob_key WHERE r.artifact_id = ? AND r.dataset_key = ?
+"""
 
 _COLUMNS = (
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
-    "format_version, environment_key, created_at"
+    "format_version, environment_key, created_at, signer_key, signature"
 )
 _INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+_SIGNER = "SELECT signer_key FROM signers WHERE key_id = ? AND material = ? AND scheme = 'blake2b'"
+_VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
+
+
+def _signature(database: Database, payload: Payload, artifact_id: str, content_hash: str) -> Signature | None:
+    if not payload.vouched:
+        return Signature.parse(payload.signature)
+    return signer_of(database).sign(artifact_id, content_hash, payload.format)
+
+
+def vouch(database: Database, record: StoredRecord) -> None:
+    """Sign a record that is there in the user's name."""
+    signature = signer_of(database).sign(record.artifact_id, record.content_hash, record.format)
+    with database.transaction():
+        key = database.value(_SIGNER, signature.by) or _insert_signer(database, signature)
+        database.rows(_VOUCH, (key, signature.mac, record.record_key))
+        history.note(database, "trusted", record.record_key)
 
 
 def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
@@ -203,6 +254,12 @@ def _insert_parameters(database: Database, parameters_json: str) -> int:
         [(key, name, value) for name, value in parameters.values(parameters_json)],
     )
     return key
+
+
+def _insert_signer(database: Database, signature: Signature) -> int:
+    return database.insert(
+        "INSERT INTO signers (scheme, key_id, material, name) VALUES (?, ?, ?, '')", (SCHEME, *signature.by)
+    )
 
 
 def _insert_environment(database: Database, versions_json: str) -> int:

@@ -26,6 +26,7 @@ _MAX_LAYOUT_CHARACTERS = 1 << 16  # of what is read; ours have a few dozen
 _MOST_OF_A_BYTE = 1 << 15  # a block of Zstandard takes 4 bytes at least, and gives 128 KiB at most
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
+_MAX_WINDOW_BYTES = 8 << 20  # of what is read
 _local = threading.local()
 
 
@@ -208,3 +209,18 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     if decompressor is None:
         decompressor = _local.decompressor = zstandard.ZstdDecompressor()
     return decompressor
+
+
+def compress_text(plain: bytes) -> bytes:
+    """Give one Zstandard frame."""
+    return zstandard.ZstdCompressor(level=LEVEL).compress(plain)
+
+
+def decompress_text(frame: bytes, size_bytes: int) -> bytes | None:
+    """Give what a frame holds, or None when that is not so many bytes; takes no more memory than that."""
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(frame) as stream:
+            plain = stream.read(size_bytes + 1)
+    except (zstandard.ZstdError, MemoryError):
+        return None
+    return plain if len(plain) == size_bytes else None

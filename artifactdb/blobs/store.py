@@ -154,7 +154,7 @@ def get_many(database: Database, blob_keys: Sequence[int]) -> list[StoredContent
             given.add(owned)
             buffers.setdefault(wanted[owned][0], []).append(buffer)
         whole = buffers[wanted[key][0]].pop(0)
-        contents.append(StoredContent(whole, partial(_take_part, database, buffers)))
+        contents.append(StoredContent(whole, partial(_take_part, database, buffers), wanted[key][0]))
     return contents
 
 

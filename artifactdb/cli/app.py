@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.cli import library, predictions, render, training, workspaces
+from artifactdb.cli import library, predictions, render, training, trust, workspaces
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
 from artifactdb.errors import InvalidValueError
 from artifactdb.version import __version__
@@ -105,20 +105,6 @@ def show(path: PathArgument, artifact_id: str, dataset: DatasetOption = None, as
     render.as_json(record) if as_json else render.fields(record)
 
 
-@app.command(epilog="Example: `artifactdb inspect wheat.sqlite '0001_pls$7f8e9d0c1b2a:0'`")
-def inspect(path: PathArgument, artifact_id: str, dataset: DatasetOption = None, as_json: JsonOption = False) -> None:
-    """Show what loading an artifact would import and call, without loading it; a report is no guarantee."""
-    with Workspace(path, mode="ro") as workspace:
-        record, report = workspace.record(artifact_id, dataset), workspace.inspect(artifact_id, dataset)
-    if as_json:
-        render.as_json({"artifact_id": artifact_id, "class_name": record.class_name, **report.to_dict()})
-        return
-    print(render.plain(f"{artifact_id}: {record.class_name}, {record.format}"))
-    for line in str(report).splitlines():
-        print(render.plain(line))
-    print("Reading cannot tell everything: load only what you trust.")
-
-
 @app.command(epilog="Example: `artifactdb stats wheat.sqlite --json`")
 def stats(path: PathArgument, as_json: JsonOption = False) -> None:
     """Count artifacts, distinct contents and bytes."""
@@ -165,21 +151,32 @@ def gc(
         print(f"{'would delete' if dry_run else 'deleted'} {len(deleted)} blobs, {freed}")
 
 
-@app.command(epilog="Example: `artifactdb verify wheat.sqlite`")
-def verify(path: PathArgument, as_json: JsonOption = False) -> None:
+@app.command(epilog="Example: `artifactdb verify wheat.sqlite --signatures`")
+def verify(
+    path: PathArgument,
+    signatures: Annotated[
+        bool, typer.Option("--signatures", help="Say who signed it, and what was changed since.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Read the whole file back and compare every blob with its hash; exit code 7 when something is wrong."""
     with Workspace(path, mode="ro") as workspace, render.progress("verify") as progress:
         found = workspace.verify(progress)
+        signed = workspace.signatures() if signatures else None
     if as_json:
-        render.as_json(found.to_dict())
+        render.as_json(found.to_dict() if signed is None else {**found.to_dict(), "signatures": signed.to_dict()})
     else:
         for problem in found.problems:
             users = f" (used by {', '.join(problem.artifact_ids)})" if problem.artifact_ids else ""
             print(f"{problem.where}: {problem.what}{users}")
         verdict = "all is well" if found.ok else f"{len(found.problems)} problems"
         print(f"{found.records} records, {found.blobs} blobs, {render.size(found.bytes_read)} read: {verdict}")
+        if signed is not None:
+            trust.show_signatures(signed)
     if not found.ok:
         raise typer.Exit(7)
+    if signed is not None and not signed.ok:
+        raise typer.Exit(6)
 
 
 @app.command(epilog="Example: `artifactdb backup wheat.sqlite wheat-monday.sqlite`")
@@ -197,6 +194,7 @@ predictions.register(app)
 workspaces.register(app)
 library.register(app)
 training.register(app)
+trust.register(app)
 
 
 def _show_orphans(found: list[Any], as_json: bool) -> None:

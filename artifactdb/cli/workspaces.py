@@ -141,6 +141,7 @@ def import_(
     path: PathArgument,
     folder: Annotated[Path, typer.Argument(help="A folder, or a file of one fitted object.")],
     dataset: DatasetOption = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Vouch for all of it, as for your own.")] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,7 +149,7 @@ def import_(
     if dry_run:
         require_file(path)
     with Workspace(path) as workspace, render.progress("import") as progress:
-        report = workspace.import_folder(folder, dataset=dataset, dry_run=dry_run, progress=progress)
+        report = workspace.import_folder(folder, dataset=dataset, trust=trust, dry_run=dry_run, progress=progress)
     if as_json:
         render.as_json(report.to_dict())
     else:

@@ -12,19 +12,22 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.opening import open_connection, workspace_file
+from artifactdb.database.sealed import believed, seal_of, shut
+from artifactdb.database.state import Row
+from artifactdb.database.state import Snapshot as Snapshot
 from artifactdb.database.translate import no_text, translate, translated
-from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageError
-
-Row = tuple[Any, ...]
+from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
+_SEALED_TRIES = 3
 _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 """What APSW raises for a text with lone surrogates, a number beyond 64 bits, and an object of another kind."""
 
@@ -32,39 +35,17 @@ _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 class _Session:
     """What one thread holds: its connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock")
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "seal")
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self.connection: apsw.Connection | None = connection
+        self.take(connection)
         self.lock = threading.RLock()
         self.depth = 0
 
-
-class Snapshot:
-    """One state of a workspace file, which several threads may read in turn."""
-
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
-        self._connection = connection
-        self.path = path
-        self._lock = threading.Lock()
-        self.rows("SELECT 1 FROM sqlite_schema LIMIT 1")  # a state is taken with the first read
-
-    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
-        """Run one statement and give all its rows."""
-        return [row for batch in self.batches(sql, parameters, 10_000) for row in batch]
-
-    def batches(
-        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), rows: int = 10_000
-    ) -> Iterator[list[Row]]:
-        """Run one statement and give its rows, so many at a time."""
-        with self._lock, translated(self.path):
-            cursor = self._connection.execute(sql, parameters)
-        while True:
-            with self._lock, translated(self.path):
-                batch = list(islice(cursor, rows))
-            if not batch:
-                return
-            yield batch
+    def take(self, connection: apsw.Connection) -> None:
+        self.connection: apsw.Connection | None = connection
+        self.seal = seal_of(connection)
+        self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
 
 
 class Database:
@@ -86,6 +67,7 @@ class Database:
         self.path = workspace_file(path)
         self.mode = mode
         self.timeout_s = timeout_s
+        self.grants: Grants = {}
         self._start()
         self._session()
 
@@ -103,7 +85,7 @@ class Database:
         return f"Database({str(self.path)!r}, mode={self.mode!r}{', closed' if self._closed else ''})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "mode": self.mode, "timeout_s": self.timeout_s}
+        return {"path": self.path, "mode": self.mode, "timeout_s": self.timeout_s, "grants": grants_of(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -116,6 +98,8 @@ class Database:
         session = self._session()
         with session.lock:
             try:
+                if session.seal is not None:
+                    return self._rows_at_rest(session, sql, parameters)
                 return list(self._live(session).execute(sql, parameters))
             except apsw.Error as error:
                 raise translate(error, self.path) from error
@@ -163,9 +147,9 @@ class Database:
         """Give a value that is another one after any change to the file, by this or another process."""
         session = self._session()
         with session.lock, translated(self.path):
-            connection = self._live(session)
+            connection = self._newest(session)
             seen = connection.execute("PRAGMA data_version").fetchone()
-            return (id(connection), seen[0] if seen else 0, connection.total_changes())
+            return (session.number, seen[0] if seen else 0, connection.total_changes())
 
     # -- transactions -------------------------------------------------------------------------------
 
@@ -191,7 +175,7 @@ class Database:
             raise ReadOnlyError(f"{self.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
         session = self._session()
         with session.lock:
-            connection = self._live(session)
+            connection = self._newest(session)
             inner = session.depth > 0
             try:
                 if inner:
@@ -219,10 +203,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Let all reads in the block see one state of the file."""
+        """Let all reads in the block see one state of the file; BusyError when a file at rest no longer holds it."""
         session = self._session()
         with session.lock:
-            connection = self._live(session)
+            connection = self._newest(session)
             if connection.in_transaction:
                 yield
                 return
@@ -277,22 +261,28 @@ class Database:
 
     def connection(self) -> apsw.Connection:
         """Give this thread's connection, for the modules of this package alone."""
-        return self._live(self._session())
+        session = self._session()
+        with session.lock:
+            return self._newest(session)
 
     @contextmanager
     def reading_once(self) -> Iterator[None]:
         """Keep little of what is read in memory while the block lasts: it is read from end to end, and once."""
+        session = self._session()
         connection = self.connection()
         usual = connection.pragma("cache_size")
         connection.pragma("cache_size", -4096)
         try:
             yield
         finally:
-            connection.pragma("cache_size", usual)
+            self._live(session).pragma("cache_size", usual)
 
     def open_reader(self) -> apsw.Connection:
-        """Open one more connection, which cannot write; the caller closes it."""
-        return open_connection(self.path, writable=False, timeout_s=self.timeout_s, known=True)
+        """Open one more connection, which cannot write; the caller closes it.
+
+        Closing raises BusyError when the file was at rest and has changed: what was read may be of two states.
+        """
+        return self._open(known=True, writable=False)
 
     def close(self) -> None:
         """Close every connection; the last one to close folds the -wal file back into the workspace."""
@@ -315,13 +305,45 @@ class Database:
             raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
         if self._unusable:
             raise StorageError(self._unusable, hint="Open a new Workspace in the child process.")
-        connection = open_connection(self.path, writable=self.mode == "rw", timeout_s=self.timeout_s, known=self._known)
+        session = _Session(self._open(known=self._known, writable=self.mode == "rw"))
         self._known = True
-        session = _Session(connection)
         self._local.session = session
         with self._guard:
             self._sessions.add(session)
         return session
+
+    def _open(self, *, known: bool, writable: bool, sealed: bool = True) -> apsw.Connection:
+        sealed = sealed and self.mode == "ro"
+        return open_connection(self.path, writable=writable, timeout_s=self.timeout_s, known=known, sealed=sealed)
+
+    def _newest(self, session: _Session) -> apsw.Connection:
+        """Give a session's connection, outside a block a new one when somebody has come to write to a file at rest."""
+        connection = self._live(session)
+        if session.seal is None or connection.in_transaction or session.seal.is_newest():
+            return connection
+        return self._open_anew(session, connection)
+
+    def _open_anew(self, session: _Session, old: apsw.Connection, *, sealed: bool = True) -> apsw.Connection:
+        known = session.seal is not None and session.seal.is_of_same_file(self.path)
+        session.take(connection := self._open(known=known, writable=self.mode == "rw", sealed=sealed))
+        connection.pragma("cache_size", old.pragma("cache_size"))
+        shut(old)
+        return connection
+
+    def _rows_at_rest(self, session: _Session, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Row]:
+        """Ask a file that is read without locks, and once more where it changed meanwhile."""
+        tries = 0
+        while True:
+            tries += 1
+            connection = self._newest(session)
+            try:
+                with believed(session.seal, self.path):
+                    return list(connection.execute(sql, parameters))
+            except BusyError:
+                if session.seal is None or connection.in_transaction or tries > _SEALED_TRIES:
+                    raise
+            # A file that changes each time it is read is not at rest.
+            self._open_anew(session, connection, sealed=tries < _SEALED_TRIES)
 
     def _live(self, session: _Session) -> apsw.Connection:
         if session.connection is None:
@@ -331,8 +353,7 @@ class Database:
     def _close_session(self, session: _Session) -> None:
         connection, session.connection = session.connection, None
         if connection is not None:
-            with suppress(apsw.Error):
-                connection.close()
+            shut(connection)
 
     # -- forks --------------------------------------------------------------------------------------
 
@@ -367,6 +388,7 @@ class Database:
             self._guard.release()
 
 
+_numbers = count()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _fork_state: list[tuple[Database, list[_Session]]] = []
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import apsw
 
 from artifactdb.database.migrations import is_current, migrate
+from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
 from artifactdb.database.strict import restrict
 from artifactdb.database.structure import look_over
 from artifactdb.database.translate import translated
@@ -16,6 +17,7 @@ from artifactdb.errors import InvalidValueError, NotAWorkspaceError, ReadOnlyErr
 
 FILE_NAME = "workspace.sqlite"
 _FILE_SUFFIXES = {".sqlite", ".sqlite3", ".db", ".artifactdb"}
+_TRIES = 3
 
 
 def workspace_file(path: str | os.PathLike[str]) -> Path:
@@ -40,13 +42,17 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     return location.resolve() if location.is_symlink() else location
 
 
-def open_connection(path: Path, *, writable: bool, timeout_s: float, known: bool = False) -> apsw.Connection:
+def open_connection(
+    path: Path, *, writable: bool, timeout_s: float, known: bool = False, sealed: bool = False
+) -> apsw.Connection:
     """Open one connection; make or migrate the file first when it may be written.
 
     Parameters
     ----------
     known : bool, default False
         Whether the structure of the file was looked over already.
+    sealed : bool, default False
+        Whether to make nothing beside a file at rest, and read it without locks.
 
     Raises
     ------
@@ -55,46 +61,63 @@ def open_connection(path: Path, *, writable: bool, timeout_s: float, known: bool
     """
     if writable:
         _make_folder(path.parent)
-    if not path.exists():
-        if not writable:
-            raise WorkspaceNotFoundError(f"{path} is not there.", hint="`artifactdb init` makes a workspace.")
-        if not os.access(path.parent, os.W_OK):
-            raise ReadOnlyError(f"the folder {path.parent} cannot be written.", hint="Choose another folder.")
-    with translated(path):
-        connection = _connect(path, writable)
-        try:
-            connection.set_busy_timeout(int(timeout_s * 1000))
-            if not is_current(connection, path):
-                _require_writable(connection, path)
-                migrate(connection, path)
-            if not known:
-                look_over(connection, path)
-            _make_ready(connection)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+    for tries in range(1, _TRIES + 1):
+        if not path.exists():
+            if not writable:
+                raise WorkspaceNotFoundError(f"{path} is not there.", hint="`artifactdb init` makes a workspace.")
+            if not os.access(path.parent, os.W_OK):
+                raise ReadOnlyError(f"the folder {path.parent} cannot be written.", hint="Choose another folder.")
+        with translated(path):
+            # A file that changes again and again is not at rest.
+            connection = connect(path, writable=writable, sealed=sealed and tries < _TRIES)
+            seal = seal_of(connection)
+            try:
+                _prepare(connection, path, timeout_s, known=known)
+            except BaseException as error:
+                shut(connection)
+                if seal is None or seal.holds() or not isinstance(error, Exception):
+                    raise
+                continue
+        if seal is None or seal.holds():
+            return connection
+        shut(connection)
+    raise changed(path)
 
 
-def _connect(path: Path, writable: bool) -> apsw.Connection:
+def _prepare(connection: apsw.Connection, path: Path, timeout_s: float, *, known: bool) -> None:
+    connection.set_busy_timeout(int(timeout_s * 1000))
+    if not is_current(connection, path):
+        _require_writable(connection, path)
+        migrate(connection, path)
+    if not known:
+        look_over(connection, path)
+    _make_ready(connection)
+
+
+def connect(path: Path, *, writable: bool, sealed: bool) -> apsw.Connection:
+    """Open a connection in the way that the file and its folder allow; nothing of the file is looked at."""
     if path.exists() and not path.is_file():
         raise NotAWorkspaceError(f"{path} is not a file.")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     if writable and may_write:
         return restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE))
+    seal = settled(path) if sealed or not may_write else None
+    if seal is not None:
+        return restrict(SealedConnection(path, seal))
     if may_write:
         # A reader that may write can clean up: opened read-only, it would leave the -wal and -shm files behind.
         connection = restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))
         connection.pragma("query_only", True)
         return connection
     # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
-    sealed = not path.with_name(path.name + "-wal").exists()
-    if not sealed and not path.with_name(path.name + "-shm").exists():
+    if not path.with_name(path.name + "-wal").exists():
+        return restrict(SealedConnection(path, Seal(path)))
+    if not path.with_name(path.name + "-shm").exists():
         raise ReadOnlyError(
             f"the last writer of {path} left a -wal file, which cannot be folded in where nothing may be written.",
             hint="Copy both to a folder that can be written, and open the copy.",
         )
-    uri = f"file:{quote(str(path))}{'?immutable=1' if sealed else ''}"
+    uri = f"file:{quote(str(path))}"
     return restrict(apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
 
 

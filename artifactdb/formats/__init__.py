@@ -9,14 +9,20 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from artifactdb.database.grants import without_grants
 from artifactdb.errors import DeserializationError, InvalidValueError, SerializationError
+from artifactdb.formats.arrow import ArrowSerializer
+from artifactdb.formats.data import DataSerializer
 from artifactdb.formats.foreign import JoblibSerializer, JsonSerializer, PlainPickleSerializer
 from artifactdb.formats.pickling import DillSerializer, PickleSerializer
 from artifactdb.formats.serializer import ENTRY_POINT_GROUP, Dumped, Serializer
+from artifactdb.formats.tensors import SafetensorsSerializer
 from artifactdb.formats.unpicklable import unpicklable_attribute
 
+_DATA = (DataSerializer(), ArrowSerializer())
+_PICKLERS: tuple[Serializer, ...] = (PickleSerializer(), DillSerializer())
 _BUILT_IN: tuple[Serializer, ...] = (
-    PickleSerializer(), DillSerializer(), JoblibSerializer(), PlainPickleSerializer(), JsonSerializer()
+    *_DATA, *_PICKLERS, JoblibSerializer(), PlainPickleSerializer(), JsonSerializer(), SafetensorsSerializer()
 )  # fmt: skip
 _ALIASES = {"cloudpickle": "pickle"}
 
@@ -44,9 +50,7 @@ def serializer(name: str) -> Serializer:
     >>> serializer("dill").extension
     'dill'
     """
-    name = _ALIASES.get(name, name)
-    built_in = next((candidate for candidate in _BUILT_IN if candidate.name == name), None)
-    found = built_in or serializers().get(name)
+    found = _built_in(name) or serializers().get(name)
     if found is None:
         raise DeserializationError(
             f"no serializer for format {name!r}; known: {', '.join(sorted(serializers()))}.",
@@ -55,8 +59,32 @@ def serializer(name: str) -> Serializer:
     return found
 
 
+def is_data_only(name: str) -> bool:
+    """Tell whether loading a format can run no code of the writer's; a format that nobody knows may.
+
+    Parameters
+    ----------
+    name : str
+        As a record says it.
+
+    Examples
+    --------
+    >>> is_data_only("data"), is_data_only("pickle5"), is_data_only("unheard of")
+    (True, False, False)
+    """
+    found = _built_in(name) or serializers().get(name)
+    return getattr(found, "executable", True) is False
+
+
+def _built_in(name: str) -> Serializer | None:
+    name = _ALIASES.get(name, name)
+    return next((candidate for candidate in _BUILT_IN if candidate.name == name), None)
+
+
 def dump(obj: Any, format_hint: str | None = None) -> tuple[Dumped, Serializer]:
-    """Turn an object into bytes: C pickle first, dill for what pickle refuses or could not load elsewhere.
+    """Turn an object into bytes: as data where nothing of it is lost, else by C pickle, or by dill.
+
+    dill is for what pickle refuses or could not load elsewhere.
 
     Parameters
     ----------
@@ -76,11 +104,12 @@ def dump(obj: Any, format_hint: str | None = None) -> tuple[Dumped, Serializer]:
             raise InvalidValueError(error.message, hint=error.hint) from None
         candidates: tuple[Serializer, ...] = (chosen,)
     else:
-        candidates = _BUILT_IN[:2]
+        candidates = (*(data for data in _DATA if data.takes(obj)), *_PICKLERS)
     reasons = []
     for candidate in candidates:
         try:
-            return candidate.dump(obj), candidate
+            with without_grants():
+                return candidate.dump(obj), candidate
         except Exception as error:
             reasons.append(f"{candidate.name}: {type(error).__name__}: {str(error)[:200]}")
     attribute = unpicklable_attribute(obj)
@@ -92,4 +121,4 @@ def dump(obj: Any, format_hint: str | None = None) -> tuple[Dumped, Serializer]:
     )
 
 
-__all__ = ["Dumped", "Serializer", "dump", "serializer", "serializers"]
+__all__ = ["Dumped", "Serializer", "dump", "is_data_only", "serializer", "serializers"]

@@ -1,4 +1,4 @@
-"""The object container: a pickle stream with its arrays out of band. ``docs/format.md`` defines it byte by byte.
+"""The object container: a stream, of pickle or JSON, with its arrays out of band. ``docs/format.md`` defines it.
 
 Small arrays stand in the container, grouped by item size; large ones are blobs of their own, named by hash,
 so that one array held by many models is stored once and can be addressed, re-encoded or mapped alone.
@@ -13,8 +13,10 @@ from artifactdb.content import Buffer, Content, Segment, StoredContent
 from artifactdb.errors import DeserializationError
 
 MAGIC = b"ADBOBJ1\n"
+CONTAINER_FORMATS = frozenset({"data", "pickle5", "dill"})
+"""Formats whose content is a container."""
 OUT_OF_BAND_BYTES = 512
-"""Arrays from this size on are taken out of the pickle stream. Changing it changes content hashes."""
+"""Arrays from this size on are taken out of the stream. Changing it changes content hashes."""
 PART_BYTES = 32 * 1024
 """Arrays from this size on are blobs of their own. Changing it changes content hashes."""
 

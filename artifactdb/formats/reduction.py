@@ -13,6 +13,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 from artifactdb.formats.container import OUT_OF_BAND_BYTES, ArrayBuffer
+from artifactdb.formats.dtypes import laid_out
 
 _MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 _PLAIN_KINDS = frozenset("biufcSUMm")
@@ -92,11 +93,8 @@ class Reducer:
         dtype = array.dtype
         if dtype.hasobject:
             return NotImplemented
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        if not array.flags.c_contiguous and not array.flags.f_contiguous:
-            array = numpy.ascontiguousarray(array)
+        order, flat = laid_out(array, numpy)
         shape = tuple(int(length) for length in array.shape)
-        flat = (array.T if order == "F" else array).reshape(-1)
         if array.nbytes < OUT_OF_BAND_BYTES:
             buffer: Any = bytearray(flat.tobytes())
         else:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from artifactdb.artifacts import find
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, now, save_content
+from artifactdb.artifacts.save import Payload, now, save_content, vouch
 from artifactdb.blobs import store
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
@@ -27,10 +28,11 @@ from artifactdb.errors import (
     MissingDependencyError,
     StorageError,
 )
-from artifactdb.formats.container import parts_of
+from artifactdb.formats.container import CONTAINER_FORMATS, parts_of
 from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.report import ImportReport
 from artifactdb.runs.manifests import enter_pipeline
+from artifactdb.trust.signing import is_own
 
 Progress = Callable[[int, int], None]
 
@@ -172,13 +174,15 @@ class Entering:
             present = self._hash_of(pipeline.dataset, record.artifact_id)
             content_hash = read.content.digest.hex() if read else record.content_hash.removeprefix("sha256:")
             if present == content_hash:
+                self._vouch(pipeline.dataset, record.artifact_id)
                 self.report.count("artifacts", new=False)
                 return
             if present or read is None:
                 raise DuplicateError(f"the id is there already with other content (sha256:{present}).")
             payload = Payload(
-                read.content, record.format, versions_of(record), record.format_version, record.created_at or now()
-            )
+                read.content, record.format, versions_of(record), record.format_version, record.created_at or now(),
+                vouched=self.report.trusted, signature=record.signature, act="imported",
+            )  # fmt: skip
             place = place_of(record, pipeline.dataset)
             save_content(
                 self.database, payload, place, record.params, record.class_name, run_key=run_key, ready=read.ready
@@ -194,6 +198,12 @@ class Entering:
         self.report.count("artifacts", new=True)
         if item.note:
             self.report.notes.append((record.artifact_id, item.note))
+
+    def _vouch(self, dataset: str, artifact_id: str) -> None:
+        """Let what was there already be trusted as if it came in now."""
+        record = find.by_id(self.database, artifact_id, dataset) if self.report.trusted else None
+        if record is not None and not is_own(self.database, record):
+            vouch(self.database, record)
 
     def _refuse(self, item: Item, reason: str) -> None:
         self.report.refused.append((item.record.artifact_id or item.record.path, reason))
@@ -286,7 +296,7 @@ def _read(item: Item, *, encode: bool) -> _Read:
     assert item.file is not None
     data = _bytes_of(item.file)
     parts = []
-    for digest, item_size in parts_of(data) if item.record.format in ("pickle5", "dill") else ():
+    for digest, item_size in parts_of(data) if item.record.format in CONTAINER_FORMATS else ():
         file = item.parts.get(digest.hex())
         if file is None:
             raise InvalidValueError(f"an array of it (sha256:{digest.hex()}) is not among its files.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from artifactdb.artifacts import history
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.database import Database
 from artifactdb.database.opening import FILE_NAME
@@ -19,6 +20,7 @@ from artifactdb.interop.nirs4all_store import import_store
 from artifactdb.interop.report import ImportReport
 from artifactdb.interop.tree import Tree
 from artifactdb.library.folders import import_entries
+from artifactdb.trust.home import everything_is_trusted
 
 Progress = Callable[[int, int], None]
 _LOOKED_FOR = (
@@ -33,6 +35,7 @@ def import_folder(
     path: str | os.PathLike[str],
     *,
     dataset: str | None = None,
+    trust: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ImportReport:
@@ -46,6 +49,8 @@ def import_folder(
     path : str or Path
     dataset : str, optional
         For plain files, the dataset that they belong to (else the folder's name); of a workspace, only this dataset.
+    trust : bool, default False
+        Vouch for all of it.
     dry_run : bool, default False
         Only say what would come in.
     progress : callable, optional
@@ -60,10 +65,11 @@ def import_folder(
     source = Path(path).expanduser().absolute()
     if not source.exists():
         raise WorkspaceNotFoundError(f"{source} is not there.")
-    report = ImportReport(source=str(source), dry_run=dry_run)
+    report = ImportReport(source=str(source), dry_run=dry_run, trusted=trust or everything_is_trusted())
     take_in = _layout_of(source, report)
     with workspace_database.transaction(keep=False) if dry_run else nullcontext():
         take_in(workspace_database, catalog, dataset, progress)
+        history.note(workspace_database, "imported", details={"from": source.name, "artifacts": report.artifacts})
     return report
 
 
@@ -130,7 +136,7 @@ def _import_tree(
         else:
             report.refused.append((meta.name, "it is outside the folder, and was not read."))
     if dataset is None and (folder / "library").is_dir():
-        entries, refused = import_entries(database, folder / "library")
+        entries, refused = import_entries(database, folder / "library", trust=report.trusted)
         report.entries += entries
         report.refused += refused
     return tree.datasets

@@ -94,6 +94,7 @@ def record_of(values: Mapping[str, Any], dataset: str, pipeline_id: str) -> tupl
         depends_on=[require_artifact_id(source) for source in _list("depends_on", values)],
         params=_dict("params", values),
         meta_config=_meta_config(values.get("meta_config")),
+        signature=str(values.get("signature") or ""),
         environment={name: _text("environment", version) for name, version in _dict("environment", values).items()},
         dataset=dataset,
         **plain,

@@ -32,6 +32,8 @@ class ImportReport:
         What was left out or changed on purpose, and why; all is well with it.
     dry_run : bool
         Whether it was only tried: then nothing was written.
+    trusted : bool
+        Whether the user vouches for what came in, which then loads without a question.
     """
 
     source: str = ""
@@ -45,6 +47,7 @@ class ImportReport:
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     dry_run: bool = False
+    trusted: bool = False
 
     @property
     def ok(self) -> bool:

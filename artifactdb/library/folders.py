@@ -22,6 +22,7 @@ from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.manifests import json_text
 from artifactdb.runs.naming import FolderNames
+from artifactdb.trust.signing import signer_of
 
 Progress = Callable[[int, int], None]
 
@@ -82,7 +83,7 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(plain, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def import_entries(database: Database, folder: Path) -> tuple[int, list[tuple[str, str]]]:
+def import_entries(database: Database, folder: Path, *, trust: bool = False) -> tuple[int, list[tuple[str, str]]]:
     """Take in every entry that is not there yet; give how many, and what was refused and why.
 
     An entry that is there stays as it is.
@@ -91,7 +92,7 @@ def import_entries(database: Database, folder: Path) -> tuple[int, list[tuple[st
     for kind, source in _sources(folder):
         try:
             with database.transaction():
-                taken += _take(database, kind, source)
+                taken += _take(database, kind, source, trust=trust)
         except (ArtifactDBError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             refused.append((f"library/{source.relative_to(folder)}", str(error)))
     return taken, refused
@@ -105,7 +106,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
             yield kind, metadata.parent
 
 
-def _take(database: Database, kind: str, source: Path) -> bool:
+def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
     described = _read_json(source if kind == "template" else source / _METADATA)
     if not isinstance(described, Mapping):
         raise InvalidValueError(f"{source.name} is no description of an entry.")
@@ -130,7 +131,7 @@ def _take(database: Database, kind: str, source: Path) -> bool:
         entry.metrics = json_text(_metrics(_read_if_there(source / "metrics.json")))
         entry.content = json_text(_read_if_there(source / "content.json"))
         items = _read_if_there(source / "artifacts.json") or []
-        entry.artifacts = [_take_artifact(database, item, source) for item in items]
+        entry.artifacts = [_take_artifact(database, item, source, trust=trust) for item in items]
         entry.files = {
             file.name: blobs.put(database, Content([Segment(file.read_bytes())]), now(), {})
             for file in sorted((source / "files").glob("*"))
@@ -139,7 +140,9 @@ def _take(database: Database, kind: str, source: Path) -> bool:
     return True
 
 
-def _take_artifact(database: Database, item: Mapping[str, Any], source: Path) -> tuple[dict[str, Any], int]:
+def _take_artifact(
+    database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
+) -> tuple[dict[str, Any], int]:
     record = ArtifactRecord.from_dict(item)
     data = _inside(source, str(item["file"])).read_bytes()
     parts = []
@@ -149,6 +152,9 @@ def _take_artifact(database: Database, item: Mapping[str, Any], source: Path) ->
         parts.append(part)
     content = Content([Segment(data)], parts)
     _require(content, bytes.fromhex(record.content_hash.removeprefix("sha256:")), str(item["file"]))
+    if trust:
+        signer = signer_of(database)
+        record.signature = str(signer.sign(record.artifact_id, record.content_hash, record.format))
     return record.to_dict(), blobs.put(database, content, now(), {})
 
 

@@ -19,6 +19,7 @@ from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError,
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.predictions import remove, take_predictions
 from artifactdb.transfer.taking import take_in
+from artifactdb.transfer.trust import note_arrival
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +50,8 @@ def merge_into(
         made: list[Path] = []
         try:
             with database.transaction(keep=not dry_run):
-                take_in(state.snapshot, database, result, progress)
+                taken = take_in(state.snapshot, database, result, progress)
+                note_arrival(database, *taken, theirs.database.path.name)
                 if predicts:
                     made = take_predictions(store, theirs, state, result)
             if dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from artifactdb.artifacts import history
 from artifactdb.catalog.inside import put_inside
 from artifactdb.catalog.pairs import write_pair
 from artifactdb.catalog.store import Store
@@ -15,6 +16,7 @@ from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.taking import take_in
+from artifactdb.transfer.trust import take_whole_signatures
 
 _PAGE_BYTES = ((4 << 20, 1024), (64 << 20, 4096))
 """Below so many stored bytes, pages of this size: in a small file most tables and indexes take one page each."""
@@ -40,7 +42,9 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
             state_of(store.database, store.inspector) as state,
             made.transaction(),
         ):
-            take_in(state.snapshot, made, Merge(), progress)
+            taken = take_in(state.snapshot, made, Merge(), progress)
+            take_whole_signatures(state.snapshot, made, taken.keys)
+            history.note(made, "packed", details={"from": store.database.path.name})
             if state.files or state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
                 for path, written in write_pair(store, state, files_of(made.path)).values():
                     put_inside(made, path, written)

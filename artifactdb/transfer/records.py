@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -16,16 +15,17 @@ from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import DependencyCycleError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
+from artifactdb.transfer.keys import AT_ONCE, Keys
 
-_AT_ONCE = 2000
 _BRANCH = re.compile(r"(\d+(\.\d+)*)?")
 _COLUMNS = (
     "dataset_key", "pipeline_key", "artifact_id", "chain_key", "step_index", "substep_index", "source_index",
     "branch_path", "fold_id", "artifact_type", "class_name", "custom_name", "parameter_set_key", "meta_config",
-    "blob_key", "format", "format_version", "environment_key", "created_at",
+    "blob_key", "format", "format_version", "environment_key", "created_at", "signer_key", "signature",
 )  # fmt: skip
 _LIST = ", ".join(_COLUMNS)
-_TIMES = {_COLUMNS.index("environment_key"), _COLUMNS.index("created_at")}
+_IGNORED = {_COLUMNS.index(name) for name in ("environment_key", "created_at", "signer_key", "signature")}
+_SIGNER = _COLUMNS.index("signer_key")
 _BLOB, _CREATED = _COLUMNS.index("blob_key"), _COLUMNS.index("created_at")
 _SOURCES = """
 (SELECT json_group_array(artifact_id) FROM (
@@ -42,19 +42,6 @@ _EDGES = """
 SELECT record_key, position, source_key FROM record_sources
 WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, position
 """
-
-
-@dataclass(slots=True)
-class Keys:
-    """Which key of the target stands for each key of the source, by table."""
-
-    datasets: dict[int, int] = field(default_factory=dict)
-    pipelines: dict[int, int] = field(default_factory=dict)
-    chains: dict[int | None, int | None] = field(default_factory=lambda: {None: None})
-    parameter_sets: dict[int, int] = field(default_factory=dict)
-    environments: dict[int | None, int | None] = field(default_factory=lambda: {None: None})
-    blobs: dict[int, int] = field(default_factory=dict)
-    records: dict[int, int] = field(default_factory=dict)
 
 
 def take_shared_values(source: Snapshot, target: Database, keys: Keys) -> None:
@@ -80,7 +67,7 @@ def _by_text(source: Snapshot, target: Database, table: str, key: str, columns: 
         f"SELECT {key} FROM {user}" for user in ("records", *(("run_entries",) if table == "environments" else ()))
     )
     for batch in source.batches(
-        f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} IN ({used}) ORDER BY {key}", (), _AT_ONCE
+        f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} IN ({used}) ORDER BY {key}", (), AT_ONCE
     ):
         for row in batch:
             _require(table, row[1:])
@@ -108,7 +95,7 @@ def _require(table: str, columns: tuple[Any, ...]) -> None:
 
 def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
     for batch in source.batches(
-        "SELECT pipeline_key, dataset_key, pipeline_id, created_at FROM pipelines ORDER BY pipeline_key", (), _AT_ONCE
+        "SELECT pipeline_key, dataset_key, pipeline_id, created_at FROM pipelines ORDER BY pipeline_key", (), AT_ONCE
     ):
         rows = [(keys.datasets[dataset], pipeline_id, created) for _, dataset, pipeline_id, created in batch]
         target.run_many(
@@ -127,11 +114,14 @@ def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
         keys.pipelines |= {given[0]: present[row[0], row[1]] for given, row in zip(batch, rows, strict=True)}
 
 
-def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
-    """Take in records; their content, and what they name, is there already."""
+def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> tuple[list[int], list[int]]:
+    """Take in records; their content, and what they name, is there already.
+
+    Gives the keys, in the source, of those that are new and of those that replaced another.
+    """
     next_key = target.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'records'") + 1
     new, replaced = [], []
-    for batch in source.batches(_THEIRS, (), _AT_ONCE):
+    for batch in source.batches(_THEIRS, (), AT_ONCE):
         mapped = [(row[0], row[1], _mapped(row[2:], keys)) for row in batch]
         ids = json.dumps([columns[2] for _, _, columns in mapped])
         present = {(row[2], row[4]): row for row in target.rows(_OURS, (ids,))}
@@ -146,10 +136,13 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
                 continue
             keys.records[their_key] = ours[0]
             own = ours[2:]
-            if _but_times(own) == _but_times(columns) and ours[1] == sources:
+            if _compared(own) == _compared(columns) and ours[1] == sources:
                 merge.count("artifacts", same=1)
-                if columns[_CREATED] < own[_CREATED]:
-                    updated.append((*columns, ours[0]))
+                # Who signed ours vouches for the same content; nobody's becomes theirs.
+                kept = columns if own[_SIGNER] is None else (*columns[:_SIGNER], *own[_SIGNER:])
+                if columns[_CREATED] < own[_CREATED] or kept[_SIGNER] != own[_SIGNER]:
+                    oldest = min(columns[_CREATED], own[_CREATED])
+                    updated.append((*kept[:_CREATED], oldest, *kept[_CREATED + 1 :], ours[0]))
             elif merge.theirs_wins("artifact", columns[2], _side(target, own), _side(target, columns)):
                 updated.append((*columns, ours[0]))
                 replaced.append(their_key)
@@ -159,13 +152,14 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
     target.run_many("DELETE FROM record_sources WHERE record_key = ?", [(keys.records[key],) for key in replaced])
     changed = new + replaced
     new_edges: dict[int, list[int]] = {}
-    for first in range(0, len(changed), _AT_ONCE):
-        edges = source.rows(_EDGES, (json.dumps(changed[first : first + _AT_ONCE]),))
+    for first in range(0, len(changed), AT_ONCE):
+        edges = source.rows(_EDGES, (json.dumps(changed[first : first + AT_ONCE]),))
         mapped_edges = [(keys.records[record], position, keys.records[key]) for record, position, key in edges]
         target.run_many("INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)", mapped_edges)
         for record, _, source_key in mapped_edges:
             new_edges.setdefault(record, []).append(source_key)
     _refuse_cycles(target, new_edges, everything=bool(replaced))
+    return new, replaced
 
 
 def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything: bool) -> None:
@@ -196,6 +190,7 @@ def _mapped(row: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:
     named["parameter_set_key"] = keys.parameter_sets[named["parameter_set_key"]]
     named["blob_key"] = keys.blobs[named["blob_key"]]
     named["environment_key"] = keys.environments[named["environment_key"]]
+    named["signer_key"] = keys.signers[named["signer_key"]]
     if not _BRANCH.fullmatch(named["branch_path"]) or not _is_object(named["meta_config"] or "{}"):
         raise InvalidValueError(f"the record of {named['artifact_id']!r} is not one that artifactdb wrote.")
     return tuple(named.values())
@@ -206,8 +201,8 @@ def _is_object(text: str) -> bool:
     return isinstance(json.loads(text), dict)
 
 
-def _but_times(columns: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value for position, value in enumerate(columns) if position not in _TIMES)
+def _compared(columns: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value for position, value in enumerate(columns) if position not in _IGNORED)
 
 
 def _side(target: Database, columns: tuple[Any, ...]) -> tuple[str, str]:

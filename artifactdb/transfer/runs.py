@@ -10,9 +10,8 @@ from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import InvalidValueError
 from artifactdb.transfer.conflicts import Merge
-from artifactdb.transfer.records import Keys
+from artifactdb.transfer.keys import AT_ONCE, Keys
 
-_AT_ONCE = 2000
 _RUN = (
     "run_id", "dataset_key", "name", "pipeline_id", "status", "started_at", "ended_at", "error", "process",
     "environment_key", "configuration", "metadata", "tags", "notes",
@@ -43,7 +42,7 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> N
             target, merge, "run", "run_entries", "run_key", key, named, named["run_id"],
             time="ended_at", ignored=("environment_key", "process"),
         )  # fmt: skip
-    for batch in source.batches("SELECT run_key, record_key FROM run_records", (), _AT_ONCE):
+    for batch in source.batches("SELECT run_key, record_key FROM run_records", (), AT_ONCE):
         target.run_many(
             "INSERT OR IGNORE INTO run_records (run_key, record_key) VALUES (?, ?)",
             [(runs[run], keys.records[record]) for run, record in batch],
@@ -66,7 +65,7 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> N
 def take_metrics(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
     """Take in metrics; one that differs follows the policy, where ``newer`` keeps ours: numbers bear no date."""
     for batch in source.batches(
-        'SELECT pipeline_key, "partition", fold_id, metric, value FROM pipeline_metrics', (), _AT_ONCE
+        'SELECT pipeline_key, "partition", fold_id, metric, value FROM pipeline_metrics', (), AT_ONCE
     ):
         rows = [(keys.pipelines[key], *rest) for key, *rest in batch]
         present = {
@@ -179,7 +178,7 @@ def _take(
         return target.insert(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
     key, present = row[0], dict(zip(columns, row[1:], strict=True))
     same = all(present[column] == value for column, value in columns.items() if column not in ignored)
-    if same and (kept is None or _kept(target, key) == kept):
+    if same and (kept is None or _unsigned(_kept(target, key)) == _unsigned(kept)):
         merge.count(plural, same=1)
         return int(key)
     ours, theirs = _side(present, time), _side(columns, time)
@@ -194,6 +193,12 @@ def _side(columns: Mapping[str, Any], time: str) -> tuple[str, str]:
         str(columns[name]) for name in ("status", "configuration", "config", "description") if columns.get(name)
     ]
     return columns[time] or "", " ".join(described)
+
+
+def _unsigned(kept: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+    """Give what an entry keeps without who signed it, which makes it no other entry."""
+    records = [(position, {**json.loads(text), "signature": ""}, blob) for position, text, blob in kept[0]]
+    return records, kept[1]
 
 
 def _kept(target: Database, entry_key: int) -> tuple[list[Any], list[Any]]:

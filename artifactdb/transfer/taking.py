@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from artifactdb.blobs.copying import copy_blobs
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
 from artifactdb.transfer.conflicts import Merge
-from artifactdb.transfer.records import Keys, take_records, take_shared_values
+from artifactdb.transfer.keys import Keys
+from artifactdb.transfer.records import take_records, take_shared_values
 from artifactdb.transfer.runs import take_library, take_metrics, take_runs
+from artifactdb.transfer.trust import take_history, take_signers
+
+
+class Taken(NamedTuple):
+    """What came in: keys, and those of records in the source that are new, and that replaced another."""
+
+    keys: Keys
+    new: list[int]
+    replaced: list[int]
 
 
 def take_in(
     source: Snapshot, target: Database, merge: Merge, progress: Callable[[int, int], None] | None = None
-) -> None:
+) -> Taken:
     """Take in content, records, runs, metrics and library; what nobody reaches stays behind.
 
     Runs within the caller's transaction.
@@ -24,7 +35,9 @@ def take_in(
     try:
         keys.blobs = copy_blobs(source, target, progress=progress)
         take_shared_values(source, target, keys)
-        take_records(source, target, keys, merge)
+        take_signers(source, target, keys)
+        new, replaced = take_records(source, target, keys, merge)
+        take_history(source, target, keys, new)
         take_runs(source, target, keys, merge)
         take_metrics(source, target, keys, merge)
         take_library(source, target, keys, merge)
@@ -36,6 +49,7 @@ def take_in(
             hint="`artifactdb verify` lists what is wrong with it; nothing was changed here.",
         ) from error
     merge.settle()
+    return Taken(keys, new, replaced)
 
 
 # What a file that was damaged or made up makes of lines that take for granted what the schema promises.

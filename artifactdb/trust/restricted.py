@@ -109,7 +109,7 @@ def restricted_load(content: StoredContent, allow: AllowList | Iterable[str]) ->
     --------
     >>> from artifactdb.formats import dump
     >>> from artifactdb.content import StoredContent
-    >>> (segment,) = dump({"alpha": 0.5})[0].content.segments
+    >>> (segment,) = dump({"alpha": 0.5}, "pickle5")[0].content.segments
     >>> restricted_load(StoredContent(bytearray(segment.data), lambda _: bytearray()), ["sklearn.*"])
     {'alpha': 0.5}
     """

@@ -14,15 +14,14 @@ import struct
 from typing import Final
 
 from artifactdb.content import StoredContent
-from artifactdb.formats.container import MAGIC
+from artifactdb.formats import is_data_only
+from artifactdb.formats.container import CONTAINER_FORMATS, MAGIC
 from artifactdb.trust.findings import Budget, Findings, Limits
 from artifactdb.trust.machine import walk
 from artifactdb.trust.opcodes import BrokenStreamError, Buffer
 from artifactdb.trust.report import Report
 from artifactdb.trust.unpacking import archive_of, decompressed, members
 
-_DATA_ONLY: Final = frozenset({"json"})
-_CONTAINERS: Final = frozenset({"pickle5", "dill"})
 _PICKLES: Final = frozenset({"joblib", "pickle", "cloudpickle"})
 _HEADER: Final = struct.Struct("<8sIIQ")
 _ENTRY: Final = struct.Struct("<QII")
@@ -39,7 +38,7 @@ def scan(content: StoredContent, format: str, *, limits: Limits = _LIMITS) -> Re
     content : StoredContent
         Its logical bytes. Parts, which are arrays, are not asked for.
     format : str
-        As its record says: "pickle5", "dill", "joblib", "pickle", "json".
+        As its record says: "pickle5", "dill", "joblib", "pickle"; of one that holds data only there is nothing to say.
     limits : Limits, optional
         What the scan may cost.
 
@@ -56,10 +55,10 @@ def scan(content: StoredContent, format: str, *, limits: Limits = _LIMITS) -> Re
     calls: posix.system
     """
     findings = Findings(Budget(limits))
-    if format in _DATA_ONLY:
+    if is_data_only(format):
         return findings.report()
     try:
-        if format in _CONTAINERS:
+        if format in CONTAINER_FORMATS:
             start, end = _stream_of(content.data)
             _streams(findings, content.data, start, end)
         else:

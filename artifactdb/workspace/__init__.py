@@ -6,9 +6,10 @@ from artifactdb.workspace.care import Care
 from artifactdb.workspace.exchange import Exchange
 from artifactdb.workspace.questions import Questions
 from artifactdb.workspace.runs import Runs
+from artifactdb.workspace.trusting import Trusting
 
 
-class Workspace(Questions, Runs, Care, Exchange):
+class Workspace(Questions, Runs, Care, Trusting, Exchange):
     """One SQLite file that keeps fitted objects, made on first use.
 
     Parameters

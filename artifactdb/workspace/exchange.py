@@ -128,6 +128,7 @@ class Exchange(Opened):
         path: str | os.PathLike[str],
         *,
         dataset: str | None = None,
+        trust: bool = False,
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
@@ -142,6 +143,9 @@ class Exchange(Opened):
             A folder, or the file of one fitted object.
         dataset : str, optional
             For plain files, the dataset that they belong to; of a workspace, only this one.
+        trust : bool, default False
+            Vouch for all of it, as for what you saved yourself. Otherwise it is a stranger's: it is kept, but not
+            loaded where that would run code.
         dry_run : bool, default False
             Only say what would come in.
         progress : callable, optional
@@ -154,4 +158,6 @@ class Exchange(Opened):
         """
         from artifactdb.interop.importing import import_folder
 
-        return import_folder(self.database, self.catalog, path, dataset=dataset, dry_run=dry_run, progress=progress)
+        return import_folder(
+            self.database, self.catalog, path, dataset=dataset, trust=trust, dry_run=dry_run, progress=progress
+        )

@@ -17,8 +17,6 @@ from artifactdb.workspace.opened import Opened
 if TYPE_CHECKING:
     import sqlite_utils
 
-    from artifactdb.trust.report import Report
-
 
 _ROOTS = """
 SELECT r.artifact_id, d.name FROM pipelines AS p
@@ -91,6 +89,8 @@ class Questions(Opened):
             A KeyError.
         InvalidValueError
             For a pipeline that ends in several artifacts, such as folds; lists them.
+        UntrustedArtifactError
+            A PermissionError, when loading it would run code of somebody whom the user does not trust.
         """
         record = find.by_id(self.database, artifact_id, dataset)
         if record is None:
@@ -110,20 +110,6 @@ class Questions(Opened):
                 else f"It is there in {', '.join(several)}: say which with dataset=.",
             )
         return roots[0] if roots else (pipeline_id, dataset)
-
-    def inspect(self, artifact_id: str, dataset: str | None = None) -> Report:
-        """Give what loading an artifact would import and call, read from its bytes; executes nothing.
-
-        A report is no boundary: what it calls known-safe is what it knows, and reading cannot tell everything.
-
-        Raises
-        ------
-        ArtifactNotFoundError
-            A KeyError.
-        """
-        from artifactdb.artifacts import inspection  # the tables of a scanner, which most do without
-
-        return inspection.inspect(self.database, find.require(self.database, artifact_id, dataset))
 
     def query(
         self,

@@ -313,7 +313,8 @@ def _container(content: bytes, chance: random.Random) -> tuple[str, bytes]:
     file = _Open(content)
     rows = file.run(
         "SELECT c.blob_key, c.size_bytes, c.codec, c.shuffle, c.payload "
-        "FROM chunks AS c JOIN records AS r ON r.blob_key = c.blob_key WHERE c.chunk_index = 0 AND r.format = 'pickle5'"
+        "FROM chunks AS c JOIN records AS r ON r.blob_key = c.blob_key WHERE c.chunk_index = 0 "
+        "AND r.format IN ('pickle5', 'data')"
     )
     key, size_bytes, codec, shuffle, payload = chance.choice(rows)
     plain = decode(stored_chunk(size_bytes, codec, shuffle, payload))
