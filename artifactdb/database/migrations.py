@@ -84,14 +84,6 @@ def _announcement(connection: apsw.Connection) -> tuple[int, int, list[Declarati
             connection.execute("ROLLBACK")
 
 
-def has_older_schema(path: Path) -> bool:
-    """Tell whether a file is a workspace of an earlier version, which is asked of its header alone."""
-    with path.open("rb") as stream:
-        header = stream.read(72)
-    application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
-    return application_id == APPLICATION_ID and 0 < version < latest_version()
-
-
 def set_page_size(path: Path, page_bytes: int) -> None:
     """Give an empty file its page size, before the schema is applied."""
     connection = restrict(apsw.Connection(str(path)))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import apsw
 
-from artifactdb.database.migrations import is_current, migrate
+from artifactdb.database.migrations import APPLICATION_ID, is_current, latest_version, migrate
 from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
 from artifactdb.database.strict import restrict
 from artifactdb.database.structure import look_over
@@ -119,6 +119,18 @@ def connect(path: Path, *, writable: bool, sealed: bool) -> apsw.Connection:
         )
     uri = f"file:{quote(str(path))}"
     return restrict(apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
+
+
+def has_older_schema(path: Path) -> bool:
+    """Tell whether a file is a workspace of an earlier version; nothing but its header is believed."""
+    # Not by reading the file: closing it would drop the locks that this process has on it.
+    with translated(path):
+        connection = connect(path, writable=False, sealed=True)
+        try:
+            application_id, version = connection.pragma("application_id"), connection.pragma("user_version")
+        finally:
+            connection.close()
+    return bool(application_id == APPLICATION_ID and 0 < version < latest_version())
 
 
 def _make_folder(folder: Path) -> None:

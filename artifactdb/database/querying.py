@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from artifactdb.database.connection import Database
 from artifactdb.database.functions import ALLOWED, bound_functions
 from artifactdb.database.memory import QUERY_BYTES, bounded
 from artifactdb.database.translate import translated
-from artifactdb.errors import InvalidValueError, QueryError
+from artifactdb.errors import BusyError, InvalidValueError, QueryError
 from artifactdb.results import QueryResult
 
 _READING_PRAGMAS = {
@@ -38,6 +39,7 @@ _MATCHED_BYTES = 16 << 20
 """Of one value in a statement with LIKE or GLOB, which take seconds for that and cannot be stopped."""
 _ANSWER_BYTES = 1 << 30
 _BYTES_OF_A_VALUE = 40
+_TRIES = 3
 
 
 def query(
@@ -65,18 +67,31 @@ def query(
     with translated(database.path):
         if database.in_transaction:
             return _run(database.connection(), sql, parameters, timeout_s, max_rows)
-        connection = database.open_reader()
-        try:
-            connection.pragma("cache_size", -8192)
-            bound_functions(connection)
-            with bounded():
-                return _run(connection, sql, parameters, timeout_s, max_rows)
-        except apsw.NoMemError:
-            raise QueryError(
-                f"the query needs more than {QUERY_BYTES >> 20} MB of memory.", hint="Ask for less at once."
-            ) from None
-        finally:
-            connection.close()
+        for _ in range(_TRIES):
+            with suppress(BusyError):  # the file was changed while a reader without locks looked at it
+                return _ask(database, sql, parameters, timeout_s, max_rows)
+        return _ask(database, sql, parameters, timeout_s, max_rows)
+
+
+def _ask(
+    database: Database,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any],
+    timeout_s: float | None,
+    max_rows: int | None,
+) -> QueryResult:
+    connection = database.open_reader()
+    try:
+        connection.pragma("cache_size", -8192)
+        bound_functions(connection)
+        with bounded():
+            return _run(connection, sql, parameters, timeout_s, max_rows)
+    except apsw.NoMemError:
+        raise QueryError(
+            f"the query needs more than {QUERY_BYTES >> 20} MB of memory.", hint="Ask for less at once."
+        ) from None
+    finally:
+        connection.close()
 
 
 def _run(

@@ -11,6 +11,7 @@ import apsw
 
 from artifactdb.database.connection import Database
 from artifactdb.database.making import new_file
+from artifactdb.database.opening import connect
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import CorruptWorkspaceError
@@ -37,7 +38,7 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
 def copy_as_it_is(path: Path, target: Path) -> Path:
     """Copy a workspace of any schema without opening it as one."""
     with translated(path):
-        source = restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY))
+        source = connect(path, writable=False, sealed=True)
         copy = restrict(apsw.Connection(str(target)))
         try:
             with copy.backup("main", source, "main") as work:

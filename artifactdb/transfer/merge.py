@@ -12,8 +12,7 @@ from artifactdb.catalog.files import catalog_folder, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
-from artifactdb.database.migrations import has_older_schema
-from artifactdb.database.opening import workspace_file
+from artifactdb.database.opening import has_older_schema, workspace_file
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
