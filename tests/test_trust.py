@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from artifactdb import ArtifactDBError, ArtifactLoader, UntrustedArtifactError, Workspace
 from artifactdb.artifacts import delete
 from artifactdb.database.grants import without_grants
-from artifactdb.errors import DuplicateError, InvalidValueError, PredictionNotFoundError
+from artifactdb.errors import DuplicateError, InvalidValueError
 from artifactdb.trust import team_keys
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.signing import Signature, statement
@@ -591,4 +591,3 @@ def test_a_stack_of_strangers_is_asked_for_one_by_one(
             workspace.load(logged.pipeline_id)
         workspace.trust()
         assert np.array_equal(workspace.load(logged.pipeline_id).predict(xy[0]), stack.predict(xy[0]))
-    assert PredictionNotFoundError

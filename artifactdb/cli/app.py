@@ -11,6 +11,7 @@ import typer
 from artifactdb.cli import library, predictions, render, training, trust, workspaces
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
 from artifactdb.errors import InvalidValueError
+from artifactdb.formats import is_data_only
 from artifactdb.version import __version__
 from artifactdb.workspace import Workspace
 
@@ -101,7 +102,8 @@ def ls(
 def show(path: PathArgument, artifact_id: str, dataset: DatasetOption = None, as_json: JsonOption = False) -> None:
     """Show everything that is known of an artifact, without loading it."""
     with Workspace(path, mode="ro") as workspace:
-        record = workspace.record(artifact_id, dataset).to_dict()
+        found = workspace.record(artifact_id, dataset)
+        record = {**found.to_dict(), "data_only": is_data_only(found.format)}
     render.as_json(record) if as_json else render.fields(record)
 
 
