@@ -1,0 +1,110 @@
+"""A workspace full of attacks: everything but loading works on it, nothing of it runs, and loading is refused."""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from artifactdb import UntrustedArtifactError, Workspace
+from artifactdb.artifacts.place import Place
+from artifactdb.artifacts.save import Payload, save_content
+from artifactdb.cli.app import app
+from artifactdb.content import Content, Segment
+from artifactdb.formats.container import pack
+from tests.pickle_attacks import ATTACKS, FURTHER
+
+FORMATS = ("pickle", "joblib", "pickle5", "dill", "cloudpickle")
+
+
+@pytest.fixture(autouse=True)
+def registered_extension() -> Iterator[None]:
+    copyreg.add_extension("posix", "system", 0xF7)
+    yield
+    copyreg.remove_extension("posix", "system", 0xF7)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, canary: Path) -> Path:
+    """Every attack in every format, and in the library."""
+    path = tmp_path / "post" / "stranger.sqlite"
+    attacks = {name: write(canary) for name, (_, write) in ATTACKS.items()} | FURTHER
+    with Workspace(path) as workspace, workspace.transaction():
+        for number, (name, data) in enumerate(sorted(attacks.items())):
+            for position, format in enumerate(FORMATS):
+                content = pack(data, []) if format in ("pickle5", "dill") else Content([Segment(data)])
+                payload = Payload(content, format, {"python": "3.11"}, vouched=False)
+                place = Place(
+                    dataset="wheat", pipeline_id=f"{number:04}_attack", artifact_type="model", step_index=1,
+                    artifact_id=f"{number:04}_attack${position:012x}:all", chain_path=f"s1.A{number}x{position}",
+                )  # fmt: skip
+                save_content(workspace.database, payload, place, {"attack": name}, "PLSRegression")
+        workspace.library.save_pipeline_full("wheat", "0000_attack", "kept")
+    return path
+
+
+LOOKS: dict[str, Callable[[Workspace, Path], Any]] = {
+    "records": lambda workspace, _: [repr(record) + record._repr_html_() for record in workspace.records()],
+    "query": lambda workspace, _: workspace.query("SELECT * FROM artifacts")._repr_html_(),
+    "sql": lambda workspace, _: workspace.sql("SELECT class_name, count(*) FROM artifacts GROUP BY 1"),
+    "stats": lambda workspace, _: workspace._repr_html_(),
+    "verify": lambda workspace, _: workspace.verify(),
+    "signatures": lambda workspace, _: workspace.signatures(),
+    "history": lambda workspace, _: workspace.history(),
+    "inspect": lambda workspace, _: [workspace.inspect(record.artifact_id) for record in workspace.records()],
+    "backup": lambda workspace, folder: workspace.backup(folder / "backup.sqlite"),
+    "pack": lambda workspace, folder: workspace.pack(folder / "packed.sqlite"),
+    "sqlite-utils": lambda workspace, _: list(workspace.sqlite_utils()["records"].rows),
+    "library": lambda workspace, folder: [
+        workspace.library.get("kept"), workspace.library.records("kept"),
+        workspace.library.export("kept", folder / "cut.sqlite"),
+    ],
+}  # fmt: skip
+
+
+def test_looking_runs_nothing(strangers: Path, canary: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with Workspace(strangers, mode="ro") as workspace:
+        for name, look in LOOKS.items():
+            assert look(workspace, tmp_path / "out") is not None
+            assert not canary.exists(), name
+        assert workspace.export(tmp_path / "tree").artifacts == len(workspace.records())
+    with Workspace(tmp_path / "bobs.sqlite") as workspace:
+        assert workspace.merge(strangers).added["artifacts"] == len(workspace.records())
+    with Workspace(tmp_path / "imported.sqlite") as workspace:
+        workspace.import_folder(tmp_path / "tree")
+        assert workspace.records()
+    for command in ("ls", "stats", "history", "runs", "orphans"):
+        assert CliRunner().invoke(app, [command, str(strangers)]).exit_code == 0, command
+    assert not canary.exists()
+
+
+def test_loading_is_refused_whatever_the_way(
+    strangers: Path, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "team.toml").write_text('allow = ["sklearn.*", "numpy.*"]')
+    for config in ("", str(tmp_path / "team.toml")):
+        if config:
+            monkeypatch.setenv("ARTIFACTDB_CONFIG", config)
+        with Workspace(strangers, mode="ro") as workspace:
+            loader = workspace.loader("wheat")
+            refused = 0
+            for record in workspace.records():
+                try:
+                    loader.load_by_id(record.artifact_id)
+                except Exception as error:
+                    refused += isinstance(error, UntrustedArtifactError)
+                assert not canary.exists(), (record.params, record.format)
+            assert refused > 0.9 * len(workspace.records()) if config else refused == len(workspace.records())
+            with pytest.raises(UntrustedArtifactError):
+                workspace.library.load("kept")
+        assert not canary.exists()
