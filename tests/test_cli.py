@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from artifactdb import Workspace
+from artifactdb.cli import main
 
 CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
 
 
 def run(*arguments: object, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from artifactdb.cli import main; main()", *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    return done.stdout if code == 0 else done.stdout + done.stderr
+    """Run the program in this process, which saves its start; ``test_the_program_is_installed`` starts it."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["artifactdb", *map(str, arguments)]),
+        patch.dict(os.environ, environment),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert (ended.value.code or 0) == code, (out.getvalue(), err.getvalue())
+    return out.getvalue() if code == 0 else out.getvalue() + err.getvalue()
+
+
+def test_the_program_is_installed(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("artifactdb")
+    for arguments, code in ((["init", str(tmp_path / "new.sqlite")], 0), (["ls", str(tmp_path / "none.sqlite")], 3)):
+        assert subprocess.run([program, *arguments], capture_output=True, check=False).returncode == code
 
 
 @pytest.fixture
@@ -151,7 +164,9 @@ def test_sqlite_utils_knows_our_functions(study: Path) -> None:
 def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
     pytest.importorskip("chemotools")
     folder = tmp_path / "demo"
-    report = json.loads(run("demo", folder, "--json"))
+    program = Path(sys.executable).with_name("artifactdb")
+    done = subprocess.run([program, "demo", str(folder), "--json"], capture_output=True, check=True)
+    report = json.loads(done.stdout)
     assert report["predictions_equal_to_the_last_bit"] == report["predictions_compared"] == 41
     assert report["file_bytes"] < report["joblib_compress_3_bytes"] < report["joblib_bytes"]
     assert len(report["questions"]) == 4 and all(question["answer"] for question in report["questions"])

@@ -19,16 +19,17 @@ from sklearn.ensemble import StackingRegressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
 from artifactdb import ArtifactDBError, ArtifactLoader, UntrustedArtifactError, Workspace
 from artifactdb.artifacts import delete
+from artifactdb.cli.app import app
 from artifactdb.database.grants import without_grants
 from artifactdb.errors import DuplicateError, InvalidValueError
 from artifactdb.trust import team_keys
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.signing import Signature, statement
 
-COMMAND = [sys.executable, "-c", "from artifactdb.cli import main; main()"]
 CHAIN = "s1.MinMaxScaler>s2.Ridge"
 
 
@@ -61,17 +62,17 @@ def model_id(workspace: Workspace) -> str:
 
 
 class TestTwoUsers:
-    """A workspace is mailed: seen listed, refused, inspected, trusted, loaded. Each command is a process."""
+    """A workspace is mailed: seen listed, refused, inspected, trusted; each load is a process."""
 
     @staticmethod
     def run(home: Path, *command: object, code: int = 0) -> str:
-        done = subprocess.run(
-            [*COMMAND, *map(str, command)],
-            env={**os.environ, "ARTIFACTDB_HOME": str(home), "COLUMNS": "200"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        arguments = list(map(str, command))
+        done = CliRunner().invoke(app, arguments, env={"ARTIFACTDB_HOME": str(home), "COLUMNS": "200"})
+        if isinstance(done.exception, ArtifactDBError):
+            assert done.exception.exit_code == code, done.exception
+            return str(done.exception)
+        assert done.exit_code == code, (done.output, done.exception)
+        return done.output
 
     LOAD = (
         "import sys; from artifactdb import Workspace; w = Workspace(sys.argv[1], mode='ro');"

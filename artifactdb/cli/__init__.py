@@ -20,5 +20,5 @@ def main() -> None:
         else:
             from artifactdb.cli.render import plain
 
-            print(f"artifactdb: {plain(str(error))}", file=sys.stderr)
+            print("\n".join(map(plain, f"artifactdb: {error}".split("\n"))), file=sys.stderr)
         sys.exit(error.exit_code)
