@@ -31,7 +31,7 @@ types: install
 	.venv/bin/mypy
 
 benchmarks: install
-	for name in register growth load size large_array catalog_add catalog_scale catalog_join import_folder transfer runner predict; do $(PYTHON) -m benchmarks.$$name || exit 1; done
+	for name in register growth load size large_array catalog_add catalog_scale catalog_join import_folder transfer runner predict trust; do $(PYTHON) -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .hypothesis

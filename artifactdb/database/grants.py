@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Grants = dict[tuple[str, bytes], bytes]
-"""Keys for signatures, by whose they are and in which workspace."""
+Grants = dict[str, bytes]
+"""Keys for signatures, by what those signatures begin with: whose key it is, and in which workspace."""
 
 _sources: list[Callable[[Any], Grants]] = []
 _pickling = threading.local()

@@ -20,6 +20,7 @@ from artifactdb.trust.own_key import OwnKey, own_key
 
 SCHEME: Final = "blake2b"
 _BY_CHARACTERS: Final = 49
+_MAX_GRANTS: Final = 1000
 _TEXT: Final = re.compile(r"([0-9a-f]{16}):([0-9a-f]{32}):([0-9a-f]{64})")
 
 
@@ -91,33 +92,28 @@ def signer_of(database: Database) -> Signer:
     found = _signers.get(database)
     if found is None:
         workspace_id = _workspace_id(database)
-        granted = next((key_id for key_id, of in database.grants if of == workspace_id), None)
+        granted = next((by for by in database.grants if by.endswith(f":{workspace_id.hex()}")), None)
         if granted is None:
             key = own_key()
             found = Signer(key.key_id, workspace_id, key.for_workspace(workspace_id))
         else:
-            found = Signer(granted, workspace_id, database.grants[granted, workspace_id])
+            found = Signer(granted.partition(":")[0], workspace_id, database.grants[granted])
         _signers[database] = found
     return found
 
 
 _signers: WeakKeyDictionary[Database, Signer] = WeakKeyDictionary()
-_keys: WeakKeyDictionary[Database, dict[str, bytes | None]] = WeakKeyDictionary()
-"""Keys by what a signature begins with, as it is looked up with every load."""
 
 
 def is_own(database: Database, record: ArtifactRecord) -> bool:
     """Tell whether the user signed this artifact with this content and format."""
+    # Asked with every load: two look-ups, one hash, and nothing that could wait for the first of a workspace.
     signature = record.signature
-    by = signature[:_BY_CHARACTERS]
-    keys = _keys.get(database) or _keys.setdefault(database, {})
-    if by not in keys:
-        keys[by] = _key_of(database, Signature.parse(signature))
-    key = keys[by]
+    key = database.grants.get(signature[:_BY_CHARACTERS]) or _own_key_of(database, signature)
     if key is None:
         return False
-    mac = _mac(key, statement(record.artifact_id, record.content_hash, record.format)).hexdigest()
-    return hmac.compare_digest(f"{by}:{mac}".encode(), signature.encode())
+    said = statement(record.artifact_id, record.content_hash, record.format)
+    return hmac.compare_digest(_mac(key, said).hexdigest().encode(), signature[_BY_CHARACTERS + 1 :].encode())
 
 
 def claims_to_be_own(record: ArtifactRecord) -> bool:
@@ -126,12 +122,15 @@ def claims_to_be_own(record: ArtifactRecord) -> bool:
     return signature is not None and signature.key_id == own_key().key_id
 
 
-def _key_of(database: Database, signature: Signature | None) -> bytes | None:
-    if signature is None:
+def _own_key_of(database: Database, text: str) -> bytes | None:
+    signature = Signature.parse(text)
+    if signature is None or signature.key_id != own_key().key_id:
         return None
-    granted: bytes | None = database.grants.get(signature.by)
-    key = own_key()
-    return granted or (key.for_workspace(signature.workspace_id) if key.key_id == signature.key_id else None)
+    key = own_key().for_workspace(signature.workspace_id)
+    # Whoever makes up workspaces without end must not fill the memory.
+    if len(database.grants) < _MAX_GRANTS:
+        database.grants[text[:_BY_CHARACTERS]] = key
+    return key
 
 
 def _workspace_id(database: Database) -> bytes:
@@ -142,12 +141,13 @@ def _workspace_id(database: Database) -> bytes:
 
 
 @granted_by
-def _grants_of(database: Database) -> dict[tuple[str, bytes], bytes]:
+def _grants_of(database: Database) -> dict[str, bytes]:
     """Give the keys that a worker needs to check and sign what is in one workspace; not the user's key."""
     try:
         key: OwnKey = own_key()
-        materials = database.rows("SELECT material FROM signers WHERE key_id = ? AND scheme = ?", (key.key_id, SCHEME))
+        sql = "SELECT material FROM signers WHERE key_id = ? AND scheme = ? LIMIT ?"
+        materials = database.rows(sql, (key.key_id, SCHEME, _MAX_GRANTS))
         ids = {_workspace_id(database), *(material for (material,) in materials)}
     except ArtifactDBError:
         return {}  # it is closed, or damaged: who opens it is told
-    return {**database.grants, **{(key.key_id, found): key.for_workspace(found) for found in ids}}
+    return {**database.grants, **{f"{key.key_id}:{found.hex()}": key.for_workspace(found) for found in ids}}
