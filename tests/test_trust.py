@@ -560,6 +560,18 @@ class TestHistory:
             assert [event.act for event in other.history(record.artifact_id)] == ["added", "merged"]
             assert {event.act for event in other.history()} == {"added", "merged"}
 
+    def test_predictions_and_the_library_are_in_it_too(self, workspace: Workspace) -> None:
+        workspace.library.save_template(["Ridge"], "baseline")
+        workspace.library.delete("baseline")
+        workspace.catalog.add(dataset_name="wheat", model_name="ridge", partition="val")
+        assert workspace.catalog.delete(dataset_name="wheat") == 1
+        assert workspace.catalog.delete(dataset_name="wheat") == 0
+        assert [(event.act, event.details) for event in workspace.history()] == [
+            ("deleted", {"predictions": 1}),
+            ("deleted", {"library": "template", "name": "baseline"}),
+            ("saved", {"library": "template", "name": "baseline"}),
+        ]
+
     def test_what_is_taken_back_never_happened(self, file: Path, fitted: dict[str, Any]) -> None:
         with Workspace(file) as workspace:
             with pytest.raises(ZeroDivisionError), workspace.transaction():

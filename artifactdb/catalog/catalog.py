@@ -152,7 +152,8 @@ class Catalog:
             return len(ask(self._store, sql, parameters))
         with self.database.transaction():
             found = [row[0] for row in ask(self._store, sql, parameters)]
-            deleting.delete(self._store, found)
+            if found:
+                deleting.delete(self._store, found)
         return len(found)
 
     # -- files --------------------------------------------------------------------------------------

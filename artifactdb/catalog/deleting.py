@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from artifactdb.artifacts import history
 from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.files import live_files
@@ -41,6 +42,7 @@ WHERE e.run_id = ?1 AND e.pipeline_id <> ''
 def delete(store: Store, ids: Sequence[str]) -> None:
     """Delete predictions by id, within the caller's transaction."""
     database = store.database
+    history.note(database, "deleted", details={"predictions": len(ids)})
     wanted = json.dumps(list(ids))
     staged = "SELECT id FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
     in_staging = [(row_id,) for (row_id,) in database.rows(staged, (wanted,))]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from artifactdb.artifacts import history
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database
@@ -88,6 +89,7 @@ def save(database: Database, entry: Entry) -> dict[str, Any]:
     with database.transaction():
         database.rows(_SAVE, values)
         key = key_of(database, entry.kind, entry.name)
+        history.note(database, "saved", details={"library": entry.kind, "name": entry.name})
         database.rows("DELETE FROM library_artifacts WHERE entry_key = ?", (key,))
         database.rows("DELETE FROM library_files WHERE entry_key = ?", (key,))
         database.run_many(
@@ -159,6 +161,7 @@ def delete(database: Database, kind: str, name: str) -> None:
     """Remove an entry; content that nobody else has becomes an orphan."""
     with database.transaction():
         database.rows("DELETE FROM library_entries WHERE entry_key = ?", (key_of(database, kind, name),))
+        history.note(database, "deleted", details={"library": kind, "name": name})
 
 
 @interprets
