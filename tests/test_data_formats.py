@@ -27,7 +27,7 @@ from artifactdb.formats.container import ArrayBuffer, pack
 from artifactdb.formats.data import DataSerializer
 from artifactdb.formats.data_text import MAX_DEPTH, from_text, to_text
 from artifactdb.formats.data_writing import MAX_OTHER_KEYS
-from artifactdb.trust.scan import scan
+from artifactdb.trust.pickles.scan import scan
 
 DATA = DataSerializer()
 

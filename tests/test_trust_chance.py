@@ -17,8 +17,8 @@ from sklearn.linear_model import Ridge
 
 from artifactdb.content import StoredContent
 from artifactdb.errors import ArtifactDBError
-from artifactdb.trust.restricted import restricted_load
-from artifactdb.trust.scan import scan
+from artifactdb.trust.pickles.restricted import restricted_load
+from artifactdb.trust.pickles.scan import scan
 from tests.pickle_attacks import (
     FURTHER,
     RIDGE,

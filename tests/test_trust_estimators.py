@@ -18,8 +18,8 @@ from sklearn.utils import all_estimators
 
 from artifactdb.content import StoredContent
 from artifactdb.formats import dump
-from artifactdb.trust.restricted import restricted_load
-from artifactdb.trust.scan import scan
+from artifactdb.trust.pickles.restricted import restricted_load
+from artifactdb.trust.pickles.scan import scan
 
 ALLOW = ["sklearn.*", "numpy.*"]
 NEEDS_SCIPY = {"SparseRandomProjection", "SpectralEmbedding", "SplineTransformer"}

@@ -31,11 +31,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from artifactdb.artifacts.composite import Composite
 from artifactdb.errors import ArtifactDBError, DeserializationError, InvalidValueError, UntrustedArtifactError
-from artifactdb.trust.findings import Limits
-from artifactdb.trust.known import is_dangerous, judge
-from artifactdb.trust.report import Report
-from artifactdb.trust.restricted import AllowList, restricted_load
-from artifactdb.trust.scan import scan
+from artifactdb.trust.pickles.findings import Limits
+from artifactdb.trust.pickles.known import is_dangerous, judge
+from artifactdb.trust.pickles.report import Report
+from artifactdb.trust.pickles.restricted import AllowList, restricted_load
+from artifactdb.trust.pickles.scan import scan
 from tests.pickle_attacks import (
     ATTACKS,
     FURTHER,
@@ -224,7 +224,7 @@ def test_a_scan_ends_and_stays_small(stream: bytes) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from artifactdb.content import StoredContent\n"
-        "from artifactdb.trust.scan import scan\n"
+        "from artifactdb.trust.pickles.scan import scan\n"
         "data = bytearray(sys.stdin.buffer.read()); start = time.monotonic()\n"
         "report = scan(StoredContent(data, lambda _: bytearray()), 'pickle')\n"
         "peak = Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]\n"
@@ -256,7 +256,7 @@ def test_limits_are_what_is_told() -> None:
 
 def test_nothing_is_imported_to_judge(tmp_path: Path) -> None:
     code = (
-        "import sys; from artifactdb.trust.known import judge\n"
+        "import sys; from artifactdb.trust.pickles.known import judge\n"
         "assert judge('sklearn.linear_model._ridge', 'Ridge') == 'known-safe'\n"
         "assert judge('sklearn.tree._tree', 'Tree') == 'known-safe'\n"
         "assert judge('antigravity', 'fly') == 'dangerous'\n"

@@ -78,7 +78,7 @@ def load_restricted(database: Database, record: StoredRecord, content: StoredCon
     patterns = home.allowed_patterns()
     refused = ""
     if patterns and record.format == RESTRICTED_FORMAT:
-        from artifactdb.trust.restricted import restricted_load
+        from artifactdb.trust.pickles.restricted import restricted_load
 
         try:
             return restricted_load(content, patterns)
@@ -91,7 +91,7 @@ def refusal(
     database: Database, record: StoredRecord, content: StoredContent, refused: str = ""
 ) -> UntrustedArtifactError:
     """Give the error for an object that nobody vouches for."""
-    from artifactdb.trust.scan import scan
+    from artifactdb.trust.pickles.scan import scan
 
     report = scan(content, record.format)
     lines = str(report).splitlines()

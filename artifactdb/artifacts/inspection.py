@@ -5,8 +5,8 @@ from __future__ import annotations
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.blobs import store
 from artifactdb.database import Database
-from artifactdb.trust.report import Report
-from artifactdb.trust.scan import scan
+from artifactdb.trust.pickles.report import Report
+from artifactdb.trust.pickles.scan import scan
 
 
 def inspect(database: Database, record: StoredRecord) -> Report:

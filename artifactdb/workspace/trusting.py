@@ -12,7 +12,7 @@ from artifactdb.workspace.opened import Opened
 if TYPE_CHECKING:
     from artifactdb.artifacts.allowing import Trusted
     from artifactdb.artifacts.signatures import SignatureReport
-    from artifactdb.trust.report import Report
+    from artifactdb.trust.pickles.report import Report
     from artifactdb.trust.team_keys import PublicKey
 
 # What few ask for is imported when they do: a scanner's tables, key pairs.

@@ -2,7 +2,7 @@
 
 **A scan is no boundary.** It reads names; what a class does when it is made is not in them, and whoever writes a pickle
 can read these rules. It is there so that a person can decide. To load what is not trusted, use
-``artifactdb.trust.restricted``, which refuses while it loads.
+``artifactdb.trust.pickles.restricted``, which refuses while it loads.
 
 The bytes may come from anybody: opcodes, time, nesting and memory are limited, and whatever exceeds the limits or
 cannot be followed makes the verdict "unknown" at best.
@@ -16,11 +16,11 @@ from typing import Final
 from artifactdb.content import StoredContent
 from artifactdb.formats import is_data_only
 from artifactdb.formats.container import CONTAINER_FORMATS, MAGIC
-from artifactdb.trust.findings import Budget, Findings, Limits
-from artifactdb.trust.machine import walk
-from artifactdb.trust.opcodes import BrokenStreamError, Buffer
-from artifactdb.trust.report import Report
-from artifactdb.trust.unpacking import archive_of, decompressed, members
+from artifactdb.trust.pickles.findings import Budget, Findings, Limits
+from artifactdb.trust.pickles.machine import walk
+from artifactdb.trust.pickles.opcodes import BrokenStreamError, Buffer
+from artifactdb.trust.pickles.report import Report
+from artifactdb.trust.pickles.unpacking import archive_of, decompressed, members
 
 _PICKLES: Final = frozenset({"joblib", "pickle", "cloudpickle"})
 _HEADER: Final = struct.Struct("<8sIIQ")

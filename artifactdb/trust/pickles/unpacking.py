@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from artifactdb.trust.opcodes import BrokenStreamError, Buffer
+from artifactdb.trust.pickles.opcodes import BrokenStreamError, Buffer
 
 _MAX_MEMBERS = 2_000
 _ZIP, _TAR, _TAR_AT = b"PK\x03\x04", b"ustar", 257

@@ -2,7 +2,7 @@
 
 **This is no boundary.** A table of dangerous names is never complete, and what is safe to make can be harmful in use:
 an attacker reads these lines too. The verdicts are for a person who decides whom to believe. What is a boundary,
-within what it states, is ``artifactdb.trust.restricted``; it asks these tables as well.
+within what it states, is ``artifactdb.trust.pickles.restricted``; it asks these tables as well.
 
 Nothing is imported to decide: classes of scikit-learn are looked up in its source files.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from artifactdb.trust.report import DANGEROUS, SAFE, UNKNOWN, Verdict
-from artifactdb.trust.sources import derives
-from artifactdb.trust.tables import (
+from artifactdb.trust.pickles.report import DANGEROUS, SAFE, UNKNOWN, Verdict
+from artifactdb.trust.pickles.sources import derives
+from artifactdb.trust.pickles.tables import (
     DANGEROUS_BELOW,
     DANGEROUS_MODULES,
     DANGEROUS_NAMES,

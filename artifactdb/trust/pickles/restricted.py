@@ -28,9 +28,9 @@ import numpy
 from artifactdb.content import StoredContent
 from artifactdb.errors import ArtifactDBError, DeserializationError, InvalidValueError, UntrustedArtifactError
 from artifactdb.formats.container import unpack
-from artifactdb.trust.known import is_dangerous, is_maker, is_name, judge
-from artifactdb.trust.report import SAFE
-from artifactdb.trust.tables import CURATED
+from artifactdb.trust.pickles.known import is_dangerous, is_maker, is_name, judge
+from artifactdb.trust.pickles.report import SAFE
+from artifactdb.trust.pickles.tables import CURATED
 
 _PLAIN_MODULES: Final = frozenset({"builtins", "collections", "copyreg", "datetime", "decimal", "fractions"})
 _OWN_MODULE: Final = "artifactdb.artifacts.composite"

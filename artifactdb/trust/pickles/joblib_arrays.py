@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.trust.opcodes import BrokenStreamError
-from artifactdb.trust.values import COMPUTED, OTHER_STATE, Imported, Made
+from artifactdb.trust.pickles.opcodes import BrokenStreamError
+from artifactdb.trust.pickles.values import COMPUTED, OTHER_STATE, Imported, Made
 
 if TYPE_CHECKING:
-    from artifactdb.trust.machine import _Machine
+    from artifactdb.trust.pickles.machine import _Machine
 
 WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 _DTYPE = re.compile(r"[<>|=]?([biufcmMOSUV])([0-9]{1,9})")

@@ -12,10 +12,10 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from typing import Any
 
-from artifactdb.trust import joblib_arrays
-from artifactdb.trust.findings import Findings
-from artifactdb.trust.opcodes import UNREAD, BrokenStreamError, Buffer, operation_at
-from artifactdb.trust.values import COMPUTED, OTHER_STATE, Imported, Made
+from artifactdb.trust.pickles import joblib_arrays
+from artifactdb.trust.pickles.findings import Findings
+from artifactdb.trust.pickles.opcodes import UNREAD, BrokenStreamError, Buffer, operation_at
+from artifactdb.trust.pickles.values import COMPUTED, OTHER_STATE, Imported, Made
 
 _SOMETHING = UNREAD
 _LIST, _SET = object(), object()

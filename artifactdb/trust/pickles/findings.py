@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from artifactdb.trust.known import is_name, judge
-from artifactdb.trust.opcodes import UNREAD, BrokenStreamError, Buffer
-from artifactdb.trust.report import DANGEROUS, SAFE, Global, Report, Verdict, worst
+from artifactdb.trust.pickles.known import is_name, judge
+from artifactdb.trust.pickles.opcodes import UNREAD, BrokenStreamError, Buffer
+from artifactdb.trust.pickles.report import DANGEROUS, SAFE, Global, Report, Verdict, worst
 
 _MAX_FOUND = 5_000
 _MAX_TEXT = 64 << 20
