@@ -512,6 +512,21 @@ class TestKeyPairs:
             workspace.trust()
             workspace.sign()
 
+    def test_nor_for_what_a_strangers_library_keeps(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Workspace(study) as workspace:
+            workspace.library.save_pipeline_full("wheat", "0001_ridge", "nice")
+            delete.delete_records(workspace.database, [r.record_key for r in workspace.records()])  # type: ignore[attr-defined]
+        as_("bob", tmp_path, monkeypatch)
+        team_keys.make()
+        with Workspace(tmp_path / "bobs.sqlite") as workspace:
+            workspace.merge(study)
+            assert not workspace.records()
+            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
+                workspace.sign()
+            assert workspace.query("SELECT count(*) FROM signatures")[0] == (0,)
+
     def test_names_and_lines_are_looked_at(self, ada: Path) -> None:
         key = team_keys.make("ada")
         with pytest.raises(DuplicateError):

@@ -17,6 +17,7 @@ from artifactdb.blobs.codec import compress_text, decompress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, UntrustedArtifactError
+from artifactdb.records import ArtifactRecord
 from artifactdb.trust import signing, team_keys
 from artifactdb.trust.team_keys import PublicKey
 
@@ -26,6 +27,10 @@ _AT_ONCE = 1000
 _MAX_LINES_BYTES = 1 << 30
 _LEFT_OUT = ("signature", "created_at", "environment", "artifactdb_version", "nirs4all_version")
 """What a merge may change of a record that it calls the same."""
+_KEPT = """
+SELECT kept.record, 'sha256:' || lower(hex(b.content_hash)) FROM library_artifacts AS kept
+JOIN blobs AS b ON b.blob_key = kept.blob_key
+"""
 _LATEST = """
 SELECT g.key_id, g.material, g.name, w.signed_at, w.contents, w.size_bytes, w.root, w.signature
 FROM workspace_signatures AS w JOIN signers AS g ON g.signer_key = w.signer_key
@@ -138,9 +143,10 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
             lines.append(_line(record))
             if progress:
                 progress(len(lines), total)
-        for text in (text for (text,) in database.rows("SELECT record FROM library_artifacts")):
-            kept = json.loads(text)
-            statements.append(signing.statement(kept["artifact_id"], kept["content_hash"], kept["format"]))
+        for kept in _kept(database):
+            if not gate.is_trusted(database, kept):
+                doubtful.append(kept.artifact_id)
+            statements.append(signing.statement(kept.artifact_id, kept.content_hash, kept.format))
         if doubtful:
             raise UntrustedArtifactError(
                 f"{len(doubtful)} artifacts are a stranger's: {', '.join(doubtful[:5])}"
@@ -160,6 +166,19 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         _sign_whole(database, name, signer_key, lines)
         history.note(database, "signed", details={"key": key.key_id, "name": key.name, "records": len(lines)})
     return key
+
+
+@interprets
+def _kept(database: Database) -> list[StoredRecord]:
+    """Give the records of the library, each with the hash of the content that is there, whatever it claims."""
+    found = []
+    for text, content_hash in database.rows(_KEPT):
+        record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+        if not all(isinstance(value, str) for value in (record.artifact_id, record.format, record.class_name)):
+            raise TypeError("a record of the library with other types than its fields have")
+        record.content_hash, record.record_key, record.blob_key = content_hash, 0, 0
+        found.append(record)
+    return found
 
 
 def _sign_whole(database: Database, name: str | None, signer_key: int, lines: list[str]) -> None:
