@@ -376,6 +376,48 @@ class TestStrangers:
         with Workspace(tmp_path / "bobs.sqlite") as workspace:
             assert not workspace.merge(bob).conflicts
 
+    def test_own_records_come_back_over_a_strangers_and_over_damage(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: dict[str, Any]
+    ) -> None:
+        """Bob signs the same objects; Ada, who got his file first, takes in her own, whichever way."""
+        with Workspace(study) as hers:
+            artifact_id = model_id(hers)
+            hers.export(tmp_path / "tree")
+        as_("bob", tmp_path, monkeypatch)
+        with Workspace(tmp_path / "bobs.sqlite") as bobs:
+            bobs.import_folder(tmp_path / "tree", trust=True)
+        as_("ada", tmp_path, monkeypatch)
+        for number, take_in in enumerate(
+            [lambda workspace: workspace.merge(study), lambda workspace: workspace.import_folder(tmp_path / "tree")]
+        ):
+            with Workspace(tmp_path / f"{number}.sqlite") as workspace:
+                workspace.merge(tmp_path / "bobs.sqlite")
+                with pytest.raises(UntrustedArtifactError):
+                    workspace.load(artifact_id)
+                take_in(workspace)
+                assert isinstance(workspace.load(artifact_id), Ridge)
+                workspace.merge(tmp_path / "bobs.sqlite")
+                assert isinstance(workspace.load(artifact_id), Ridge), "and they stay hers"
+        for damage in ("signature = randomblob(32)", "format = 'pickle'"):
+            with Workspace(study) as workspace:
+                workspace.database.rows(f"UPDATE records SET {damage} WHERE artifact_id = ?", (artifact_id,))
+                with pytest.raises(UntrustedArtifactError):
+                    workspace.load(artifact_id)
+                workspace.registry("wheat", "0001_ridge").register_with_chain(
+                    fitted["ridge"], CHAIN, "model", 2, fold_id=0,
+                    depends_on=workspace.record(artifact_id).depends_on,
+                )  # fmt: skip
+                assert isinstance(workspace.load(artifact_id), Ridge), damage
+
+    def test_an_import_vouches_for_the_format_that_came_in(self, study: Path, tmp_path: Path) -> None:
+        with Workspace(study) as workspace:
+            artifact_id = model_id(workspace)
+            workspace.export(tmp_path / "tree")
+            workspace.database.rows("UPDATE records SET format = 'dill' WHERE artifact_id = ?", (artifact_id,))
+            assert artifact_id in dict(workspace.import_folder(tmp_path / "tree", trust=True).refused)
+            with pytest.raises(UntrustedArtifactError):
+                workspace.load(artifact_id)
+
     def test_an_import_is_nobodys_until_it_is_told_otherwise(self, tmp_path: Path, ada: Path, xy: Any) -> None:
         folder = tmp_path / "joblib"
         folder.mkdir()

@@ -102,9 +102,10 @@ def save_content(
         if signature and signer_key is None:
             signer_key = _insert_signer(database, signature)
         actor_key = actor_key or history.insert_actor(database)
-        if present is not None and present[1] == blob_key:
-            if payload.vouched and present[2] != signer_key:
-                database.rows(_VOUCH, (signer_key, signature.mac if signature else None, present[0]))
+        mac = signature.mac if signature else None
+        if present is not None and present[1] == blob_key and (not payload.vouched or present[4] == payload.format):
+            if payload.vouched and (present[2], present[5]) != (signer_key, mac):
+                database.rows(_VOUCH, (signer_key, mac, present[0]))
             return from_row(database.rows(BY_KEY, (present[0],))[0])
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
@@ -129,7 +130,7 @@ def save_content(
             "environment_key": environment_key or _insert_environment(database, versions_json),
             "created_at": payload.created_at,
             "signer_key": signer_key,
-            "signature": signature.mac if signature else None,
+            "signature": mac,
         }
         record_key = _write_record(database, columns, present[0] if present else None)
         replace_sources(database, record_key, sources, is_new=present is None)
@@ -175,7 +176,7 @@ SELECT
 """
 """One look at what is there already, because eight would take a tenth of a save."""
 PRESENT_RECORD = """
-SELECT r.record_key, r.blob_key, r.signer_key, lower(hex(b.content_hash)) FROM records AS r
+SELECT r.record_key, r.blob_key, r.signer_key, lower(hex(b.content_hash)), r.format, r.signature FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key WHERE r.artifact_id = ? AND r.dataset_key = ?
 """
 

@@ -31,6 +31,7 @@ from artifactdb.errors import (
 from artifactdb.formats.container import CONTAINER_FORMATS, parts_of
 from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.report import ImportReport
+from artifactdb.records import ArtifactRecord
 from artifactdb.runs.manifests import enter_pipeline
 from artifactdb.trust.signing import is_own
 
@@ -174,7 +175,8 @@ class Entering:
             present = self._hash_of(pipeline.dataset, record.artifact_id)
             content_hash = read.content.digest.hex() if read else record.content_hash.removeprefix("sha256:")
             if present == content_hash:
-                self._vouch(pipeline.dataset, record.artifact_id)
+                record.content_hash = f"sha256:{content_hash}"
+                self._vouch(pipeline.dataset, record)
                 self.report.count("artifacts", new=False)
                 return
             if present or read is None:
@@ -199,11 +201,16 @@ class Entering:
         if item.note:
             self.report.notes.append((record.artifact_id, item.note))
 
-    def _vouch(self, dataset: str, artifact_id: str) -> None:
+    def _vouch(self, dataset: str, record: ArtifactRecord) -> None:
         """Let what was there already be trusted as if it came in now."""
-        record = find.by_id(self.database, artifact_id, dataset) if self.report.trusted else None
-        if record is not None and not is_own(self.database, record):
-            vouch(self.database, record)
+        if not self.report.trusted and not is_own(self.database, record):
+            return
+        present = find.by_id(self.database, record.artifact_id, dataset)
+        if present is None or is_own(self.database, present):
+            return
+        if present.format != record.format:
+            raise DuplicateError(f"the id is there already, to be read as {present.format}, not {record.format}.")
+        vouch(self.database, present)
 
     def _refuse(self, item: Item, reason: str) -> None:
         self.report.refused.append((item.record.artifact_id or item.record.path, reason))

@@ -14,8 +14,10 @@ from artifactdb.artifacts.save import key_of_dataset
 from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import DependencyCycleError, InvalidValueError
+from artifactdb.records import ArtifactRecord
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import AT_ONCE, Keys
+from artifactdb.trust.signing import is_own
 
 _BRANCH = re.compile(r"(\d+(\.\d+)*)?")
 _COLUMNS = (
@@ -138,9 +140,13 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             own = ours[2:]
             if _compared(own) == _compared(columns) and ours[1] == sources:
                 merge.count("artifacts", same=1)
-                # Who signed ours vouches for the same content; nobody's becomes theirs.
-                kept = columns if own[_SIGNER] is None else (*columns[:_SIGNER], *own[_SIGNER:])
-                if columns[_CREATED] < own[_CREATED] or kept[_SIGNER] != own[_SIGNER]:
+                # Who signed ours vouches for the same content; nobody's becomes theirs, a stranger's the user's own.
+                same_signer = own[_SIGNER:] == columns[_SIGNER:]
+                takes = not same_signer and (
+                    own[_SIGNER] is None or (_is_own(target, columns) and not _is_own(target, own))
+                )
+                kept = columns if takes else (*columns[:_SIGNER], *own[_SIGNER:])
+                if columns[_CREATED] < own[_CREATED] or kept[_SIGNER:] != own[_SIGNER:]:
                     oldest = min(columns[_CREATED], own[_CREATED])
                     updated.append((*kept[:_CREATED], oldest, *kept[_CREATED + 1 :], ours[0]))
             elif merge.theirs_wins("artifact", columns[2], _side(target, own), _side(target, columns)):
@@ -203,6 +209,19 @@ def _is_object(text: str) -> bool:
 
 def _compared(columns: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value for position, value in enumerate(columns) if position not in _IGNORED)
+
+
+def _is_own(target: Database, columns: tuple[Any, ...]) -> bool:
+    """Tell whether the user signed a record, of which the keys are those of the target."""
+    named = dict(zip(_COLUMNS, columns, strict=True))
+    row = target.row("SELECT key_id, lower(hex(material)) FROM signers WHERE signer_key = ?", (named["signer_key"],))
+    if row is None or not isinstance(named["signature"], bytes):
+        return False
+    signature = f"{row[0]}:{row[1]}:{named['signature'].hex()}"
+    record = ArtifactRecord(
+        named["artifact_id"], _side(target, columns)[1], format=named["format"], signature=signature
+    )
+    return is_own(target, record)
 
 
 def _side(target: Database, columns: tuple[Any, ...]) -> tuple[str, str]:
