@@ -141,7 +141,7 @@ class TestTwoUsers:
         mailed = tmp_path / "mailed.sqlite"
         self.run(ada, "pack", study, mailed)
         assert self.load(bob, mailed, artifact_id).returncode != 0
-        assert "who is not trusted" in self.run(bob, "verify", mailed, "--signatures")
+        assert "who is not trusted" in self.run(bob, "verify", mailed, "--signatures", code=6)
         self.run(bob, "keys", "trust", line, "--name", "ada.of.the.lab")
         assert self.load(bob, mailed, artifact_id).returncode == 0
         said = self.run(bob, "verify", mailed, "--signatures")
@@ -494,6 +494,16 @@ class TestWorkers:
             (made,) = workspace.records(chain_prefix="s1.Other")
             assert workspace.load(made.artifact_id), "and the driver what the worker signed"
 
+    def test_a_name_that_was_written_into_the_file_takes_no_key_along(self, study: Path) -> None:
+        with Workspace(study) as workspace:
+            workspace.database.rows(
+                "INSERT INTO signers (scheme, key_id, material, name) VALUES ('blake2b', ?, ?, '')",
+                (own_key().key_id, b"another's place!"),
+            )
+            workspace.database.rows("UPDATE records SET signer_key = 2 WHERE class_name = 'Ridge'")
+            sent = pickle.dumps(workspace.loader("wheat"))
+        assert own_key().for_workspace(b"another's place!") not in sent
+
     def test_no_key_enters_a_workspace(self, study: Path, fitted: dict[str, Any]) -> None:
         """Not even with an object that holds an open workspace."""
         with Workspace(study) as workspace:
@@ -542,6 +552,26 @@ class TestKeyPairs:
                     workspace.database.rows(f"UPDATE workspace_signatures SET {change}")
                     (whole,) = workspace.signatures().whole
                     assert not whole.right, change
+
+    def test_a_signature_that_was_taken_away_is_missed(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = team_keys.make("ada")
+        with Workspace(study) as workspace:
+            workspace.sign()
+        as_("bob", tmp_path, monkeypatch)
+        team_keys.trust(key)
+        with Workspace(study) as workspace:
+            assert workspace.signatures().ok
+            workspace.database.rows("DELETE FROM workspace_signatures")
+            assert not workspace.signatures().ok
+
+    def test_a_key_is_forgotten_under_all_its_names(self, ada: Path, tmp_path: Path) -> None:
+        first, second = (team_keys.PublicKey(name, bytes(32)) for name in ("a", "b"))
+        team_keys.trust(first)
+        team_keys.trust(second)
+        team_keys.forget("b")
+        assert team_keys.trusted() == {}
 
     def test_nobody_vouches_for_a_stranger_by_mistake(
         self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from typing import Any
 
 from artifactdb.artifacts import dependencies, find, history
 from artifactdb.database import Database
+from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError
 from artifactdb.formats import is_data_only
 from artifactdb.trust import remembered, signing, team_keys
@@ -47,6 +48,7 @@ class Trusted:
         return asdict(self)
 
 
+@interprets
 def allow(
     database: Database,
     artifact_id: str | None,

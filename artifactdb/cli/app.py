@@ -170,7 +170,7 @@ def verify(
     else:
         for problem in found.problems:
             users = f" (used by {', '.join(problem.artifact_ids)})" if problem.artifact_ids else ""
-            print(f"{problem.where}: {problem.what}{users}")
+            print(render.plain(f"{problem.where}: {problem.what}{users}"))
         verdict = "all is well" if found.ok else f"{len(found.problems)} problems"
         print(f"{found.records} records, {found.blobs} blobs, {render.size(found.bytes_read)} read: {verdict}")
         if signed is not None:

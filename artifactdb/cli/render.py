@@ -20,7 +20,8 @@ messages = Console(stderr=True)
 
 def as_json(answer: Any) -> None:
     """Print one JSON document; bytes as hex, everything else unknown as text."""
-    print(to_json(answer))
+    # What is no character to be seen is spelled out, which JSON lets be the same text.
+    print("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in to_json(answer)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

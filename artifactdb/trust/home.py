@@ -24,14 +24,19 @@ TRUST_VARIABLE: Final = "ARTIFACTDB_TRUST"
 def home() -> Path:
     """Give the folder; it need not be there."""
     given = os.environ.get(HOME_VARIABLE)
-    return Path(given).expanduser() if given else _default_home(os.environ.get("XDG_CONFIG_HOME", ""), str(Path.home()))
+    if given:
+        return Path(given).expanduser()
+    return _default_home(os.environ.get("XDG_CONFIG_HOME", ""), os.environ.get("HOME", ""))
 
 
 @lru_cache(maxsize=8)
 def _default_home(*_: str) -> Path:
     import platformdirs
 
-    return platformdirs.user_config_path("artifactdb", appauthor=False)
+    try:
+        return platformdirs.user_config_path("artifactdb", appauthor=False)
+    except RuntimeError as error:
+        raise InvalidValueError(f"there is no home folder ({error}).", hint=f"Set {HOME_VARIABLE}.") from None
 
 
 def config_file() -> Path:

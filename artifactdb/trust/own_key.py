@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +52,11 @@ def own_key() -> OwnKey:
     InvalidValueError
         When the file holds no key.
     """
-    return _own_key(home() / FILE)
+    with _lock:  # else threads that find none at once would each make one
+        return _own_key(home() / FILE)
+
+
+_lock = threading.Lock()
 
 
 @lru_cache(maxsize=8)
@@ -79,8 +85,9 @@ def _own_key(file: Path) -> OwnKey:
 
 def _read(file: Path) -> str:
     if os.name == "posix" and file.stat().st_mode & 0o077:
-        warnings.warn(f"{file} could be read by others; it no longer can.", stacklevel=2)
-        file.chmod(0o600)
+        warnings.warn(f"{file} could be read by others; which was mended where it could be.", stacklevel=2)
+        with suppress(OSError):  # somebody else's, such as one that is mounted
+            file.chmod(0o600)
     return file.read_text(encoding="ascii", errors="replace").strip()
 
 

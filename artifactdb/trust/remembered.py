@@ -38,6 +38,8 @@ def is_allowed(content_hash: str, format: str) -> bool:
         return False
     with _opened(writable=False) as connection:
         sql = "SELECT 1 FROM contents WHERE content_hash = ? AND format = ?"
+        if not connection.table_exists("main", "contents"):
+            return False  # another process is just making it
         return connection.execute(sql, (content_hash, format)).fetchone() is not None
 
 

@@ -16,11 +16,10 @@ from artifactdb.database import Database
 from artifactdb.database.grants import granted_by
 from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
 from artifactdb.records import ArtifactRecord
-from artifactdb.trust.own_key import OwnKey, own_key
+from artifactdb.trust.own_key import own_key
 
 SCHEME: Final = "blake2b"
 _BY_CHARACTERS: Final = 49
-_MAX_GRANTS: Final = 1000
 _TEXT: Final = re.compile(r"([0-9a-f]{16}):([0-9a-f]{32}):([0-9a-f]{64})")
 
 
@@ -109,11 +108,15 @@ def is_own(database: Database, record: ArtifactRecord) -> bool:
     """Tell whether the user signed this artifact with this content and format."""
     # Asked with every load: two look-ups, one hash, and nothing that could wait for the first of a workspace.
     signature = record.signature
-    key = database.grants.get(signature[:_BY_CHARACTERS]) or _own_key_of(database, signature)
+    known = database.grants.get(signature[:_BY_CHARACTERS])
+    key = known or _own_key_of(signature)
     if key is None:
         return False
     said = statement(record.artifact_id, record.content_hash, record.format)
-    return hmac.compare_digest(_mac(key, said).hexdigest().encode(), signature[_BY_CHARACTERS + 1 :].encode())
+    right = hmac.compare_digest(_mac(key, said).hexdigest().encode(), signature[_BY_CHARACTERS + 1 :].encode())
+    if right and known is None:
+        database.grants[signature[:_BY_CHARACTERS]] = key  # not before: it goes to workers
+    return right
 
 
 def claims_to_be_own(record: ArtifactRecord) -> bool:
@@ -122,15 +125,11 @@ def claims_to_be_own(record: ArtifactRecord) -> bool:
     return signature is not None and signature.key_id == own_key().key_id
 
 
-def _own_key_of(database: Database, text: str) -> bytes | None:
+def _own_key_of(text: str) -> bytes | None:
     signature = Signature.parse(text)
     if signature is None or signature.key_id != own_key().key_id:
         return None
-    key = own_key().for_workspace(signature.workspace_id)
-    # Whoever makes up workspaces without end must not fill the memory.
-    if len(database.grants) < _MAX_GRANTS:
-        database.grants[text[:_BY_CHARACTERS]] = key
-    return key
+    return own_key().for_workspace(signature.workspace_id)
 
 
 def _workspace_id(database: Database) -> bytes:
@@ -142,12 +141,23 @@ def _workspace_id(database: Database) -> bytes:
 
 @granted_by
 def _grants_of(database: Database) -> dict[str, bytes]:
-    """Give the keys that a worker needs to check and sign what is in one workspace; not the user's key."""
+    """Give the keys that a worker needs to check and sign what is in one workspace; not the user's key.
+
+    Other workspaces' keys only where a signature was right that was made in them: anybody can write their names here.
+    """
     try:
-        key: OwnKey = own_key()
-        sql = "SELECT material FROM signers WHERE key_id = ? AND scheme = ? LIMIT ?"
-        materials = database.rows(sql, (key.key_id, SCHEME, _MAX_GRANTS))
-        ids = {_workspace_id(database), *(material for (material,) in materials)}
+        signer = signer_of(database)
+        for row in database.rows(_SIGNED_ELSEWHERE, (signer.key_id, SCHEME, signer.workspace_id)):
+            is_own(database, ArtifactRecord(row[0], row[1], format=row[2], signature=row[3]))
     except ArtifactDBError:
         return {}  # it is closed, or damaged: who opens it is told
-    return {**database.grants, **{f"{key.key_id}:{found.hex()}": key.for_workspace(found) for found in ids}}
+    return {**database.grants, f"{signer.key_id}:{signer.workspace_id.hex()}": signer.key}
+
+
+_SIGNED_ELSEWHERE = """
+SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format,
+  g.key_id || ':' || lower(hex(g.material)) || ':' || lower(hex(r.signature))
+FROM (SELECT * FROM signers WHERE key_id = ? AND scheme = ? AND material <> ? LIMIT 20) AS g
+JOIN records AS r ON r.record_key = (SELECT min(record_key) FROM records WHERE signer_key = g.signer_key)
+JOIN blobs AS b ON b.blob_key = r.blob_key
+"""

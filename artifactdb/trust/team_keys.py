@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -132,10 +133,11 @@ def sign(name: str | None, messages: list[bytes]) -> list[bytes]:
 
 def is_right(public_key: bytes, signature: bytes, message: bytes) -> bool:
     """Tell whether a signature is that of the key on the message."""
+    ed25519 = _ed25519()  # first: it says what to install
     from cryptography.exceptions import InvalidSignature
 
     try:
-        _ed25519().Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        ed25519.Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -201,7 +203,7 @@ def trust(key: PublicKey) -> None:
                 hint=f"Choose another name, or `artifactdb keys forget {key.name}` first.",
             )
     if key not in known:
-        _write([*known, key])
+        _write([*(other for other in known if other.raw != key.raw), key])
 
 
 def forget(name: str) -> PublicKey:
@@ -216,7 +218,7 @@ def forget(name: str) -> PublicKey:
     gone = [key for key in known if name in (key.name, key.key_id)]
     if not gone:
         raise InvalidValueError(f"no key {name[:80]!r} is trusted.", hint="`artifactdb keys` lists those that are.")
-    _write([key for key in known if key not in gone])
+    _write([key for key in known if key.raw != gone[0].raw])
     return gone[0]
 
 
@@ -232,7 +234,7 @@ def _listed() -> list[PublicKey]:
 
 def _write(keys: list[PublicKey]) -> None:
     file = home() / "trusted_keys"
-    unfinished = file.with_name(".trusted_keys.new")
+    unfinished = file.with_name(f".trusted_keys.{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         unfinished.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
