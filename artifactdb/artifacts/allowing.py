@@ -18,10 +18,6 @@ _ALL = """
 SELECT DISTINCT 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key
 """
-_KEPT = """
-SELECT 'sha256:' || lower(hex(b.content_hash)), kept.record FROM library_artifacts AS kept
-JOIN blobs AS b ON b.blob_key = kept.blob_key
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ def allow(
     with database.reading():
         if artifact_id is None:
             contents = {(content, format) for content, format in database.rows(_ALL)}
-            contents |= {(content, str(json.loads(text).get("format"))) for content, text in database.rows(_KEPT)}
+            contents |= {(content, str(json.loads(text).get("format"))) for text, content in database.rows(find.KEPT)}
             keys = [history.WORKSPACE]
         else:
             record = find.require(database, artifact_id, dataset)

@@ -13,8 +13,9 @@ from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
 from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
+from artifactdb.trust.signing import SIGNATURE_TEXT
 
-RECORD = """
+RECORD = f"""
 SELECT
   r.record_key, r.artifact_id, d.name, p.pipeline_id, c.chain_path, r.step_index, r.substep_index, r.source_index,
   r.branch_path, r.fold_id, r.artifact_type, r.class_name, r.custom_name, s.parameters, r.meta_config,
@@ -26,7 +27,7 @@ SELECT
     SELECT source.artifact_id FROM record_sources AS rs JOIN records AS source ON source.record_key = rs.source_key
     WHERE rs.record_key = r.record_key ORDER BY rs.position)),
   r.blob_key,
-  g.key_id || ':' || lower(hex(g.material)) || ':' || lower(hex(r.signature))
+  {SIGNATURE_TEXT}
 FROM records AS r
 JOIN datasets AS d ON d.dataset_key = r.dataset_key
 JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
@@ -43,6 +44,12 @@ ROW = (  # noqa: SIM905
 ).split()
 """What the columns of ``RECORD`` are called, in their order."""
 ORDER = " ORDER BY r.step_index, r.branch_path, r.source_index, r.substep_index, r.fold_id, r.record_key"
+
+KEPT = """
+SELECT kept.record, 'sha256:' || lower(hex(b.content_hash)) FROM library_artifacts AS kept
+JOIN blobs AS b ON b.blob_key = kept.blob_key
+"""
+"""The records that the library keeps, each with the hash of the content that is there, whatever it claims."""
 
 BY_ID = RECORD + "WHERE r.artifact_id = ?"
 BY_DATASET_AND_ID = (
@@ -106,6 +113,13 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
     )
     record.record_key = record_key
     record.blob_key = blob_key
+    return record
+
+
+def from_json(text: str, blob_key: int = 0) -> StoredRecord:
+    """Make a record of the JSON in which an entry of the library keeps it; it has no row of its own."""
+    record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+    record.record_key, record.blob_key = 0, blob_key
     return record
 
 

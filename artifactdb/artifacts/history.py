@@ -86,15 +86,13 @@ def _account() -> tuple[str, str]:
     return user, socket.gethostname()
 
 
-def insert_actor(database: Database) -> int:
-    """Write down this process, which is not there yet; give its key."""
-    return database.insert("INSERT INTO actors (user, host, process, version) VALUES (?, ?, ?, ?)", this_actor())
-
-
-def actor_key(database: Database) -> int:
-    """Give the key of this process, new or not."""
+def key_of_actor(database: Database, actor: Sequence[str] | None = None) -> int:
+    """Give the key of an actor, new or not; of this process without one."""
+    columns = actor or this_actor()
     sql = "SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?"
-    return database.value(sql, this_actor()) or insert_actor(database)
+    return database.value(sql, columns) or database.insert(
+        "INSERT INTO actors (user, host, process, version) VALUES (?, ?, ?, ?)", columns
+    )
 
 
 def note_new(database: Database, record_key: int, actor: int, act: str) -> None:
@@ -111,7 +109,7 @@ def note_many(
     database: Database, act: str, happened: Iterable[tuple[int, str | None, Mapping[str, Any] | None]]
 ) -> None:
     """Write down one act on several records: key, id if the record will be gone, and details of each."""
-    actor, time = actor_key(database), now()
+    actor, time = key_of_actor(database), now()
     rows = [
         (key, time, actor, act, artifact_id, None if details is None else json.dumps(details, ensure_ascii=False))
         for key, artifact_id, details in happened

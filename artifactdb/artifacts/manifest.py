@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, now, save_content
+from artifactdb.artifacts.save import Payload, save_content
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
-from artifactdb.artifacts.save import Payload, now, save_content
+from artifactdb.artifacts.save import Payload, save_content
 from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.ids import extract_pipeline_id_from_artifact_id, require_artifact_id

@@ -14,7 +14,7 @@ from artifactdb.artifacts import environment, history, parameters
 from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.dependencies import replace_sources, source_keys
 from artifactdb.artifacts.find import BY_KEY, ROW, StoredRecord, from_row
-from artifactdb.artifacts.history import now as now
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
@@ -100,8 +100,8 @@ def save_content(
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
         present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
         if signature and signer_key is None:
-            signer_key = _insert_signer(database, signature)
-        actor_key = actor_key or history.insert_actor(database)
+            signer_key = key_of_signer(database, SCHEME, *signature.by)
+        actor_key = actor_key or history.key_of_actor(database)
         mac = signature.mac if signature else None
         if present is not None and present[1] == blob_key and (not payload.vouched or present[4] == payload.format):
             if payload.vouched and (present[2], present[5]) != (signer_key, mac):
@@ -186,7 +186,6 @@ _COLUMNS = (
     "format_version, environment_key, created_at, signer_key, signature"
 )
 _INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
-_SIGNER = "SELECT signer_key FROM signers WHERE key_id = ? AND material = ? AND scheme = 'blake2b'"
 _VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
@@ -201,7 +200,7 @@ def vouch(database: Database, record: StoredRecord) -> None:
     """Sign a record that is there in the user's name."""
     signature = signer_of(database).sign(record.artifact_id, record.content_hash, record.format)
     with database.transaction():
-        key = database.value(_SIGNER, signature.by) or _insert_signer(database, signature)
+        key = key_of_signer(database, SCHEME, *signature.by)
         database.rows(_VOUCH, (key, signature.mac, record.record_key))
         history.note(database, "trusted", record.record_key)
 
@@ -232,6 +231,15 @@ def key_of_environment(database: Database, versions_json: str) -> int:
     return found or _insert_environment(database, versions_json)
 
 
+def key_of_signer(database: Database, scheme: str, key_id: str, material: bytes, name: str = "") -> int:
+    """Give the key of who signs, new or not."""
+    sql = "SELECT signer_key FROM signers WHERE scheme = ? AND key_id = ? AND material = ?"
+    found = database.value(sql, (scheme, key_id, material))
+    return found or database.insert(
+        "INSERT INTO signers (scheme, key_id, material, name) VALUES (?, ?, ?, ?)", (scheme, key_id, material, name)
+    )
+
+
 def _insert_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
     return database.insert(
         "INSERT INTO pipelines (dataset_key, pipeline_id, created_at) VALUES (?, ?, ?)",
@@ -255,12 +263,6 @@ def _insert_parameters(database: Database, parameters_json: str) -> int:
         [(key, name, value) for name, value in parameters.values(parameters_json)],
     )
     return key
-
-
-def _insert_signer(database: Database, signature: Signature) -> int:
-    return database.insert(
-        "INSERT INTO signers (scheme, key_id, material, name) VALUES (?, ?, ?, '')", (SCHEME, *signature.by)
-    )
 
 
 def _insert_environment(database: Database, versions_json: str) -> int:

@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from artifactdb.artifacts import gate, history
-from artifactdb.artifacts.find import BY_KEYS, StoredRecord, from_row
+from artifactdb.artifacts.find import BY_KEYS, KEPT, StoredRecord, from_json, from_row
+from artifactdb.artifacts.save import key_of_signer
 from artifactdb.blobs.codec import compress_text, decompress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, UntrustedArtifactError
-from artifactdb.records import ArtifactRecord
 from artifactdb.trust import signing, team_keys
 from artifactdb.trust.team_keys import PublicKey
 
@@ -27,10 +27,6 @@ _AT_ONCE = 1000
 _MAX_LINES_BYTES = 1 << 30
 _LEFT_OUT = ("signature", "created_at", "environment", "artifactdb_version", "nirs4all_version")
 """What a merge may change of a record that it calls the same."""
-_KEPT = """
-SELECT kept.record, 'sha256:' || lower(hex(b.content_hash)) FROM library_artifacts AS kept
-JOIN blobs AS b ON b.blob_key = kept.blob_key
-"""
 _LATEST = """
 SELECT g.key_id, g.material, g.name, w.signed_at, w.contents, w.size_bytes, w.root, w.signature
 FROM workspace_signatures AS w JOIN signers AS g ON g.signer_key = w.signer_key
@@ -158,7 +154,7 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
                 f"{' …' if len(doubtful) > 5 else ''}. A signature would vouch for them.",
                 hint="Trust them first, with `artifactdb trust`, or delete them. Nothing was signed.",
             )
-        signer_key = _signer(database, key)
+        signer_key = key_of_signer(database, team_keys.SCHEME, key.key_id, key.raw, key.name)
         # In order and once, so that the tree of statements is written from one end to the other.
         wanted = sorted(set(statements))
         database.run_many(
@@ -177,11 +173,11 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
 def _kept(database: Database) -> list[StoredRecord]:
     """Give the records of the library, each with the hash of the content that is there, whatever it claims."""
     found = []
-    for text, content_hash in database.rows(_KEPT):
-        record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+    for text, content_hash in database.rows(KEPT):
+        record = from_json(text)
         if not all(isinstance(value, str) for value in (record.artifact_id, record.format, record.class_name)):
             raise TypeError("a record of the library with other types than its fields have")
-        record.content_hash, record.record_key, record.blob_key = content_hash, 0, 0
+        record.content_hash = content_hash
         found.append(record)
     return found
 
@@ -197,23 +193,13 @@ def _sign_whole(database: Database, name: str | None, signer_key: int, lines: li
     )
 
 
-def _signer(database: Database, key: PublicKey) -> int:
-    found: int | None = database.value(
-        "SELECT signer_key FROM signers WHERE key_id = ? AND scheme = ? AND material = ?",
-        (key.key_id, team_keys.SCHEME, key.raw),
-    )
-    return found or database.insert(
-        "INSERT INTO signers (scheme, key_id, material, name) VALUES (?, ?, ?, ?)",
-        (team_keys.SCHEME, key.key_id, key.raw, key.name),
-    )
-
-
 @interprets
 def compare(database: Database) -> SignatureReport:
     """Say who signed what, and what was added, removed or changed since."""
     report = SignatureReport()
     lines: list[str] = []
     signed_by: dict[tuple[str, str], str] = {}
+    trusted = team_keys.trusted()
     with database.reading():
         for record in _records(database):
             report.records += 1
@@ -224,11 +210,10 @@ def compare(database: Database) -> SignatureReport:
                 report.own += 1
             elif signing.claims_to_be_own(record):
                 report.wrong.append(record.artifact_id)
-            elif gate.is_vouched_for(database, record):
+            elif gate.is_vouched_for(database, record, trusted):
                 report.team += 1
             else:
                 report.unsigned += 1
-        trusted = team_keys.trusted()
         for key_id, material, name, signed_at, contents, size_bytes, root, signature in database.rows(_LATEST):
             key = PublicKey(name, material)
             known = trusted.get(key_id)

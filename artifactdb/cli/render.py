@@ -20,8 +20,9 @@ messages = Console(stderr=True)
 
 def as_json(answer: Any) -> None:
     """Print one JSON document; bytes as hex, everything else unknown as text."""
-    # What is no character to be seen is spelled out, which JSON lets be the same text.
-    print("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in to_json(answer)))
+    for line in to_json(answer).split("\n"):
+        # What is no character to be seen is spelled out, which JSON lets be the same text.
+        print(line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,6 +3,7 @@
 Only this package imports ``apsw``; nothing here knows what the tables mean.
 """
 
-from artifactdb.database.connection import Database, Snapshot
+from artifactdb.database.connection import Database
+from artifactdb.database.state import Snapshot
 
 __all__ = ["Database", "Snapshot"]

@@ -21,8 +21,7 @@ import apsw
 from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.sealed import believed, seal_of, shut
-from artifactdb.database.state import Row
-from artifactdb.database.state import Snapshot as Snapshot
+from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, translate, translated
 from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 

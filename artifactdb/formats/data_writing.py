@@ -110,8 +110,7 @@ class Writer:
         return {"$int": hex(value)}
 
     def _items(self, items: Sequence[Any], depth: int) -> list[Any]:
-        if depth > MAX_DEPTH:
-            raise TypeError(f"its JSON would be more than {MAX_DEPTH} brackets deep")
+        _require_depth(depth)
         self._grow(1)
         kinds = set(map(type, items))
         # Long lists of numbers need no look at each.
@@ -137,8 +136,7 @@ class Writer:
         return made
 
     def _dict(self, value: dict[Any, Any], depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise TypeError(f"its JSON would be more than {MAX_DEPTH} brackets deep")
+        _require_depth(depth)
         if is_plain_dict(value):
             self._grow(1 + sum(map(len, value)) + 4 * len(value))
             return {key: self.tree(item, depth) for key, item in value.items()}
@@ -198,6 +196,11 @@ class Writer:
             return text
         self.buffers.append(ArrayBuffer(data, item_size))
         return len(self.buffers) - 1
+
+
+def _require_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise TypeError(f"its JSON would be more than {MAX_DEPTH} brackets deep")
 
 
 def is_plain_dict(value: dict[Any, Any]) -> bool:

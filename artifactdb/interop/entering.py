@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts import find
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, now, save_content, vouch
+from artifactdb.artifacts.save import Payload, save_content, vouch
 from artifactdb.blobs import store
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts import history
-from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_json, from_row
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, LibraryEntryNotFoundError
-from artifactdb.records import ArtifactRecord
 from artifactdb.runs.store import tags_json
 
 KINDS = ("template", "filtered", "pipeline", "fullrun")
@@ -178,11 +177,10 @@ def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
     for text, blob_key in database.rows(
         "SELECT record, blob_key FROM library_artifacts WHERE entry_key = ? ORDER BY position", (key,)
     ):
-        record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+        record = from_json(text, blob_key)
         # Hash and extension become the name of a file when the entry is exported.
         if not _CONTENT_HASH.fullmatch(record.content_hash) or set(record.path.rpartition(".")[2]) & _SEPARATORS:
             raise ValueError(f"a record with the content {record.content_hash[:80]!r} in {record.path[:80]!r}")
-        record.record_key, record.blob_key = 0, blob_key
         records.append(record)
     return records
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifactdb.artifacts.save import now
+from artifactdb.artifacts.history import now
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from artifactdb.artifacts.save import now
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.blobs import store as blobs
 from artifactdb.catalog.asking import ask

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from artifactdb.artifacts.environment import to_json
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.manifest import SCHEMA_VERSION, export_manifest
-from artifactdb.artifacts.save import key_of_environment, now
+from artifactdb.artifacts.save import key_of_environment
 from artifactdb.database import Database
 from artifactdb.errors import DuplicateError, InvalidValueError
 from artifactdb.ids import validate_pipeline_id

@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import require_name
-from artifactdb.artifacts.save import now
 from artifactdb.errors import BusyError, DuplicateError, InvalidValueError
 from artifactdb.ids import validate_fold_id, validate_pipeline_id
 from artifactdb.runs import store

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from artifactdb.artifacts import environment
 from artifactdb.artifacts.delete import delete_orphans, delete_records
-from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline, now
+from artifactdb.artifacts.history import now
+from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, RunNotFoundError

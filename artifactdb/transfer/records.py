@@ -17,7 +17,7 @@ from artifactdb.errors import DependencyCycleError, InvalidValueError
 from artifactdb.records import ArtifactRecord
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import AT_ONCE, Keys
-from artifactdb.trust.signing import is_own
+from artifactdb.trust.signing import Signature, is_own
 
 _BRANCH = re.compile(r"(\d+(\.\d+)*)?")
 _COLUMNS = (
@@ -214,10 +214,10 @@ def _compared(columns: tuple[Any, ...]) -> tuple[Any, ...]:
 def _is_own(target: Database, columns: tuple[Any, ...]) -> bool:
     """Tell whether the user signed a record, of which the keys are those of the target."""
     named = dict(zip(_COLUMNS, columns, strict=True))
-    row = target.row("SELECT key_id, lower(hex(material)) FROM signers WHERE signer_key = ?", (named["signer_key"],))
+    row = target.row("SELECT key_id, material FROM signers WHERE signer_key = ?", (named["signer_key"],))
     if row is None or not isinstance(named["signature"], bytes):
         return False
-    signature = f"{row[0]}:{row[1]}:{named['signature'].hex()}"
+    signature = str(Signature(row[0], row[1], named["signature"]))
     record = ArtifactRecord(
         named["artifact_id"], _side(target, columns)[1], format=named["format"], signature=signature
     )

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 
 from artifactdb.artifacts import history
+from artifactdb.artifacts.save import key_of_signer
 from artifactdb.database import Database, Snapshot
 from artifactdb.transfer.keys import AT_ONCE, Keys
 
-_SIGNER = ("scheme", "key_id", "material", "name")
-_ACTOR = ("user", "host", "process", "version")
 _HISTORY = """
 SELECT record_key, event_index, happened_at, actor_key, act, artifact_id, details FROM history
 WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, event_index
@@ -20,14 +19,8 @@ _WHOLE = ("signed_at", "contents", "size_bytes", "root", "signature")
 
 def take_signers(source: Snapshot, target: Database, keys: Keys) -> None:
     """Take in signers, and the signatures that anyone can check."""
-    for key, *columns in source.rows(f"SELECT signer_key, {', '.join(_SIGNER)} FROM signers ORDER BY signer_key"):
-        found = target.value(
-            "SELECT signer_key FROM signers WHERE key_id = ? AND scheme = ? AND material = ?",
-            (columns[1], columns[0], columns[2]),
-        )
-        keys.signers[key] = found or target.insert(
-            f"INSERT INTO signers ({', '.join(_SIGNER)}) VALUES (?, ?, ?, ?)", columns
-        )
+    for key, *columns in source.rows("SELECT signer_key, scheme, key_id, material, name FROM signers ORDER BY 1"):
+        keys.signers[key] = key_of_signer(target, *columns)
     for batch in source.batches("SELECT statement, signer_key, signature FROM signatures", (), AT_ONCE):
         target.run_many(
             "INSERT OR IGNORE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)",
@@ -41,21 +34,13 @@ def take_history(source: Snapshot, target: Database, keys: Keys, new: Sequence[i
     for first in range(0, len(new), AT_ONCE):
         rows = source.rows(_HISTORY, (json.dumps(new[first : first + AT_ONCE]),))
         for actor in {row[3] for row in rows} - actors.keys():
-            actors[actor] = _take_actor(source, target, actor)
+            (columns,) = source.rows("SELECT user, host, process, version FROM actors WHERE actor_key = ?", (actor,))
+            actors[actor] = history.key_of_actor(target, columns)
         target.run_many(
             "INSERT INTO history (record_key, event_index, happened_at, actor_key, act, artifact_id, details) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(keys.records[row[0]], *row[1:3], actors[row[3]], *row[4:]) for row in rows],
         )
-
-
-def _take_actor(source: Snapshot, target: Database, key: int) -> int:
-    names = ", ".join(_ACTOR)
-    (columns,) = source.rows(f"SELECT {names} FROM actors WHERE actor_key = ?", (key,))
-    found: int | None = target.value(
-        "SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?", columns
-    )
-    return found or target.insert(f"INSERT INTO actors ({names}) VALUES (?, ?, ?, ?)", columns)
 
 
 def take_whole_signatures(source: Snapshot, target: Database, keys: Keys) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import apsw
@@ -36,7 +35,7 @@ def is_allowed(content_hash: str, format: str) -> bool:
     """Tell whether the user allowed a content ("sha256:" and hex digits) to be loaded in a format."""
     if not (home() / FILE).exists():
         return False
-    with _opened(writable=False) as connection:
+    with _opened() as connection:
         sql = "SELECT 1 FROM contents WHERE content_hash = ? AND format = ?"
         if not connection.table_exists("main", "contents"):
             return False  # another process is just making it
@@ -67,27 +66,27 @@ def forget(contents: Iterable[tuple[str, str]]) -> int:
 
 @contextmanager
 def _changing() -> Generator[apsw.Connection, None, None]:
-    with _opened(writable=True) as connection, connection:
-        yield connection
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ReadOnlyError(
+            f"what is trusted cannot be remembered in {folder} ({error.strerror}).",
+            hint="Let ARTIFACTDB_HOME name a folder that can be written.",
+        ) from None
+    with _opened(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) as connection:
+        connection.execute(_TABLE).fetchall()
+        with connection:
+            yield connection
 
 
 @contextmanager
-def _opened(*, writable: bool) -> Generator[apsw.Connection, None, None]:
+def _opened(flags: int = apsw.SQLITE_OPEN_READONLY) -> Generator[apsw.Connection, None, None]:
     file = home() / FILE
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ReadOnlyError(
-            f"what is trusted cannot be remembered in {file.parent} ({error.strerror}).",
-            hint="Let ARTIFACTDB_HOME name a folder that can be written.",
-        ) from None
-    with translated(Path(file)):
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
+    with translated(file):
         connection = restrict(apsw.Connection(str(file), flags))
         try:
             connection.set_busy_timeout(_WAIT_MS)
-            if writable:
-                connection.execute(_TABLE).fetchall()
             yield connection
         finally:
             connection.close()

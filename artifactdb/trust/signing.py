@@ -19,6 +19,8 @@ from artifactdb.records import ArtifactRecord
 from artifactdb.trust.own_key import own_key
 
 SCHEME: Final = "blake2b"
+SIGNATURE_TEXT: Final = "g.key_id || ':' || lower(hex(g.material)) || ':' || lower(hex(r.signature))"
+"""SQL for the text of a signature, with the record as ``r`` and its signer as ``g``."""
 _BY_CHARACTERS: Final = 49
 _TEXT: Final = re.compile(r"([0-9a-f]{16}):([0-9a-f]{32}):([0-9a-f]{64})")
 
@@ -121,8 +123,7 @@ def is_own(database: Database, record: ArtifactRecord) -> bool:
 
 def claims_to_be_own(record: ArtifactRecord) -> bool:
     """Tell whether a record bears the id of the user's key, be its signature right or wrong."""
-    signature = Signature.parse(record.signature)
-    return signature is not None and signature.key_id == own_key().key_id
+    return _own_key_of(record.signature) is not None
 
 
 def _own_key_of(text: str) -> bytes | None:
@@ -154,9 +155,8 @@ def _grants_of(database: Database) -> dict[str, bytes]:
     return {**database.grants, f"{signer.key_id}:{signer.workspace_id.hex()}": signer.key}
 
 
-_SIGNED_ELSEWHERE = """
-SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format,
-  g.key_id || ':' || lower(hex(g.material)) || ':' || lower(hex(r.signature))
+_SIGNED_ELSEWHERE = f"""
+SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format, {SIGNATURE_TEXT}
 FROM (SELECT * FROM signers WHERE key_id = ? AND scheme = ? AND material <> ? LIMIT 20) AS g
 JOIN records AS r ON r.record_key = (SELECT min(record_key) FROM records WHERE signer_key = g.signer_key)
 JOIN blobs AS b ON b.blob_key = r.blob_key

@@ -90,8 +90,7 @@ def make(name: str = DEFAULT_NAME) -> PublicKey:
     DuplicateError
         When there is one of that name.
     """
-    from_private = _ed25519().Ed25519PrivateKey
-    seed = from_private.generate().private_bytes_raw()
+    seed = _ed25519().Ed25519PrivateKey.generate().private_bytes_raw()
     try:
         written = keep_secret(_file(name), f"{seed.hex()}\n")
     except OSError as error:
@@ -116,7 +115,8 @@ def own(name: str | None = None) -> PublicKey:
     InvalidValueError
         When there is none of that name.
     """
-    return PublicKey(*_own(name))
+    chosen, private = _private(name)
+    return PublicKey(chosen, private.public_key().public_bytes_raw())
 
 
 def all_own() -> list[PublicKey]:
@@ -126,8 +126,7 @@ def all_own() -> list[PublicKey]:
 
 def sign(name: str | None, messages: list[bytes]) -> list[bytes]:
     """Sign messages with one of the user's key pairs."""
-    chosen = _chosen(name)
-    private = _ed25519().Ed25519PrivateKey.from_private_bytes(_seed(chosen))
+    _, private = _private(name)
     return [private.sign(message) for message in messages]
 
 
@@ -143,10 +142,10 @@ def is_right(public_key: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _own(name: str | None) -> tuple[str, bytes]:
+def _private(name: str | None) -> tuple[str, Any]:
+    """Give the name and the private key of a key pair."""
     chosen = _chosen(name)
-    private = _ed25519().Ed25519PrivateKey.from_private_bytes(_seed(chosen))
-    return chosen, private.public_key().public_bytes_raw()
+    return chosen, _ed25519().Ed25519PrivateKey.from_private_bytes(_seed(chosen))
 
 
 def _chosen(name: str | None) -> str:
@@ -180,8 +179,7 @@ def _file(name: str) -> Path:
 
 def trusted() -> dict[str, PublicKey]:
     """Give the keys whose signatures the user believes, by key id: those of colleagues, and the user's own."""
-    found = {key.key_id: key for key in _listed()}
-    return found | ({key.key_id: key for key in all_own()} if _names() else {})
+    return {key.key_id: key for key in (*_listed(), *all_own())}
 
 
 def trust(key: PublicKey) -> None:

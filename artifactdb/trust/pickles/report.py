@@ -88,18 +88,18 @@ class Report:
         for verdict, of_verdict in groupby(shown[:_MAX_SHOWN], key=lambda found: found.verdict):
             yield verdict
             for module, names in groupby(of_verdict, key=lambda found: found.module):
-                yield f"  {_printable(module)}: {', '.join(_printable(found.name) for found in names)}"
+                yield f"  {printable(module)}: {', '.join(printable(found.name) for found in names)}"
         if len(shown) > _MAX_SHOWN:
             yield f"  and {len(shown) - _MAX_SHOWN} more"
         if self.calls:
             more = f" and {len(self.calls) - _MAX_SHOWN} more" if len(self.calls) > _MAX_SHOWN else ""
-            yield f"calls: {', '.join(map(_printable, self.calls[:_MAX_SHOWN]))}{more}"
-        yield from (f"problem: {_printable(problem)}" for problem in self.problems[:_MAX_SHOWN])
+            yield f"calls: {', '.join(map(printable, self.calls[:_MAX_SHOWN]))}{more}"
+        yield from (f"problem: {printable(problem)}" for problem in self.problems[:_MAX_SHOWN])
         if not (self.imports or self.problems):
             yield "imports nothing"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Keep what a stranger wrote from moving the cursor of a terminal or filling it."""
     text = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     return text if text.isprintable() else ascii(text)
