@@ -295,12 +295,12 @@ class TestStrangers:
 
     def test_the_error_says_who_what_and_how(self, bob: Path) -> None:
         with Workspace(bob) as workspace:
-            artifact_id = model_id(workspace)
+            record = workspace.record(model_id(workspace))
             with pytest.raises(UntrustedArtifactError) as caught:
-                workspace.load(artifact_id)
+                workspace.load(record.artifact_id)
         said = str(caught.value)
         assert "is signed with the key" in said and "artifactdb 0." in said
-        assert f"--artifact '{artifact_id}'" in said and "config.toml" in said
+        assert f"--content {record.content_hash} --format pickle5" in said and "config.toml" in said
         assert caught.value.report.verdict == "known-safe"  # type: ignore[attr-defined]
         assert pickle.loads(pickle.dumps(caught.value)).hint == caught.value.hint
 

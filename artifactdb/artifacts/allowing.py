@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from artifactdb.artifacts import dependencies, find, history
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import ArtifactDBError, ArtifactNotFoundError, InvalidValueError
 from artifactdb.formats import is_data_only
 from artifactdb.trust import remembered, signing, team_keys
 from artifactdb.trust.team_keys import PublicKey
@@ -18,6 +19,12 @@ _ALL = """
 SELECT DISTINCT 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key
 """
+_OF_CONTENT = """
+SELECT r.record_key, r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key WHERE b.content_hash = ?
+"""
+
+
+_DIGITS = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,16 @@ def allow(
     dataset: str | None,
     *,
     with_dependencies: bool = False,
+    content: str | None = None,
+    format: str | None = None,
     forget: bool = False,
 ) -> Trusted:
-    """Allow the contents of one artifact or of all, library included; or no longer."""
+    """Allow the contents of one artifact, one content, or all, library included; or no longer."""
     with database.reading():
-        if artifact_id is None:
-            contents = {(content, format) for content, format in database.rows(_ALL)}
-            contents |= {(content, str(json.loads(text).get("format"))) for text, content in database.rows(find.KEPT)}
+        if content is not None:
+            contents, keys = _of_content(database, content, format)
+        elif artifact_id is None:
+            contents = {(found, how) for found, how in database.rows(_ALL)} | _kept(database)
             keys = [history.WORKSPACE]
         else:
             record = find.require(database, artifact_id, dataset)
@@ -66,10 +76,36 @@ def allow(
                 records += dependencies.transitive(database, record.record_key)
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
-    meant = sorted((content, format) for content, format in contents if not is_data_only(format))
+    meant = sorted((found, how) for found, how in contents if not is_data_only(how))
     new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
     _note(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)})
     return Trusted(len(meant), new)
+
+
+def _of_content(database: Database, content: str, format: str | None) -> tuple[set[tuple[str, str]], list[int]]:
+    """Give a content with how it is read, and the keys of the records that have it."""
+    digits = content.removeprefix("sha256:").lower() if isinstance(content, str) else ""
+    if not _DIGITS.fullmatch(digits):
+        raise InvalidValueError(f"{str(content)[:100]!r} is no content hash.", hint="It is sha256: and 64 hex digits.")
+    name = f"sha256:{digits}"
+    rows = database.rows(_OF_CONTENT, (bytes.fromhex(digits),))
+    formats = {how for _, how in rows} | {how for found, how in _kept(database) if found == name}
+    if format is not None:
+        formats &= {format}
+    if not formats:
+        read = f" to be read as {format[:50]}" if format else ""
+        raise ArtifactNotFoundError(
+            f"{database.path.name} has no artifact of the content {name}{read}.", hint="`artifactdb ls` lists them."
+        )
+    if len(formats) > 1:
+        # The same bytes can be harmless in one and not in another.
+        raise InvalidValueError(f"{name} is there as {', '.join(sorted(formats))}.", hint="Say which one with format=.")
+    return {(name, how) for how in formats}, [key for key, how in rows if how in formats] or [history.WORKSPACE]
+
+
+def _kept(database: Database) -> set[tuple[str, str]]:
+    """Give the contents that the library keeps, each with how it is read."""
+    return {(found, find.from_json(text).format) for text, found in database.rows(find.KEPT)}
 
 
 def allow_signer(database: Database, key_id: str, name: str | None, *, forget: bool = False) -> Trusted:
@@ -97,6 +133,7 @@ def allow_signer(database: Database, key_id: str, name: str | None, *, forget: b
 
 def _note(database: Database, keys: list[int], act: str, details: dict[str, Any]) -> None:
     if database.mode == "ro":
-        return  # the user remembers, the file cannot
-    with database.transaction():
+        return
+    # The user remembers it already; that a file cannot be written is no reason to say that it failed.
+    with suppress(ArtifactDBError), database.transaction():
         history.note_many(database, act, [(key, None, details) for key in keys])

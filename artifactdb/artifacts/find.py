@@ -79,11 +79,6 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
     content_hash = f"sha256:{hex_hash}"
     environment: dict[str, str] = json.loads(versions)
     params = json.loads(parameters)
-    texts = (artifact_id, dataset, pipeline_id, branch_path, artifact_type, class_name, custom_name, format_)
-    if not (
-        isinstance(environment, dict) and isinstance(params, dict) and all(isinstance(text, str) for text in texts)
-    ):
-        raise TypeError("a record with other types than its columns have")
     record = StoredRecord(
         artifact_id=artifact_id,
         content_hash=content_hash,
@@ -111,14 +106,25 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
         environment=environment,
         signature=signature or "",
     )
+    _require_types(record)
     record.record_key = record_key
     record.blob_key = blob_key
     return record
 
 
+def _require_types(record: ArtifactRecord) -> None:
+    """Refuse what a damaged or made-up row gives, here rather than wherever it is used."""
+    texts = (record.artifact_id, record.dataset, record.pipeline_id, record.artifact_type, record.class_name,
+             record.custom_name, record.format, record.path, record.content_hash, *record.depends_on)  # fmt: skip
+    right = all(isinstance(text, str) for text in texts)
+    if not (right and isinstance(record.environment, dict) and isinstance(record.params, dict)):
+        raise TypeError("a record with other types than its columns have")
+
+
 def from_json(text: str, blob_key: int = 0) -> StoredRecord:
     """Make a record of the JSON in which an entry of the library keeps it; it has no row of its own."""
     record = StoredRecord(**vars(ArtifactRecord.from_dict(json.loads(text))))
+    _require_types(record)
     record.record_key, record.blob_key = 0, blob_key
     return record
 

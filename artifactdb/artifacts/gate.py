@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.find import StoredRecord
+from artifactdb.blobs import store
 from artifactdb.content import StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import CorruptBlobError, UntrustedArtifactError
@@ -73,8 +74,10 @@ def require_same(record: StoredRecord, content: StoredContent) -> None:
         )
 
 
-def load_restricted(database: Database, record: StoredRecord, content: StoredContent) -> Any:
+def load_restricted(database: Database, record: StoredRecord) -> Any:
     """Give the object of a stranger, if it asks for nothing off the allow-list of the configuration.
+
+    Where there is no such list no more of it is read than a report needs.
 
     Raises
     ------
@@ -86,10 +89,13 @@ def load_restricted(database: Database, record: StoredRecord, content: StoredCon
     if patterns and record.format == RESTRICTED_FORMAT:
         from artifactdb.trust.pickles.restricted import restricted_load
 
+        with database.reading():
+            (content,) = store.get_many(database, [record.blob_key])
+        require_same(record, content)
         try:
             return restricted_load(content, patterns)
         except UntrustedArtifactError as error:
             refused = error.message
     from artifactdb.artifacts.refusal import refusal  # with a scanner's tables, which most do without
 
-    raise refusal(database, record, content, refused)
+    raise refusal(database, record, refused)

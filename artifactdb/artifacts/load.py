@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from artifactdb.artifacts import environment, find, gate
@@ -12,7 +13,7 @@ from artifactdb.blobs import store
 from artifactdb.content import StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, DeserializationError, MissingDependencyError
-from artifactdb.formats import serializer
+from artifactdb.formats import Serializer, serializer
 
 
 def load(database: Database, record: StoredRecord) -> Any:
@@ -120,23 +121,25 @@ class _Parts:
 
 
 def _read(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple[StoredRecord, Any]]:
-    """Give what records hold, a composite as such; content is read a few at a time."""
+    """Give what records hold, a composite as such; content is read a few at a time, once it may be loaded."""
     for first in range(0, len(records), _TOGETHER):
         together = records[first : first + _TOGETHER]
         with database.reading():
-            contents = store.get_many(database, [record.blob_key for record in together])
-        for record, content in zip(together, contents, strict=True):
-            yield record, _object(database, record, content)
+            readers = [serializer(record.format) for record in together]
+            trusted = [gate.is_trusted(database, record) for record in together]
+            contents = iter(store.get_many(database, [record.blob_key for record in compress(together, trusted)]))
+        for record, reader, is_trusted in zip(together, readers, trusted, strict=True):
+            if is_trusted:
+                yield record, _object(record, reader, next(contents))
+            else:
+                yield record, gate.load_restricted(database, record)
 
 
 _TOGETHER = 8
 
 
-def _object(database: Database, record: StoredRecord, content: StoredContent) -> Any:
-    reader = serializer(record.format)
+def _object(record: StoredRecord, reader: Serializer, content: StoredContent) -> Any:
     gate.require_same(record, content)
-    if not gate.is_trusted(database, record):
-        return gate.load_restricted(database, record, content)
     environment_differs = environment.differences(record.environment)
     if environment_differs:
         environment.warn_of_differences(record.artifact_id, record.environment)

@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.content import StoredContent
+from artifactdb.artifacts.inspection import inspect
 from artifactdb.database import Database
 from artifactdb.errors import UntrustedArtifactError
 from artifactdb.trust import home, signing
 from artifactdb.trust.pickles.report import printable
-from artifactdb.trust.pickles.scan import scan
 
 _SHOWN_LINES = 30
 
 
-def refusal(
-    database: Database, record: StoredRecord, content: StoredContent, refused: str = ""
-) -> UntrustedArtifactError:
+def refusal(database: Database, record: StoredRecord, refused: str = "") -> UntrustedArtifactError:
     """Give the error for an object that nobody vouches for."""
-    report = scan(content, record.format)
+    report = inspect(database, record)
     lines = str(report).splitlines()
     if len(lines) > _SHOWN_LINES:
         lines = [*lines[:_SHOWN_LINES], f"... {len(lines) - _SHOWN_LINES} more lines: `artifactdb inspect`"]
@@ -29,13 +26,15 @@ def refusal(
     by_list = f"\nThe allow-list of {home.config_file()} does not take it: {refused}" if refused else ""
     what = f"{printable(record.class_name)}, format {printable(record.format)}"
     command = f"artifactdb trust {_quoted(str(database.path))}"
+    # By content, as it was read here: an id may stand for other content in a library, or in a moment.
+    this = f"--content {record.content_hash} --format {_quoted(record.format)}"
     return UntrustedArtifactError(
         f"{printable(record.artifact_id)} ({what}) was not loaded: "
         f"{_author(database, record)}, and loading it runs code.\nWhat it would import and call, as far as reading "
         f"can tell:\n{found}{by_list}\n",
-        hint=f"If you trust who wrote it: `{command} --artifact {_quoted(record.artifact_id)}`, or `{command}` for the "
-        f"whole file. Such a list is no boundary: who writes a pickle can hide from it. An allow-list is one, within "
-        f'what it states: allow = ["sklearn.*", "numpy.*"] in {home.config_file()}.',
+        hint=f"If you trust who wrote it: `{command} {this}`, or `{command}` for the whole file. Such a list is no "
+        f"boundary: who writes a pickle can hide from it. An allow-list is one, within what it states: "
+        f'allow = ["sklearn.*", "numpy.*"] in {home.config_file()}.',
         report=report,
     )
 
@@ -67,5 +66,5 @@ def _actor(database: Database, record: StoredRecord) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Give a text as a shell takes it."""
-    return shlex.quote(printable(text))
+    """Give a text as a shell takes it, whole; what could move the cursor of a terminal is left to the reader."""
+    return shlex.quote(text) if text.isprintable() else "..."

@@ -208,6 +208,21 @@ def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
         raise _corrupt(digest, "its bytes do not match its hash")
 
 
+def head(database: Database, blob_key: int, limit: int) -> tuple[StoredContent, int]:
+    """Give the first bytes of a blob, ``limit`` at most, without its parts, and how many it has; all are checked.
+
+    Raises
+    ------
+    CorruptBlobError
+    """
+    data, hasher, size_bytes = bytearray(), hashlib.sha256(), 0
+    for piece in pieces(database, blob_key):
+        hasher.update(piece)
+        size_bytes += len(piece)
+        data += piece[: limit - len(data)]
+    return StoredContent(data, partial(_take_part, database, {}), hasher.digest()), size_bytes
+
+
 def described(key: int, digest: object, size_bytes: object) -> tuple[bytes, int]:
     """Give hash and size of a blob, once they are seen to be such."""
     if isinstance(digest, bytes) and len(digest) == 32 and isinstance(size_bytes, int) and size_bytes >= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,6 @@ import typer
 
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
-from artifactdb.database.opening import workspace_file
-from artifactdb.errors import InvalidValueError
 from artifactdb.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,6 +50,10 @@ def trust(
     with_dependencies: Annotated[
         bool, typer.Option("--with-dependencies", help="And all that the artifact depends on.")
     ] = False,
+    content: Annotated[
+        str | None, typer.Option(help="Only this content: sha256: and hex digits, as the error that asks names it.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="How that content is read.")] = None,
     signer: Annotated[str | None, typer.Option(help="Id of a key: whatever it signs, here and elsewhere.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call that key.")] = None,
     forget: Annotated[bool, typer.Option("--forget", help="The reverse: trust it no longer.")] = False,
@@ -60,12 +61,11 @@ def trust(
 ) -> None:
     """Let what a stranger wrote be loaded from now on; it is remembered by content."""
     require_file(path)
-    if artifact is not None and signer is not None:
-        raise InvalidValueError("an artifact and a signer are two things.", hint="Trust one after the other.")
-    with Workspace(path, mode=_mode(path)) as workspace:
+    with Workspace(path) as workspace:
         done = workspace.trust(
-            artifact, dataset, with_dependencies=with_dependencies, signer=signer, name=name, forget=forget
-        )
+            artifact, dataset, with_dependencies=with_dependencies, content=content, format=format, signer=signer,
+            name=name, forget=forget,
+        )  # fmt: skip
     if as_json:
         render.as_json(done.to_dict())
     elif done.key_id:
@@ -204,8 +204,3 @@ def show_signatures(report: SignatureReport) -> None:
             print(render.plain(f"  {change.what}{details}: {change.artifact_id}{by}{signed}"))
         if len(found.changes) > _SHOWN:
             print(f"  and {len(found.changes) - _SHOWN} more")
-
-
-def _mode(path: Path) -> str:
-    file = workspace_file(path)
-    return "rw" if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK) else "ro"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from artifactdb.artifacts import find, history
 from artifactdb.artifacts.history import Event
+from artifactdb.errors import InvalidValueError
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Trusting(Opened):
         dataset: str | None = None,
         *,
         with_dependencies: bool = False,
+        content: str | None = None,
+        format: str | None = None,
         signer: str | None = None,
         name: str | None = None,
         forget: bool = False,
@@ -56,6 +59,10 @@ class Trusting(Opened):
             Only this one. Without it and a signer: all that is in the file now.
         with_dependencies : bool, default False
             And all that it depends on.
+        content : str, optional
+            Only this one, by its hash, be it an artifact's or kept by the library; the error that asks names it.
+        format : str, optional
+            How that is read, where it is there in several ways.
         signer : str, optional
             Id of a key pair whose public key the file carries: whatever it signed, here and elsewhere.
         name : str, optional
@@ -73,13 +80,21 @@ class Trusting(Opened):
         ArtifactNotFoundError
             A KeyError.
         InvalidValueError
-            For a signer whose signatures nobody else can check, or that the file does not know.
+            When several of them are given, or a content is there in several formats; for a signer whose signatures
+            nobody else can check, or that the file does not know.
         """
         from artifactdb.artifacts import allowing
 
+        if sum(given is not None for given in (artifact_id, content, signer)) > 1:
+            raise InvalidValueError(
+                "an artifact, a content and a signer are several things.", hint="Trust one after the other."
+            )
         if signer is not None:
             return allowing.allow_signer(self.database, signer, name, forget=forget)
-        return allowing.allow(self.database, artifact_id, dataset, with_dependencies=with_dependencies, forget=forget)
+        return allowing.allow(
+            self.database, artifact_id, dataset, with_dependencies=with_dependencies, content=content, format=format,
+            forget=forget,
+        )  # fmt: skip
 
     def sign(self, key: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> PublicKey:
         """Sign every record, and all of them together, with a key pair, so that colleagues can check who vouches.

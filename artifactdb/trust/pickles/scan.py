@@ -27,10 +27,10 @@ _HEADER: Final = struct.Struct("<8sIIQ")
 _ENTRY: Final = struct.Struct("<QII")
 _HASH_BYTES, _PART = 32, 1
 _MAX_STREAMS = 64
-_LIMITS: Final = Limits()
+LIMITS: Final = Limits()
 
 
-def scan(content: StoredContent, format: str, *, limits: Limits = _LIMITS) -> Report:
+def scan(content: StoredContent, format: str, *, limits: Limits = LIMITS) -> Report:
     r"""Say what loading an object would import and call.
 
     Parameters
