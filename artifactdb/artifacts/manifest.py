@@ -15,7 +15,7 @@ from typing import Any
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, save_content
+from artifactdb.artifacts.save import Payload, is_there, save_content
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError
@@ -106,6 +106,7 @@ def _import_one(database: Database, record: ArtifactRecord, folder: Path, datase
         vouched=trust, signature=record.signature, act="imported",
     )  # fmt: skip
     place = place_of(record, dataset)
+    is_there(database, place.dataset, place.artifact_id, content_hash, record.format)
     return save_content(database, payload, place, record.params, record.class_name)
 
 

@@ -20,8 +20,9 @@ from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
+from artifactdb.errors import DuplicateError
 from artifactdb.formats import dump
-from artifactdb.trust.signing import SCHEME, Signature, signer_of
+from artifactdb.trust.signing import SCHEME, Signature, is_own, signer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,11 @@ def save_content(
             signer_key = key_of_signer(database, SCHEME, *signature.by)
         actor_key = actor_key or history.key_of_actor(database)
         mac = signature.mac if signature else None
-        if present is not None and present[1] == blob_key and (not payload.vouched or present[4] == payload.format):
-            if payload.vouched and (present[2], present[5]) != (signer_key, mac):
-                database.rows(_VOUCH, (signer_key, mac, present[0]))
-            return from_row(database.rows(BY_KEY, (present[0],))[0])
+        if present is not None and present[1] == blob_key:
+            there = from_row(database.rows(BY_KEY, (present[0],))[0])
+            # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
+            if _stays(database, there, payload, signature):
+                return there
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
         columns = {
@@ -141,7 +143,7 @@ def save_content(
                 database,
                 "replaced",
                 record_key,
-                {"content_before": f"sha256:{present[3]}", "content": f"sha256:{content_hash}"},
+                {"content_before": f"sha256:{present[2]}", "content": f"sha256:{content_hash}"},
             )
         if run_key is not None and present is None:
             database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
@@ -176,7 +178,7 @@ SELECT
 """
 """One look at what is there already, because eight would take a tenth of a save."""
 PRESENT_RECORD = """
-SELECT r.record_key, r.blob_key, r.signer_key, lower(hex(b.content_hash)), r.format, r.signature FROM records AS r
+SELECT r.record_key, r.blob_key, lower(hex(b.content_hash)) FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key WHERE r.artifact_id = ? AND r.dataset_key = ?
 """
 
@@ -186,7 +188,6 @@ _COLUMNS = (
     "format_version, environment_key, created_at, signer_key, signature"
 )
 _INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
-_VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
@@ -196,13 +197,39 @@ def _signature(database: Database, payload: Payload, artifact_id: str, content_h
     return signer_of(database).sign(artifact_id, content_hash, payload.format)
 
 
-def vouch(database: Database, record: StoredRecord) -> None:
-    """Sign a record that is there in the user's name."""
-    signature = signer_of(database).sign(record.artifact_id, record.content_hash, record.format)
-    with database.transaction():
-        key = key_of_signer(database, SCHEME, *signature.by)
-        database.rows(_VOUCH, (key, signature.mac, record.record_key))
-        history.note(database, "trusted", record.record_key)
+def _stays(database: Database, there: StoredRecord, payload: Payload, signature: Signature | None) -> bool:
+    """Tell whether a record that has the same content already is as good as the one that would be written."""
+    text = str(signature) if signature else ""
+    if not payload.vouched and not (text and is_own(database, replace(there, format=payload.format, signature=text))):
+        return True
+    return there.format == payload.format and (there.signature == text or is_own(database, there))
+
+
+def is_there(database: Database, dataset: str, artifact_id: str, content_hash: str, format: str) -> bool:
+    """Tell whether what comes in is there already; it must take the place of nothing else.
+
+    Raises
+    ------
+    DuplicateError
+        When the id is there with other content, or to be read in another format.
+    """
+    row = database.row(_PRESENT_CONTENT, (artifact_id, dataset))
+    if row is None:
+        return False
+    if f"sha256:{row[0]}" != content_hash:
+        raise DuplicateError(
+            f"the id {artifact_id} is there already with other content (sha256:{row[0]}).",
+            hint="Delete it first, or take this into another workspace.",
+        )
+    if row[1] != format:
+        raise DuplicateError(f"the id {artifact_id} is there already, to be read as {row[1]}, not {format}.")
+    return True
+
+
+_PRESENT_CONTENT = """
+SELECT lower(hex(b.content_hash)), r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
+"""
 
 
 def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:

@@ -17,14 +17,13 @@ from typing import Any
 from artifactdb.artifacts import find
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, save_content, vouch
+from artifactdb.artifacts.save import Payload, is_there, save_content
 from artifactdb.blobs import store
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.database.bulk import checkpoints_aside
 from artifactdb.errors import (
     ArtifactDBError,
-    DuplicateError,
     InvalidValueError,
     MissingDependencyError,
     StorageError,
@@ -173,15 +172,13 @@ class Entering:
             return
         try:
             read = reading.result() if reading is not None else None
-            present = self._hash_of(pipeline.dataset, record.artifact_id)
-            content_hash = read.content.digest.hex() if read else record.content_hash.removeprefix("sha256:")
-            if present == content_hash:
-                record.content_hash = f"sha256:{content_hash}"
-                self._vouch(pipeline.dataset, record)
+            content_hash = f"sha256:{read.content.digest.hex()}" if read else record.content_hash
+            is_new = not is_there(self.database, pipeline.dataset, record.artifact_id, content_hash, record.format)
+            if read is None and is_new:
+                raise InvalidValueError("it was deleted while this went on.", hint="Import again.")
+            if read is None:
                 self.report.count("artifacts", new=False)
                 return
-            if present or read is None:
-                raise DuplicateError(f"the id is there already with other content (sha256:{present}).")
             payload = Payload(
                 read.content, record.format, versions_of(record), record.format_version, record.created_at or now(),
                 vouched=self.report.trusted, signature=record.signature, act="imported",
@@ -198,20 +195,22 @@ class Entering:
         except (ArtifactDBError, OSError) as error:
             self._refuse(item, str(error))
             return
-        self.report.count("artifacts", new=True)
-        if item.note:
+        self.report.count("artifacts", new=is_new)
+        if item.note and is_new:
             self.report.notes.append((record.artifact_id, item.note))
 
-    def _vouch(self, dataset: str, record: ArtifactRecord) -> None:
-        """Let what was there already be trusted as if it came in now."""
-        if not self.report.trusted and not is_own(self.database, record):
-            return
-        present = find.by_id(self.database, record.artifact_id, dataset)
-        if present is None or is_own(self.database, present):
-            return
-        if present.format != record.format:
-            raise DuplicateError(f"the id is there already, to be read as {present.format}, not {record.format}.")
-        vouch(self.database, present)
+    def _is_needed(self, dataset: str, record: ArtifactRecord) -> bool:
+        """Tell whether the file of a record has to be read: not when it is there already, or is refused.
+
+        What the user vouches for now, and did not before, is read: what it claims to be could be another content.
+        """
+        present = self._hash_of(dataset, record.artifact_id)
+        if not present or not record.content_hash:
+            return True
+        if record.content_hash != f"sha256:{present}" or not (self.report.trusted or is_own(self.database, record)):
+            return False
+        there = find.by_id(self.database, record.artifact_id, dataset)
+        return there is not None and not is_own(self.database, there)
 
     def _refuse(self, item: Item, reason: str) -> None:
         self.report.refused.append((item.record.artifact_id or item.record.path, reason))
@@ -243,9 +242,9 @@ class Entering:
         assert item is not None
         if item.problem or item.file is None:
             return
+        if not self._is_needed(step.pipeline.dataset, item.record):
+            return
         claimed = item.record.content_hash.removeprefix("sha256:")
-        if claimed and self._hash_of(step.pipeline.dataset, item.record.artifact_id):
-            return  # present with the same content, or refused: neither needs the file
         try:
             step.size = item.file.stat().st_size
         except OSError as error:
