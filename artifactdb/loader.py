@@ -390,13 +390,13 @@ class ArtifactLoader:
             return
         for key in self._cache.keys():  # noqa: SIM118 - a method of ours that takes a copy
             made_of = self._cache.tag(key)
-            if not isinstance(made_of, dict) or any(self._content_hash(own) != made_of[own] for own in made_of):
+            if not isinstance(made_of, dict) or any(self._made_of(own) != made_of[own] for own in made_of):
                 self._cache.remove(key)
         self._seen = self._database.version()
 
-    def _content_hash(self, artifact_id: str) -> str | None:
+    def _made_of(self, artifact_id: str) -> tuple[str, str] | None:
         record = find.by_id(self._database, artifact_id, self.dataset)
-        return record.content_hash if record else None
+        return (record.content_hash, record.format) if record else None
 
     def _get(self, record: StoredRecord) -> Any:
         return self._get_all([record])[0]
@@ -411,7 +411,7 @@ class ArtifactLoader:
 
     def _keep(self, record: StoredRecord, key: str, obj: Any, parts: Mapping[str, StoredRecord]) -> Any:
         size_bytes = record.size_bytes + sum(part.size_bytes for part in parts.values())
-        made_of = {key: record.content_hash, **{own: part.content_hash for own, part in parts.items()}}
+        made_of = {own: (made.content_hash, made.format) for own, made in [(key, record), *parts.items()]}
         self._cache.put(key, obj, size_bytes, made_of)
         return obj
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pickle
 import shlex
 import subprocess
 import sys
@@ -14,9 +17,11 @@ import pytest
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
-from artifactdb import UntrustedArtifactError, Workspace
+from artifactdb import ArtifactDBError, UntrustedArtifactError, Workspace
+from artifactdb.artifacts.composite import Composite, Part
 from artifactdb.cli.app import app
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import DeserializationError, InvalidValueError
+from artifactdb.trust import team_keys
 
 CHAIN = "s1.MinMaxScaler>s2.Ridge"
 MODEL = "0001_ridge"
@@ -180,3 +185,188 @@ class TestWhatIsVouchedForWasRead:
         save(file, fitted["ridge"], custom_name="mine")
         with Workspace(file) as workspace:
             assert len(workspace.history(artifact_id)) == before, "the second time nothing is new"
+
+
+class TestOwnComesBack:
+    """What a stranger signed first is the user's own again once their own comes in."""
+
+    @pytest.mark.parametrize("way", ["merge", "import", "import with trust"])
+    def test_what_the_library_keeps_too(self, tmp_path: Path, become: Become, fitted: dict[str, Any], way: str) -> None:
+        become("ada")
+        hers = tmp_path / "hers.sqlite"
+        artifact_id = save(hers, fitted["ridge"])
+        with Workspace(hers) as workspace:
+            workspace.library.save_pipeline_full("wheat", MODEL, "quality")
+            workspace.export(tmp_path / "tree")
+        become("bob")
+        with Workspace(tmp_path / "bobs.sqlite") as workspace:
+            workspace.import_folder(tmp_path / "tree", trust=True)
+        become("eve" if way == "import with trust" else "ada")
+        with Workspace(tmp_path / "again.sqlite") as workspace:
+            workspace.merge(tmp_path / "bobs.sqlite")
+            refusal(lambda: workspace.library.load("quality"))
+            if way == "merge":
+                workspace.merge(hers)
+            else:
+                workspace.import_folder(tmp_path / "tree", trust=way == "import with trust")
+            assert isinstance(workspace.library.load("quality")[artifact_id], Ridge)
+            assert workspace.verify().ok
+
+    def test_a_right_signature_takes_the_place_of_a_wrong_one(
+        self, tmp_path: Path, become: Become, fitted: dict[str, Any]
+    ) -> None:
+        """Anybody can write a line in a colleague's name; it must not be in the way of what the colleague wrote."""
+        become("ada")
+        hers = tmp_path / "hers.sqlite"
+        artifact_id = save(hers, fitted["ridge"])
+        key = team_keys.make("ada")
+        with Workspace(hers) as workspace:
+            workspace.sign()
+            workspace.pack(tmp_path / "forged.sqlite")
+        with Workspace(tmp_path / "forged.sqlite") as workspace:
+            workspace.database.rows("UPDATE signatures SET signature = randomblob(64)")
+            workspace.database.rows(
+                "INSERT INTO signatures SELECT randomblob(32), signer_key, signature FROM signatures"
+            )
+        become("bob")
+        team_keys.trust(key)
+        with Workspace(tmp_path / "bobs.sqlite") as workspace:
+            workspace.merge(tmp_path / "forged.sqlite")
+            refusal(lambda: workspace.load(artifact_id))
+            assert workspace.query("SELECT count(*) FROM signatures")[0] == (1,), "of what is there, and no other"
+            workspace.merge(hers)
+            assert isinstance(workspace.load(artifact_id), Ridge)
+            workspace.merge(tmp_path / "forged.sqlite")
+            assert isinstance(workspace.load(artifact_id), Ridge), "and it stays"
+
+    def test_what_is_trusted_no_longer_still_loads_where_ones_own_key_signed_it(
+        self, tmp_path: Path, become: Become, fitted: dict[str, Any]
+    ) -> None:
+        become("ada")
+        file = tmp_path / "hers.sqlite"
+        artifact_id = save(file, fitted["ridge"])
+        done = CliRunner().invoke(app, ["trust", str(file), "--artifact", artifact_id, "--forget"])
+        assert "1 artifacts load in any case: your own key signed them" in done.output
+
+
+class TestWorkers:
+    def test_keys_of_many_merged_workspaces_go_along_and_of_the_library_too(
+        self, tmp_path: Path, become: Become, fitted: dict[str, Any]
+    ) -> None:
+        become("ada")
+        names = {}
+        for number in range(25):
+            part = tmp_path / f"{number}.sqlite"
+            with Workspace(part) as workspace:
+                record = workspace.registry("wheat", f"{number:04}").register_with_chain(
+                    fitted["scaler"], f"s1.Scaler{number}", "transformer", 1
+                )
+                if number == 0:
+                    workspace.library.save_pipeline_full("wheat", "0000", "kept")
+            with Workspace(tmp_path / "all.sqlite") as workspace:
+                workspace.merge(part)
+                if number == 0:
+                    workspace.registry("wheat").delete_pipeline_artifacts("0000")
+                else:
+                    names[number] = record.artifact_id
+        with Workspace(tmp_path / "all.sqlite") as workspace:
+            # One that somebody damaged is in the way of no other.
+            workspace.database.rows("UPDATE records SET signature = randomblob(32) WHERE pipeline_key = 3")
+            workspace.registry("wheat", "0003").register(np.arange(3.0), "0003$aaaaaaaaaaaa:0", "model")
+            sent = pickle.dumps(workspace.loader("wheat")) + pickle.dumps(workspace.library)
+        code = (
+            "import pickle, sys; loader, library = pickle.load(sys.stdin.buffer), pickle.load(sys.stdin.buffer)\n"
+            "for name in sys.argv[1:]: loader.load_by_id(name)\n"
+            "print(len(library.load('kept')))"
+        )
+        bad = [name for number, name in names.items() if number == 2]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *[name for name in names.values() if name not in bad]], input=sent,
+            capture_output=True, check=False, env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "a worker's")},
+        )  # fmt: skip
+        assert done.stdout.strip() == b"1", done.stderr.decode()[-2000:]
+
+    def test_a_closed_workspace_takes_along_what_it_found_right(
+        self, tmp_path: Path, become: Become, fitted: dict[str, Any]
+    ) -> None:
+        become("ada")
+        file = tmp_path / "hers.sqlite"
+        artifact_id = save(file, fitted["ridge"])
+        with Workspace(file) as workspace:
+            loader = workspace.loader("wheat")
+            loader.load_by_id(artifact_id)
+        sent = pickle.dumps(loader)
+        become("a worker")
+        assert isinstance(pickle.loads(sent).load_by_id(artifact_id), Ridge)
+
+
+class TestErrorsOfOurs:
+    @pytest.mark.parametrize(
+        "record",
+        [
+            "[]", "7", '{"artifact_id": 7}', '{"artifact_id": "a", "format": []}', '{"artifact_id": "a", "params": 3}',
+            '{"artifact_id": "a", "depends_on": [1]}', '{"artifact_id": "a", "content_hash": {}}',
+            '{"artifact_id": "a", "signature": "\\ud800"}',
+        ],
+    )  # fmt: skip
+    def test_a_library_of_other_types_is_damage(self, bobs: tuple[Path, str], record: str) -> None:
+        file, _ = bobs
+        with Workspace(file) as workspace:
+            workspace.library.save_pipeline_full("wheat", MODEL, "quality")
+            workspace.database.rows("UPDATE library_artifacts SET record = ?", (record,))
+            pickle.dumps(workspace.loader("wheat"))
+            for ask in (
+                lambda: workspace.library.load("quality"),
+                lambda: workspace.trust(),
+                lambda: workspace.trust(content="0" * 64),
+                workspace.sign,
+                lambda: workspace.library.export("quality", file.with_name("cut.sqlite")),
+            ):
+                with contextlib.suppress(ArtifactDBError):
+                    ask()
+
+    def test_signatures_and_signers_of_other_types_are_nobodys(self, bobs: tuple[Path, str]) -> None:
+        file, artifact_id = bobs
+        team_keys.make("ada")
+        with Workspace(file) as workspace:
+            workspace.trust()
+            key = workspace.sign()
+            workspace.trust(forget=True)
+            connection = workspace.database.connection()
+            for change in (
+                "UPDATE signatures SET signature = CAST('text' AS TEXT)",
+                "UPDATE signers SET material = 'short'",
+                "UPDATE signers SET key_id = 5, name = x'00ff'",
+            ):
+                with workspace.database.transaction(keep=False):
+                    try:
+                        connection.execute(change)
+                    except Exception as error:  # the schema's own types stand before
+                        assert "cannot store" in str(error)
+                        continue
+                    refusal(lambda: workspace.load(artifact_id))
+                    with pytest.raises(ArtifactDBError):
+                        workspace.trust(signer=key.key_id)
+
+    @pytest.mark.parametrize(
+        "state",
+        [{}, {"parts": 5}, {"parts": [5], "skeleton": 1}, {"parts": [Part(7)], "skeleton": 1}],  # type: ignore[arg-type]
+    )
+    def test_a_container_that_names_no_parts_is_no_crash(
+        self, workspace: Workspace, tmp_path: Path, state: Any
+    ) -> None:
+        (tmp_path / "odd.pkl").write_bytes(pickle.dumps(Odd(state)))
+        item = {"artifact_id": "0001$aaaaaaaaaaaa:0", "path": "odd.pkl", "format": "pickle", "dataset": "wheat"}
+        workspace.registry("wheat", MODEL).import_from_manifest([item], tmp_path, trust=True)
+        with pytest.raises(DeserializationError, match="name its parts"):
+            workspace.load("0001$aaaaaaaaaaaa:0")
+
+
+class Odd:
+    """Becomes a composite with any state when it is loaded."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return object.__new__, (Composite,), self.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError, ArtifactNotFoundError, InvalidValueError
 from artifactdb.formats import is_data_only
+from artifactdb.records import ArtifactRecord
 from artifactdb.trust import remembered, signing, team_keys
 from artifactdb.trust.team_keys import PublicKey
 
@@ -24,6 +26,11 @@ SELECT r.record_key, r.format FROM records AS r JOIN blobs AS b ON b.blob_key = 
 """
 
 
+_SIGNED = f"""
+SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format, {signing.SIGNATURE_TEXT} FROM records AS r
+JOIN blobs AS b ON b.blob_key = r.blob_key JOIN signers AS g ON g.signer_key = r.signer_key
+WHERE ?1 IS NULL OR r.record_key IN (SELECT value FROM json_each(?1))
+"""
 _DIGITS = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,6 +42,8 @@ class Trusted:
     ----------
     artifacts : int
         Contents that run code when they are loaded, and were meant.
+    own : int
+        How many artifacts of them the user signed: those load in any case.
     new : int
         How many of them that made a difference to.
     key_id, name : str
@@ -43,6 +52,7 @@ class Trusted:
 
     artifacts: int = 0
     new: int = 0
+    own: int = 0
     key_id: str = ""
     name: str = ""
 
@@ -76,10 +86,21 @@ def allow(
                 records += dependencies.transitive(database, record.record_key)
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
+        own = _count_own(database, keys) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
     new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
     _note(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)})
-    return Trusted(len(meant), new)
+    return Trusted(len(meant), new, own)
+
+
+def _count_own(database: Database, keys: list[int]) -> int:
+    """Count the records, of all or of some, that the user signed: it is not by a memory that those are trusted."""
+    chosen = None if keys == [history.WORKSPACE] else json.dumps(keys)
+    return sum(
+        signing.is_own(database, ArtifactRecord(row[0], row[1], format=row[2], signature=row[3]))
+        for row in database.rows(_SIGNED, (chosen,))
+        if not is_data_only(row[2])
+    )
 
 
 def _of_content(database: Database, content: str, format: str | None) -> tuple[set[tuple[str, str]], list[int]]:
@@ -108,6 +129,7 @@ def _kept(database: Database) -> set[tuple[str, str]]:
     return {(found, find.from_json(text).format) for text, found in database.rows(find.KEPT)}
 
 
+@interprets
 def allow_signer(database: Database, key_id: str, name: str | None, *, forget: bool = False) -> Trusted:
     """Trust a key pair whose public key the file carries; or no longer."""
     if forget:

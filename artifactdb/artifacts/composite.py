@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from artifactdb.errors import SerializationError
+from artifactdb.errors import DeserializationError, SerializationError
 from artifactdb.formats.unpicklable import unpicklable_attribute
 
 
@@ -81,6 +81,21 @@ class Composite:
             ) from error
         return cls(skeleton, list(marks.values()), container)
 
+    def part_ids(self) -> list[str]:
+        """Give the artifact ids of the parts.
+
+        Raises
+        ------
+        DeserializationError
+            When it is not as it was stored: it may come from anybody.
+        """
+        parts = vars(self).get("parts")
+        ids = [getattr(part, "artifact_id", None) for part in parts] if isinstance(parts, list) else [None]
+        found = [name for name in ids if isinstance(name, str)]
+        if len(found) < len(ids) or "skeleton" not in vars(self):
+            raise DeserializationError("a container does not name its parts.", hint="artifactdb did not write it.")
+        return found
+
     def assemble(self, load: Callable[[str], Any]) -> Any:
         """Give the container with its parts back in their places; each is asked for once.
 
@@ -88,8 +103,19 @@ class Composite:
         ----------
         load : callable
             Gives the object of an artifact id.
+
+        Raises
+        ------
+        DeserializationError
+            When it is not as it was stored, or cannot be copied.
         """
-        return copy.deepcopy(self.skeleton, {id(part): load(part.artifact_id) for part in self.parts})
+        loaded = {id(part): load(name) for part, name in zip(self.parts, self.part_ids(), strict=True)}
+        try:
+            return copy.deepcopy(self.skeleton, loaded)
+        except Exception as error:
+            raise DeserializationError(
+                f"a container cannot be put together: {type(error).__name__}: {str(error)[:200]}."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"skeleton": self.skeleton, "parts": self.parts, "container": None}

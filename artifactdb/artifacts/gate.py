@@ -54,7 +54,10 @@ def is_vouched_for(database: Database, record: StoredRecord, trusted: Mapping[st
     if trusted is None:
         trusted = team_keys.trusted()
     return any(
-        key_id in trusted and trusted[key_id].raw == material and team_keys.is_right(material, signature, said)
+        key_id in trusted
+        and trusted[key_id].raw == material
+        and isinstance(signature, bytes)
+        and team_keys.is_right(material, signature, said)
         for key_id, material, signature in signatures
     )
 

@@ -93,7 +93,7 @@ class _Parts:
     def whole(self, record: StoredRecord, obj: Any) -> Any:
         """Give what was read of a record, with its parts if it has any."""
         if isinstance(obj, Composite):
-            self._named[record.dataset, record.artifact_id] = [part.artifact_id for part in obj.parts]
+            self._named[record.dataset, record.artifact_id] = obj.part_ids()
             obj = obj.assemble(lambda artifact_id: self._part(record, artifact_id))
         self._made[record.dataset, record.artifact_id] = obj
         return obj

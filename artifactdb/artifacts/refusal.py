@@ -59,7 +59,7 @@ def _actor(database: Database, record: StoredRecord) -> str:
         return ""
     row: Sequence[Any] | None = database.row(
         "SELECT a.user, a.host FROM history AS h JOIN actors AS a ON a.actor_key = h.actor_key "
-        "WHERE h.record_key = ? AND h.act IN ('added', 'imported', 'replaced') ORDER BY h.event_index DESC LIMIT 1",
+        "WHERE h.record_key = ? AND h.act IN ('added', 'replaced') ORDER BY h.event_index DESC LIMIT 1",
         (record.record_key,),
     )
     return printable(f"{row[0]}@{row[1]}") if row else ""

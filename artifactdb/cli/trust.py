@@ -73,6 +73,8 @@ def trust(
     else:
         what = "no longer trusted" if forget else "trusted"
         print(f"{what}: {done.artifacts} contents that run code when they are loaded ({done.new} of them new)")
+        if done.own:
+            print(f"{done.own} artifacts load in any case: your own key signed them")
 
 
 def sign(

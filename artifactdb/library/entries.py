@@ -16,7 +16,9 @@ from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, LibraryEntryNotFoundError
+from artifactdb.records import ArtifactRecord
 from artifactdb.runs.store import tags_json
+from artifactdb.trust.signing import is_own
 
 KINDS = ("template", "filtered", "pipeline", "fullrun")
 
@@ -183,6 +185,26 @@ def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
             raise ValueError(f"a record with the content {record.content_hash[:80]!r} in {record.path[:80]!r}")
         records.append(record)
     return records
+
+
+def take_signatures(database: Database, key: int, theirs: Sequence[ArtifactRecord]) -> None:
+    """Let the user's own signatures take the place of others, where an entry keeps what they sign."""
+    signed = {_signed(record): record.signature for record in theirs if is_own(database, record)}
+    for position, present in enumerate(artifacts_of(database, key)):
+        signature = signed.get(_signed(present))
+        if signature and not is_own(database, present):
+            database.rows(_SIGN, (signature, key, position))
+
+
+def _signed(record: ArtifactRecord) -> tuple[str, str, str]:
+    return record.artifact_id, record.content_hash, record.format
+
+
+_SIGN = """
+UPDATE library_artifacts SET record = json_set(record, '$.signature', ?)
+WHERE entry_key = ? AND position = (
+  SELECT position FROM library_artifacts WHERE entry_key = ?2 ORDER BY position LIMIT 1 OFFSET ?3)
+"""
 
 
 @interprets

@@ -112,6 +112,7 @@ def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
         raise InvalidValueError(f"{source.name} is no description of an entry.")
     name = str(described.get("name") or source.stem)
     if entries.found(database, kind=kind, name=name):
+        _vouch(database, entries.key_of(database, kind, name), source, trust=trust)
         return False
     entry = Entry(
         kind,
@@ -140,9 +141,30 @@ def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
     return True
 
 
+def _vouch(database: Database, key: int, source: Path, *, trust: bool) -> None:
+    """Let what an entry keeps already be trusted as if it came in now."""
+    items = _read_if_there(source / "artifacts.json") or []
+    kept = {(record.artifact_id, record.content_hash) for record in entries.artifacts_of(database, key)}
+    theirs = []
+    for item in items:
+        record = ArtifactRecord.from_dict(item)
+        if (record.artifact_id, record.content_hash) in kept:
+            record, _ = _read_artifact(database, item, source, trust=trust)
+            theirs.append(record)
+    entries.take_signatures(database, key, theirs)
+
+
 def _take_artifact(
     database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
 ) -> tuple[dict[str, Any], int]:
+    record, content = _read_artifact(database, item, source, trust=trust)
+    return record.to_dict(), blobs.put(database, content, now(), {})
+
+
+def _read_artifact(
+    database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
+) -> tuple[ArtifactRecord, Content]:
+    """Give a record and its content, which is what the record says; signed where the user trusts it."""
     record = ArtifactRecord.from_dict(item)
     data = _inside(source, str(item["file"])).read_bytes()
     parts = []
@@ -155,7 +177,7 @@ def _take_artifact(
     if trust:
         signer = signer_of(database)
         record.signature = str(signer.sign(record.artifact_id, record.content_hash, record.format))
-    return record.to_dict(), blobs.put(database, content, now(), {})
+    return record, content
 
 
 def _require(content: Content, digest: bytes, name: str) -> None:

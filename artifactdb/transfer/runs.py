@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from artifactdb.artifacts.find import from_json
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import InvalidValueError
+from artifactdb.library.entries import take_signatures
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import AT_ONCE, Keys
 
@@ -128,6 +130,8 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             target.run_many(
                 "INSERT INTO library_files (entry_key, name, blob_key) VALUES (?, ?, ?)", [(key, *row) for row in files]
             )
+        else:
+            take_signatures(target, key, [from_json(record) for _, record, _ in artifacts])
 
 
 def _require_entry(entry: Mapping[str, Any], records: Sequence[str]) -> None:

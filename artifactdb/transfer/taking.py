@@ -12,7 +12,7 @@ from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import Keys
 from artifactdb.transfer.records import take_records, take_shared_values
 from artifactdb.transfer.runs import take_library, take_metrics, take_runs
-from artifactdb.transfer.trust import take_history, take_signers
+from artifactdb.transfer.trust import take_history, take_signatures, take_signers
 
 
 class Taken(NamedTuple):
@@ -37,6 +37,7 @@ def take_in(
         take_shared_values(source, target, keys)
         take_signers(source, target, keys)
         new, replaced = take_records(source, target, keys, merge)
+        take_signatures(source, target, keys)
         take_history(source, target, keys, new)
         take_runs(source, target, keys, merge)
         take_metrics(source, target, keys, merge)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 from artifactdb.artifacts import history
+from artifactdb.artifacts.find import KEPT, from_json
 from artifactdb.artifacts.save import key_of_signer
 from artifactdb.database import Database, Snapshot
 from artifactdb.transfer.keys import AT_ONCE, Keys
+from artifactdb.trust import signing
 
+_RECORDS = """
+SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r
+JOIN blobs AS b ON b.blob_key = r.blob_key
+"""
+_OF = """
+SELECT statement, signer_key, signature FROM signatures
+WHERE statement IN (SELECT unhex(value) FROM json_each(?)) ORDER BY statement, signer_key
+"""
 _HISTORY = """
 SELECT record_key, event_index, happened_at, actor_key, act, artifact_id, details FROM history
 WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, event_index
@@ -18,14 +30,47 @@ _WHOLE = ("signed_at", "contents", "size_bytes", "root", "signature")
 
 
 def take_signers(source: Snapshot, target: Database, keys: Keys) -> None:
-    """Take in signers, and the signatures that anyone can check."""
+    """Take in who signed."""
     for key, *columns in source.rows("SELECT signer_key, scheme, key_id, material, name FROM signers ORDER BY 1"):
         keys.signers[key] = key_of_signer(target, *columns)
-    for batch in source.batches("SELECT statement, signer_key, signature FROM signatures", (), AT_ONCE):
-        target.run_many(
-            "INSERT OR IGNORE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)",
-            [(statement, keys.signers[key], signature) for statement, key, signature in batch],
-        )
+
+
+def take_signatures(source: Snapshot, target: Database, keys: Keys) -> None:
+    """Take in the signatures that anyone can check, of what there is in the source and of nothing else."""
+    if not source.rows("SELECT 1 FROM signatures LIMIT 1"):
+        return
+    for batch in _statements(source):
+        said = {hashlib.sha256(text).digest(): text for text in batch}
+        chosen = json.dumps([statement.hex() for statement in said])
+        theirs = [
+            (statement, keys.signers[key], signature) for statement, key, signature in source.rows(_OF, (chosen,))
+        ]
+        ours = {(statement, key): signature for statement, key, signature in target.rows(_OF, (chosen,))}
+        taken = [
+            (statement, key, signature)
+            for statement, key, signature in theirs
+            if (statement, key) not in ours or _is_better(target, key, said[statement], signature, ours[statement, key])
+        ]
+        target.run_many("INSERT OR REPLACE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)", taken)
+
+
+def _statements(source: Snapshot) -> Iterator[list[bytes]]:
+    """Give what there is to sign, of records and of what the library keeps."""
+    for batch in source.batches(_RECORDS, (), AT_ONCE):
+        yield [signing.statement(*row) for row in batch]
+    for batch in source.batches(KEPT, (), AT_ONCE):
+        kept = [(from_json(text), content_hash) for text, content_hash in batch]
+        yield [signing.statement(record.artifact_id, content_hash, record.format) for record, content_hash in kept]
+
+
+def _is_better(target: Database, signer_key: int | None, said: bytes, theirs: bytes, ours: bytes) -> bool:
+    """Tell whether a signature is right where the one that is there is not: anybody can write one in a name."""
+    if theirs == ours or find_spec("cryptography") is None:
+        return False
+    from artifactdb.trust.team_keys import is_right
+
+    material = target.value("SELECT material FROM signers WHERE signer_key = ?", (signer_key,))
+    return is_right(material, theirs, said) and not is_right(material, ours, said)
 
 
 def take_history(source: Snapshot, target: Database, keys: Keys, new: Sequence[int]) -> None:
