@@ -86,13 +86,18 @@ def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     """
     files = [CatalogFile(*row) for row in database.rows(LIVE)]
     for file in files:
-        if file.kind not in FINAL_NAMES or not isinstance(file.name, str) or not _OURS.fullmatch(file.name):
+        if file.kind not in FINAL_NAMES or not is_catalog_name(file.name):
             raise CorruptWorkspaceError(f"{database.path} names a catalog file {str(file.name)[:80]!r}, which is none.")
         if not all(isinstance(number, int) for number in (file.rows, file.size_bytes)) or not isinstance(
             file.footer_hash, bytes
         ):
             raise CorruptWorkspaceError(f"{database.path} does not say what its catalog file {file.name} holds.")
     return files
+
+
+def is_catalog_name(name: object) -> bool:
+    """Tell whether a name is one that a Parquet file of a catalog can bear; it leads nowhere else."""
+    return isinstance(name, str) and _OURS.fullmatch(name) is not None
 
 
 def new_name(kind: str) -> str:

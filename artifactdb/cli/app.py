@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.cli import library, predictions, render, training, trust, workspaces
+from artifactdb.cli import backups, library, predictions, render, training, trust, workspaces
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
 from artifactdb.errors import InvalidValueError
 from artifactdb.formats import is_data_only
@@ -181,19 +181,9 @@ def verify(
         raise typer.Exit(6)
 
 
-@app.command(epilog="Example: `artifactdb backup wheat.sqlite wheat-monday.sqlite`")
-def backup(
-    path: PathArgument, target: Annotated[Path, typer.Argument(help="A new file.")], as_json: JsonOption = False
-) -> None:
-    """Copy the workspace, consistent even while others write."""
-    with Workspace(path, mode="ro") as workspace, render.progress("backup") as progress:
-        made = workspace.backup(target, progress=progress)
-    answer = {"path": str(made), "size_bytes": made.stat().st_size}
-    render.as_json(answer) if as_json else print(f"{made}: {render.size(answer['size_bytes'])}")  # type: ignore[arg-type]
-
-
 predictions.register(app)
 workspaces.register(app)
+backups.register(app)
 library.register(app)
 training.register(app)
 trust.register(app)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifactdb.artifacts import check, delete
 from artifactdb.artifacts.check import Verification
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.database import snapshot
 from artifactdb.workspace.opened import Opened
+
+if TYPE_CHECKING:
+    from artifactdb.transfer.backups import Copy
 
 
 class Care(Opened):
@@ -53,3 +57,97 @@ class Care(Opened):
         if self._has_predictions():
             return self.catalog.backup(Path(path), progress)
         return snapshot.backup(self.database, Path(path), progress)
+
+    def backup_to(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Copy:
+        """Add a copy to a series of backups, in which what did not change is stored once; others may write meanwhile.
+
+        The copy is of one instant, predictions included, and is read back and checked before it counts. A backup that
+        was broken off leaves those before as they are, and the next one goes on with the pieces that it wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A folder for backups of this workspace and nothing else; made when it is not there. It needs room for one
+            whole copy more while one is taken.
+        keep : int, optional
+            How many copies stay, the new one included; older ones are removed. Default: all.
+        progress : callable, optional
+            Called with (bytes done, bytes in all).
+
+        Returns
+        -------
+        Copy
+            When it was taken, and how much of it is new.
+
+        Raises
+        ------
+        InvalidValueError
+            When the folder holds other files, or ``keep`` is no number from 1.
+        CorruptWorkspaceError
+            When the workspace is damaged: the copy is not kept then, and no older one removed.
+        """
+        from artifactdb.transfer import backups
+
+        return backups.take(self.catalog._store, Path(folder), keep=keep, progress=progress)
+
+    @staticmethod
+    def backups(folder: str | os.PathLike[str]) -> list[Copy]:
+        """Give the copies that ``backup_to`` left in a folder, oldest first.
+
+        Raises
+        ------
+        WorkspaceNotFoundError
+            A FileNotFoundError.
+        """
+        from artifactdb.transfer import backups
+
+        return backups.copies(Path(folder))
+
+    @staticmethod
+    def restore(
+        folder: str | os.PathLike[str],
+        path: str | os.PathLike[str],
+        *,
+        at: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Put a copy of a series together again as a new workspace; every byte is compared with its hash.
+
+        Parameters
+        ----------
+        folder : str or Path
+            As ``backup_to`` was given it.
+        path : str or Path
+            A new file.
+        at : str, optional
+            The last copy that was taken by then: a day (``2026-11-27``) or a time (``2026-11-27T18:30``; of this
+            machine, unless it says which zone). Default: the newest.
+        progress : callable, optional
+            Called with (bytes done, bytes in all).
+
+        Raises
+        ------
+        WorkspaceNotFoundError
+            When there is no such copy.
+        InvalidValueError
+            When the file is there, or ``at`` is no time.
+        CorruptWorkspaceError
+            When a piece is damaged or missing; nothing is left then.
+
+        Examples
+        --------
+        >>> from artifactdb import Workspace
+        >>> with Workspace("wheat.sqlite") as workspace:
+        ...     copy = workspace.backup_to("backups", keep=10)
+        >>> Workspace.restore("backups", "as-it-was.sqlite").name
+        'as-it-was.sqlite'
+        """
+        from artifactdb.transfer import backups
+
+        return backups.restore(Path(folder), Path(path), at=at, progress=progress)

@@ -1,0 +1,337 @@
+"""A series of backups in one folder: each of one instant and whole, what did not change stored once.
+
+A copy is cut into pieces of equal size, and each piece kept as a file under the SHA-256 of its bytes; a list says
+which pieces make which files. ``docs/format.md`` defines the folder, which plain tools can put together too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from artifactdb.artifacts import check
+from artifactdb.catalog import copying
+from artifactdb.catalog.checking import check as check_catalog
+from artifactdb.catalog.files import catalog_folder, is_catalog_name, only_writer
+from artifactdb.catalog.store import Store
+from artifactdb.database import Database
+from artifactdb.database.making import new_file, sync
+from artifactdb.errors import (
+    ArtifactDBError,
+    CorruptWorkspaceError,
+    InvalidValueError,
+    StorageError,
+    WorkspaceNotFoundError,
+)
+from artifactdb.version import __version__
+
+Progress = Callable[[int, int], None]
+
+PIECE_BYTES = 256 << 10
+_FORMAT = "artifactdb backup 1"
+_PIECES, _LISTS, _UNFINISHED = "pieces", "copies", ".unfinished-"
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One backup of a series.
+
+    Parameters
+    ----------
+    name : str
+        When it was taken, as it names its list.
+    taken_at : str
+        ISO 8601, UTC: it holds everything that was acknowledged before.
+    workspace : str
+        Name of the file that it is of.
+    size_bytes : int
+        Of its files, as they are when they are restored.
+    new_bytes : int
+        How much of that no earlier copy had.
+    """
+
+    name: str
+    taken_at: str
+    workspace: str
+    size_bytes: int
+    new_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain types."""
+        return asdict(self)
+
+
+def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progress | None = None) -> Copy:
+    """Add a copy of one state of a workspace to a folder; what fails half way leaves the others as they are."""
+    if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
+        raise InvalidValueError(
+            f"keep is {keep!r}.", hint="It is how many copies stay, the new one included: 1 or more."
+        )
+    with _failing(folder), only_writer(folder, store.database.timeout_s):
+        _require_series(folder)
+        for left_over in folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        unfinished = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        unfinished.mkdir()
+        try:
+            taken_at = datetime.now(UTC)
+            file = copying.backup(store, unfinished / store.database.path.name, None)
+            _require_sound(file)
+            made = _keep(folder, file, taken_at, progress)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if keep is not None:
+            for old in _names(folder)[:-keep]:
+                _list_file(folder, old).unlink()
+            sync(folder / _LISTS)
+            _sweep(folder)
+    return made
+
+
+def copies(folder: Path) -> list[Copy]:
+    """Give the copies of a series, oldest first.
+
+    Raises
+    ------
+    WorkspaceNotFoundError
+        When the folder holds no series.
+    CorruptWorkspaceError
+        When a list cannot be read.
+    """
+    with _failing(folder):
+        if not (folder / _LISTS).is_dir():
+            raise WorkspaceNotFoundError(
+                f"{folder} holds no backups.", hint="`artifactdb backup FILE --to DIR` makes one."
+            )
+        return [_copy(name, _read_list(folder, name)) for name in _names(folder)]
+
+
+def restore(folder: Path, target: Path, *, at: str | None = None, progress: Progress | None = None) -> Path:
+    """Put the files of a copy together again, each compared with its hash; the target is new."""
+    known = copies(folder)
+    moment = _moment(at)
+    chosen = [copy for copy in known if moment is None or copy.name <= moment]
+    if not chosen:
+        first = f"the first is of {known[0].taken_at}" if known else "there is none"
+        raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
+    files = _read_list(folder, chosen[-1].name)["files"]
+    total, done = sum(file["size_bytes"] for file in files), 0
+    if target.is_dir():
+        target = target / chosen[-1].workspace
+    beside = catalog_folder(target)
+    if beside.exists():
+        raise InvalidValueError(f"{beside} is there already.", hint="Name a new file, or remove that one first.")
+    try:
+        with _failing(target), new_file(target) as unfinished:
+            for file in files:
+                path = beside / file["name"] if file["kind"] == "catalog" else unfinished
+                path.parent.mkdir(exist_ok=True)
+                for size in _put_together(folder, file, path):
+                    done += size
+                    if progress:
+                        progress(done, total)
+                sync(path)
+            if beside.exists():
+                sync(beside)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return target
+
+
+# -- lists --------------------------------------------------------------------------------------------
+
+
+def _moment(at: str | None) -> str | None:
+    """Give the greatest name that a copy taken at that time, or before, can bear."""
+    if at is None:
+        return None
+    try:
+        time = datetime.fromisoformat(at)
+    except (TypeError, ValueError):
+        raise InvalidValueError(
+            f"{at!r} is no time.", hint="It looks like 2026-11-27 or 2026-11-27T18:30:00+01:00."
+        ) from None
+    if len(at) <= len("2026-11-27"):
+        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return _name(time.astimezone(UTC))  # without a zone: the local one
+
+
+def _name(time: datetime) -> str:
+    return time.strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in (folder / _LISTS).glob("*.json"))
+
+
+def _list_file(folder: Path, name: str) -> Path:
+    return folder / _LISTS / f"{name}.json"
+
+
+def _require_series(folder: Path) -> None:
+    """See that a folder is a series already, or empty: nobody's files are mixed with pieces, or swept away."""
+    if not (folder / _LISTS).is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InvalidValueError(f"{folder} holds other files.", hint="Name a folder of its own for backups.")
+    for part in (_LISTS, _PIECES):
+        (folder / part).mkdir(exist_ok=True)
+    sync(folder)
+
+
+def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
+    """Read and check the list of a copy: it says where files are written, and comes from anybody."""
+    file = _list_file(folder, name)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        wrong = found["format"] != _FORMAT or not isinstance(found["new_bytes"], int)
+        kinds = [entry["kind"] for entry in found["files"]]
+        wrong = wrong or kinds.count("workspace") != 1 or {*kinds} - {"workspace", "catalog"}
+        for entry in found["files"]:
+            name_fits = is_catalog_name(entry["name"]) or entry["kind"] == "workspace"
+            pieces = entry["pieces"]
+            fits = name_fits and entry["size_bytes"] >= 0 and all(map(_HASH.fullmatch, [entry["sha256"], *pieces]))
+            wrong = wrong or not fits or len(pieces) != -(-entry["size_bytes"] // PIECE_BYTES)
+        for text in (found["taken_at"], found["workspace"]):
+            wrong = wrong or not isinstance(text, str) or Path(text).name != text
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CorruptWorkspaceError(f"{file} cannot be read ({type(error).__name__}: {str(error)[:200]}).") from error
+    if wrong:
+        raise CorruptWorkspaceError(f"{file} is no list of a backup, or of a newer artifactdb.")
+    return found  # type: ignore[no-any-return]
+
+
+def _copy(name: str, found: Mapping[str, Any]) -> Copy:
+    size_bytes = sum(file["size_bytes"] for file in found["files"])
+    return Copy(name, found["taken_at"], found["workspace"], size_bytes, found["new_bytes"])
+
+
+# -- pieces -------------------------------------------------------------------------------------------
+
+
+def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | None) -> Copy:
+    """Keep the files of a copy: pieces first, the list last, each on the disk before what names it."""
+    beside = catalog_folder(file)
+    kinds = [("workspace", file), *(("catalog", path) for path in sorted(beside.glob("*.parquet")))]
+    total, done = sum(path.stat().st_size for _, path in kinds), 0
+    written: list[Path] = []
+    new_bytes, files = 0, []
+    for kind, path in kinds:
+        whole, names = hashlib.sha256(), []
+        for piece in _pieces(path):
+            whole.update(piece)
+            digest = hashlib.sha256(piece).hexdigest()
+            names.append(digest)
+            kept = _piece_file(folder, digest)
+            if not _holds(kept, piece):
+                _write(kept, piece)
+                written.append(kept)
+                new_bytes += len(piece)
+            done += len(piece)
+            if progress:
+                progress(done, total)
+        files.append(
+            {"kind": kind, "name": path.name, "size_bytes": path.stat().st_size, "sha256": whole.hexdigest(),
+             "pieces": names}
+        )  # fmt: skip
+    for kept in written:
+        sync(kept)
+    for parent in {kept.parent for kept in written}:
+        sync(parent)
+    sync(folder / _PIECES)
+    name = _name(taken_at)
+    found = {
+        "format": _FORMAT, "taken_at": taken_at.isoformat(), "workspace": file.name, "artifactdb": __version__,
+        "new_bytes": new_bytes, "files": files,
+    }  # fmt: skip
+    _write(_list_file(folder, name), json.dumps(found, indent=1).encode())
+    sync(_list_file(folder, name))
+    sync(folder / _LISTS)
+    return _copy(name, found)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece
+
+
+def _piece_file(folder: Path, digest: str) -> Path:
+    return folder / _PIECES / digest[:2] / digest
+
+
+def _holds(kept: Path, piece: bytes) -> bool:
+    """Tell whether a piece is there, by its bytes: a power cut or the years may have left others under its name."""
+    try:
+        return kept.stat().st_size == len(piece) and kept.read_bytes() == piece
+    except FileNotFoundError:
+        return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+
+
+def _put_together(folder: Path, file: Mapping[str, Any], target: Path) -> Iterator[int]:
+    whole = hashlib.sha256()
+    with target.open("wb") as stream:
+        for digest in file["pieces"]:
+            try:
+                piece = _piece_file(folder, digest).read_bytes()
+            except FileNotFoundError:
+                piece = b""
+            if hashlib.sha256(piece).hexdigest() != digest:
+                raise CorruptWorkspaceError(
+                    f"a piece of {file['name']} is {'damaged' if piece else 'not there'}: {digest}.",
+                    hint="Restore another copy, or the same from another place. Nothing was restored.",
+                )
+            whole.update(piece)
+            stream.write(piece)
+            yield len(piece)
+    if whole.hexdigest() != file["sha256"]:
+        raise CorruptWorkspaceError(f"the pieces of {file['name']} make another file.", hint="Restore another copy.")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the pieces that no copy needs; those that others need are known, or nothing is removed."""
+    needed = {
+        digest for name in _names(folder) for file in _read_list(folder, name)["files"] for digest in file["pieces"]
+    }
+    for path in (folder / _PIECES).glob("*/*"):
+        if path.name not in needed:
+            path.unlink()
+
+
+def _require_sound(file: Path) -> None:
+    """See that a copy opens, and that every page, reference, content and Parquet file of it is right."""
+    database = Database(file, mode="ro")
+    try:
+        problems = [*check.verify(database).problems, *check_catalog(Store(database))]
+    finally:
+        database.close()
+    if problems:
+        raise CorruptWorkspaceError(
+            f"the copy is not sound, and was not kept: {problems[0]}", hint="`artifactdb verify` says what is wrong."
+        )
+
+
+@contextmanager
+def _failing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactDBError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{place} cannot be read or written ({error}).", hint="The copies there stay.") from error

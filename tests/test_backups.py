@@ -1,0 +1,299 @@
+"""A series of backups: each copy of one instant, whole and checked; what did not change is stored once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from artifactdb import (
+    ArtifactDBError,
+    CorruptWorkspaceError,
+    InvalidValueError,
+    StorageError,
+    Workspace,
+    WorkspaceNotFoundError,
+)
+from artifactdb.cli.app import app
+from artifactdb.transfer.backups import PIECE_BYTES
+
+
+def fill(workspace: Workspace, number: int, model: Any) -> str:
+    """Add an artifact with its prediction."""
+    with workspace.transaction():
+        record = workspace.registry("wheat", f"{number:04}_m").register_with_chain(model, "s1.Model", "model", 1)
+        workspace.catalog.add(
+            dataset_name="wheat", pipeline_uid=f"{number:04}_m", model_name="m", partition="val", metric="rmse",
+            val_score=float(number), y_pred=np.arange(50.0) + number, model_artifact_id=record.artifact_id,
+        )  # fmt: skip
+    return record.artifact_id
+
+
+def picture(path: Path) -> dict[str, Any]:
+    """Give what a workspace holds, read back and compared with its hashes."""
+    with Workspace(path, mode="ro") as workspace:
+        assert workspace.verify().ok
+        ids = [row["id"] for row in workspace.catalog.filter().to_dicts()]
+        rows = [workspace.catalog.get(prediction_id, arrays=True) for prediction_id in ids]
+        return {
+            "records": {record.artifact_id: record.content_hash for record in workspace.records()},
+            "predictions": sorted((row["id"], row["val_score"], np.sum(row["y_pred"])) for row in rows),
+        }
+
+
+@pytest.fixture
+def ballast() -> np.ndarray[Any, Any]:
+    """What does not change from one copy to the next, and cannot be compressed."""
+    return np.random.default_rng(0).normal(size=400_000)
+
+
+def test_each_copy_is_what_was_there_and_shares_what_did_not_change(
+    file: Path, tmp_path: Path, fitted: dict[str, Any], ballast: Any
+) -> None:
+    folder, pictures, copies = tmp_path / "backups", [], []
+    for number, name in enumerate(["pls", "ridge", "svr", "forest"]):
+        with Workspace(file) as workspace:
+            workspace.registry("wheat", "0100").register(ballast, "0100$aaaaaaaaaaaa:0", "model")
+            fill(workspace, number, fitted[name])
+            copies.append(workspace.backup_to(folder))
+            if number == 1:
+                workspace.catalog.flush()
+        pictures.append(picture(file))
+    assert copies[0].new_bytes == copies[0].size_bytes
+    assert all(copy.new_bytes < copy.size_bytes / 2 for copy in copies[1:]), copies
+    assert Workspace.backups(folder) == copies
+    for copy, expected in zip(copies, pictures, strict=True):
+        restored = Workspace.restore(folder, tmp_path / f"{copy.name}.sqlite", at=copy.taken_at)
+        assert picture(restored) == expected, "and nothing that came later"
+    stored = sum(path.stat().st_size for path in folder.glob("pieces/*/*"))
+    assert stored == sum(copy.new_bytes for copy in copies)
+    assert {path.name for path in folder.iterdir()} == {"pieces", "copies"}
+
+
+def test_the_oldest_go_with_what_only_they_had(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        for number, name in enumerate(["pls", "ridge", "svr", "forest"]):
+            fill(workspace, number, fitted[name])
+            workspace.catalog.compact()
+            workspace.backup_to(folder, keep=2)
+    kept = Workspace.backups(folder)
+    assert len(kept) == 2
+    for copy in kept:
+        picture(Workspace.restore(folder, tmp_path / f"{copy.name}.sqlite", at=copy.taken_at))
+    needed = {
+        piece
+        for path in (folder / "copies").iterdir()
+        for listed in json.loads(path.read_text())["files"]
+        for piece in listed["pieces"]
+    }
+    assert {path.name for path in folder.glob("pieces/*/*")} == needed
+    with pytest.raises(WorkspaceNotFoundError, match="the first is of"):
+        Workspace.restore(folder, tmp_path / "too early.sqlite", at="2020-01-01")
+    assert Workspace.restore(folder, tmp_path / "today.sqlite", at=kept[1].taken_at[:10]).exists(), "the day as a whole"
+
+
+def test_a_copy_is_of_one_instant_while_others_write(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
+    """A record and its prediction come in one transaction: no copy has the one without the other."""
+    folder, done = tmp_path / "backups", threading.Event()
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+
+        def write() -> None:
+            number = 1
+            while not done.is_set():
+                fill(workspace, number, {"number": number})
+                if number % 5 == 0:
+                    workspace.catalog.flush()
+                if number % 12 == 0:
+                    workspace.catalog.compact()
+                number += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            copies = [workspace.backup_to(folder) for _ in range(4)]
+        finally:
+            done.set()
+            writer.join()
+    sizes = []
+    for copy in copies:
+        found = picture(Workspace.restore(folder, tmp_path / f"{copy.name}.sqlite", at=copy.taken_at))
+        assert len(found["records"]) == len(found["predictions"])
+        sizes.append(len(found["records"]))
+    assert sizes == sorted(sizes)
+
+
+def test_one_that_is_killed_is_gone_on_with(file: Path, tmp_path: Path, fitted: dict[str, Any], ballast: Any) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        first = workspace.backup_to(folder)
+        workspace.registry("wheat", "0100").register(ballast, "0100$aaaaaaaaaaaa:0", "model")
+    code = (
+        "import os, sys; from artifactdb import Workspace\n"
+        "def kill(done, total):\n    if done > total / 2: os.kill(os.getpid(), 9)\n"
+        "Workspace(sys.argv[1]).backup_to(sys.argv[2], progress=kill)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(file), str(folder)], check=False)
+    assert killed.returncode == -9
+    assert Workspace.backups(folder) == [first]
+    picture(Workspace.restore(folder, tmp_path / "first.sqlite"))
+    with Workspace(file) as workspace:
+        second = workspace.backup_to(folder, keep=1)
+    assert second.new_bytes < ballast.nbytes * 0.7, "what the killed one wrote is not written again"
+    assert picture(Workspace.restore(folder, tmp_path / "second.sqlite")) == picture(file)
+    assert not list(folder.glob(".*")), "and what it left half done is cleared away"
+
+
+def test_a_damaged_piece_is_found_and_the_next_copy_mends_it(
+    file: Path, tmp_path: Path, fitted: dict[str, Any]
+) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["forest"])
+        workspace.catalog.flush()
+        workspace.backup_to(folder)
+        pieces = sorted(folder.glob("pieces/*/*"))
+        assert len(pieces) >= 2
+        for piece in pieces:
+            whole = piece.read_bytes()
+            for damage in (whole[:-1], whole[:5] + bytes([whole[5] ^ 1]) + whole[6:], b"", None):
+                piece.unlink()
+                if damage is not None:
+                    piece.write_bytes(damage)
+                with pytest.raises(CorruptWorkspaceError, match=piece.name):
+                    Workspace.restore(folder, tmp_path / "restored.sqlite")
+                assert not (tmp_path / "restored.sqlite").exists()
+                assert not (tmp_path / "restored.catalog").exists()
+                if damage is None:
+                    piece.write_bytes(whole)
+        pieces[0].write_bytes(b"rotten")
+        workspace.backup_to(folder)
+    for copy in Workspace.backups(folder):
+        picture(Workspace.restore(folder, tmp_path / f"{copy.name}.sqlite", at=copy.taken_at))
+
+
+def test_a_damaged_workspace_takes_the_place_of_no_good_copy(file: Path, tmp_path: Path, fitted: Any) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.backup_to(folder)
+        workspace.database.rows("UPDATE chunks SET payload = zeroblob(length(payload))")
+        with pytest.raises(CorruptWorkspaceError, match="not sound, and was not kept"):
+            workspace.backup_to(folder, keep=1)
+    picture(Workspace.restore(folder, tmp_path / "restored.sqlite"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found.update(format="artifactdb backup 2"),
+        lambda found: found.update(workspace="../../elsewhere.sqlite"),
+        lambda found: found["files"][-1].update(name="../outside.parquet"),
+        lambda found: found["files"][-1].update(name="/etc/passwd"),
+        lambda found: found["files"][0].update(pieces=["../../../etc/passwd"]),
+        lambda found: found["files"][0]["pieces"].append("0" * 64),
+        lambda found: found["files"][0].update(kind="catalog"),
+        lambda found: found.update(files=5),
+        lambda found: found["files"][0].update(size_bytes="5"),
+        lambda found: found.pop("taken_at"),
+    ],
+)
+def test_a_list_that_leads_elsewhere_is_refused(file: Path, tmp_path: Path, fitted: Any, change: Any) -> None:
+    """A folder of backups may come from anybody."""
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.catalog.flush()
+        workspace.backup_to(folder)
+    (listed,) = (folder / "copies").iterdir()
+    found = json.loads(listed.read_text())
+    change(found)
+    listed.write_text(json.dumps(found))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(CorruptWorkspaceError):
+        Workspace.restore(folder, tmp_path / "restored.sqlite")
+    assert set(tmp_path.rglob("*")) == before
+    pieces = len(list(folder.glob("pieces/*/*")))
+    with Workspace(file) as workspace, pytest.raises(CorruptWorkspaceError):
+        workspace.backup_to(folder, keep=5)
+    assert len(list(folder.glob("pieces/*/*"))) >= pieces, "and while one cannot be read nothing is swept away"
+
+
+def test_bad_input_gets_a_clear_error(file: Path, tmp_path: Path, fitted: Any) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        with pytest.raises(InvalidValueError, match="holds other files"):
+            workspace.backup_to(tmp_path / "mine", keep=1)
+        for keep in (0, -1, True, "2"):
+            with pytest.raises(InvalidValueError, match="keep is"):
+                workspace.backup_to(tmp_path / "backups", keep=keep)  # type: ignore[arg-type]
+        with pytest.raises(ArtifactDBError):
+            workspace.backup_to(file)
+        workspace.backup_to(tmp_path / "backups")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    with pytest.raises(WorkspaceNotFoundError, match="no backups"):
+        Workspace.backups(tmp_path / "nowhere")
+    with pytest.raises(InvalidValueError, match="is no time"):
+        Workspace.restore(tmp_path / "backups", tmp_path / "new.sqlite", at="yesterday")
+    with pytest.raises(InvalidValueError, match="is there already"):
+        Workspace.restore(tmp_path / "backups", file)
+    (tmp_path / "new.catalog").mkdir()
+    with pytest.raises(InvalidValueError, match="is there already"):
+        Workspace.restore(tmp_path / "backups", tmp_path / "new.sqlite")
+    assert (tmp_path / "new.catalog").is_dir(), "what was there stays"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_disk_leaves_the_copies_that_were_there(file: Path, tmp_path: Path, fitted: Any, ballast: Any) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.backup_to(folder)
+        workspace.registry("wheat", "0100").register(ballast, "0100$aaaaaaaaaaaa:0", "model")
+    code = (
+        "import resource, signal, sys; from artifactdb import ArtifactDBError, Workspace\n"
+        "workspace = Workspace(sys.argv[1], mode='ro')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "try: workspace.backup_to(sys.argv[2])\n"
+        "except ArtifactDBError as error: print(type(error).__name__)"
+    )
+    for limit in (1000, PIECE_BYTES - 1, 1 << 20):
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(file), str(folder), str(limit)], capture_output=True, text=True, check=True
+        )
+        assert said.stdout.strip() in {error.__name__ for error in (StorageError, *StorageError.__subclasses__())}
+        assert len(Workspace.backups(folder)) == 1
+    picture(Workspace.restore(folder, tmp_path / "restored.sqlite"))
+
+
+def test_the_command_line(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+
+    def run(*command: object, code: int = 0) -> str:
+        done = CliRunner().invoke(app, list(map(str, command)))
+        assert done.exit_code == code or isinstance(done.exception, ArtifactDBError), (done.output, done.exception)
+        return done.output
+
+    folder = tmp_path / "backups"
+    assert "are new" in run("backup", file, "--to", folder, "--keep", 3)
+    (copy,) = json.loads(run("backups", folder, "--json"))
+    assert copy["workspace"] == file.name and copy["taken_at"][:19] in run("backups", folder)
+    run("restore", folder, tmp_path / "restored.sqlite", "--at", copy["taken_at"])
+    assert picture(tmp_path / "restored.sqlite") == picture(file)
+    assert json.loads(run("restore", folder, tmp_path / "again.sqlite", "--json"))["size_bytes"] > 0
+    with pytest.raises(InvalidValueError):
+        CliRunner().invoke(app, ["backup", str(file)], catch_exceptions=False)
