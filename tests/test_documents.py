@@ -56,7 +56,8 @@ def test_the_readme_examples_run_one_after_the_other(
     names["workspace"].close()
     names["colleague"].close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "as-it-was.catalog", "as-it-was.sqlite", "backups", "diabetes.catalog", "diabetes.sqlite", "new.csv", "packed.sqlite", "predictions.csv", "ridge_v1.catalog",
+        "as-it-was.catalog", "as-it-was.sqlite", "backups", "diabetes.catalog", "diabetes.sqlite", "new.csv",
+        "packed.sqlite", "predictions.csv", "ridge_v1.catalog",
         "ridge_v1.sqlite", "search.joblib", "searches.catalog", "searches.sqlite", "steps.yaml", "study",
         "study-for-the-post.sqlite", "study-monday.catalog", "study-monday.sqlite", "study.catalog", "study.sqlite",
         "wheat.catalog", "wheat.csv", "wheat.sqlite",
@@ -87,7 +88,8 @@ def test_the_gate_runs_the_readmes_test_command() -> None:
 def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     assert set(commands) == {
-        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "backups", "restore", "top",
+        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "backups", "restore",
+        "top",
         "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
         "predict", "trust", "sign", "history",
     }  # fmt: skip

@@ -1,0 +1,16 @@
+"""Whatever is done in whatever order, through the whole public API: the workspace holds just that."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.campaigns.everything import campaign
+
+
+def test_short_histories() -> None:
+    campaign(histories=3, steps=20, chosen=0)
+
+
+@pytest.mark.slow
+def test_long_histories() -> None:
+    campaign(histories=12, steps=80, chosen=1)
