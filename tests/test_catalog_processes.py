@@ -194,3 +194,27 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
         assert workspace.verify().ok
         names = sorted(entry.name for entry in catalog.folder.iterdir())
         assert names == ["predictions_data.parquet", "predictions_meta.parquet"]
+
+
+def test_an_export_keeps_what_it_reads_while_another_process_compacts(tmp_path: Path, in_new_process: Any) -> None:
+    path = tmp_path / "study.sqlite"
+    code = (
+        "import sys; from artifactdb import Workspace; w = Workspace(sys.argv[1], timeout_s=0.5);"
+        "w.catalog.compact(); w.close()"
+    )
+    with Workspace(path) as workspace:
+        for number in range(3):
+            workspace.registry("pairs", f"{number:04}").register(np.arange(3.0), f"{number:04}$aaaaaaaaaaaa:0", "model")
+            workspace.catalog.add(**pair(number, 1) | {"dataset_name": "pairs"})
+            workspace.catalog.flush()
+        compacted = []
+
+        def compact(done: int, total: int) -> None:
+            if not compacted:
+                compacted.append(in_new_process(code, path))
+
+        workspace.export(tmp_path / "tree", progress=compact)
+        assert compacted
+        assert len(workspace.catalog) == 3
+    with Workspace(tmp_path / "again.sqlite") as again:
+        assert again.import_folder(tmp_path / "tree").predictions == 3

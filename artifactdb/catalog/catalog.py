@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check
 from artifactdb.catalog.pairs import of_pipelines
 from artifactdb.catalog.store import Store
+from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
 from artifactdb.database.snapshot import release_space
 from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
@@ -217,6 +218,12 @@ class Catalog:
             self._flush_or_warn()
 
     # -- questions ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Let all that is asked in the block, of records too, see one state, whose files stay in place meanwhile."""
+        with state_of(self.database, self._store.inspector):
+            yield
 
     def sql(
         self,

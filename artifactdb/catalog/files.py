@@ -299,12 +299,16 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:
-    """Remove files of ours that do not count: left over from a crash, or replaced and no longer read."""
+    """Remove files of ours that do not count: left over from a crash, or replaced and no longer read.
+
+    Whoever still reads some is waited for once, not once for each; those that stay go at the next merge.
+    """
     if not folder.is_dir():
         return
+    deadline = time.monotonic() + timeout_s
     # Listed first and compared after: what is named meanwhile must not be removed.
     present = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
     live = {file.name for file in live_files(database) if not file.inside}
     for path in present:
         if path.name not in live:
-            remove_unread(path, timeout_s)
+            remove_unread(path, max(0.0, deadline - time.monotonic()))

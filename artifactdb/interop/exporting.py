@@ -88,7 +88,7 @@ def export(
     target = Path(path).expanduser().absolute()
     _require_free(target, database, overwrite=overwrite)
     report = ExportReport(target, layout)
-    with device_errors(target.parent), _unfinished(target) as folder, database.reading():
+    with device_errors(target.parent), _unfinished(target) as folder, catalog.one_state():
         names = [name for (name,) in database.rows("SELECT name FROM datasets ORDER BY name")]
         if dataset is not None and dataset not in names:
             raise InvalidValueError(f"there is no dataset {dataset!r}.", hint=f"There are {', '.join(names)}.")
