@@ -96,9 +96,10 @@ def _serve(pipe: Connection) -> None:
         path, what, arguments = order
         with Workspace(path) as workspace:
             if what == "save":
-                pipe.send(save(workspace, *arguments))
+                made = save(workspace, *arguments)
             else:
-                pipe.send(workspace.catalog.add(**prediction(*arguments)))
+                made = workspace.catalog.add(**prediction(*arguments))
+        pipe.send(made)  # now that it is closed: a history must be the same each time
 
 
 @cache
