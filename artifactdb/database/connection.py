@@ -66,7 +66,7 @@ class Database:
         self.path = workspace_file(path)
         self.mode = mode
         self.timeout_s = timeout_s
-        self.grants: Grants = {}
+        self.grants = Grants()
         self._start()
         self._session()
 
@@ -87,7 +87,7 @@ class Database:
         return {"path": self.path, "mode": self.mode, "timeout_s": self.timeout_s, "grants": grants_of(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, grants=Grants(state["grants"]))
         self._start()
 
     # -- statements ---------------------------------------------------------------------------------
@@ -345,9 +345,13 @@ class Database:
             self._open_anew(session, connection, sealed=tries < _SEALED_TRIES)
 
     def _live(self, session: _Session) -> apsw.Connection:
-        if session.connection is None:
-            raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
-        return session.connection
+        connection = session.connection
+        if connection is None:
+            if self._closed:
+                raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+            # Another thread forked after this one had asked for its session.
+            session.take(connection := self._open(known=self._known, writable=self.mode == "rw"))
+        return connection
 
     def _close_session(self, session: _Session) -> None:
         connection, session.connection = session.connection, None
@@ -366,7 +370,7 @@ class Database:
                 self._abandoned.append(session)
                 continue
             held.append(session)
-            if session.depth:
+            if session.depth or (session.connection is not None and session.connection.in_transaction):
                 self._unusable = f"this process was forked inside a transaction on {self.path}."
                 self._abandoned.append(session)
             else:
