@@ -12,6 +12,7 @@ from typing import Final
 
 import apsw
 
+from artifactdb.database.forks import unforked
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.trust.home import home, make_home
@@ -90,7 +91,7 @@ def _changing() -> Generator[apsw.Connection, None, None]:
 @contextmanager
 def _opened(flags: int = apsw.SQLITE_OPEN_READONLY) -> Generator[apsw.Connection, None, None]:
     file = home() / FILE
-    with translated(file):
+    with unforked(), translated(file):
         connection = restrict(apsw.Connection(str(file), flags))
         try:
             connection.set_busy_timeout(_WAIT_MS)
