@@ -15,15 +15,18 @@ from typing import Any
 
 import cloudpickle
 import dill
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from artifactdb import ArtifactDBError, UntrustedArtifactError, Workspace
+from artifactdb.artifacts import delete
 from artifactdb.cli.app import app
 from artifactdb.errors import DuplicateError, InvalidValueError, SerializationError
 from artifactdb.trust import signing, team_keys
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.team_keys import PublicKey
+from tests.users import as_, model_id
 
 SNEAKY = "mallory\x1b[2K\n\u202etrusted"
 
@@ -32,13 +35,6 @@ SNEAKY = "mallory\x1b[2K\n\u202etrusted"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def study(file: Path, fitted: dict[str, Any]) -> Path:
-    with Workspace(file) as workspace:
-        workspace.registry("wheat", "0001_ridge").register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
-    return file
 
 
 def run(*command: object) -> str:
@@ -198,7 +194,7 @@ class TestSecrets:
     @pytest.fixture
     def workspace(self, study: Path) -> Iterator[Workspace]:
         with Workspace(study) as opened:
-            opened.load(opened.records()[0].artifact_id)  # so that there is a grant
+            opened.load(model_id(opened))  # so that there is a grant
             yield opened
 
     @pytest.fixture(params=["signer", "own key", "grants"])
@@ -229,7 +225,7 @@ class TestSecrets:
 
     def test_a_worker_gets_what_it_needs(self, study: Path, tmp_path: Path) -> None:
         with Workspace(study) as workspace:
-            artifact_id = workspace.records()[0].artifact_id
+            artifact_id = model_id(workspace)
             sent = pickle.dumps(workspace)
             again = pickle.dumps(pickle.loads(sent))
             code = "import pickle, sys; w = pickle.load(sys.stdin.buffer); print(type(w.load(sys.argv[1])).__name__)"
@@ -264,7 +260,7 @@ class TestWhatAFileSays:
 
     def test_of_its_artifacts(self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with Workspace(study) as workspace:
-            workspace.database.rows("UPDATE records SET artifact_id = ?", (SNEAKY,))
+            workspace.database.rows("UPDATE records SET artifact_id = ? WHERE class_name = 'Ridge'", (SNEAKY,))
         monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "bob"))
         team_keys.make("bob")
         with Workspace(study) as workspace, pytest.raises(UntrustedArtifactError) as caught:
@@ -279,3 +275,102 @@ class TestWhatAFileSays:
         with pytest.raises(ArtifactDBError) as caught:
             run("keys", "trust", str(PublicKey(SNEAKY.replace("\n", ""), bytes(32))))
         self.said(caught.value)
+
+
+class TestKeyPairs:
+    def test_a_signature_says_what_became_of_the_file(self, study: Path, ada: Path, fitted: dict[str, Any]) -> None:
+        key = team_keys.make("ada")
+        with Workspace(study) as workspace:
+            assert workspace.sign() == key
+            assert workspace.signatures().ok
+            registry = workspace.registry("wheat", "0001_ridge")
+            registry.register_with_chain(fitted["svr"], "s1.SVR", "model", 1)
+            registry.register(np.arange(6.0), "0001_ridge$aaaaaaaaaaaa:0", "model")
+            artifact_id = model_id(workspace)
+            delete.delete_records(workspace.database, [workspace.record(artifact_id).record_key])  # type: ignore[attr-defined]
+            (whole,) = workspace.signatures().whole
+        assert whole.right and whole.trusted and whole.name == "ada"
+        found = {(change.what, change.details): change for change in whole.changes}
+        assert set(found) == {("added", ""), ("changed", "content"), ("removed", "")}
+        assert found["removed", ""].artifact_id == artifact_id
+        assert found["removed", ""].by.startswith("deleted by ")
+        assert found["added", ""].signed_by == own_key().key_id
+
+    def test_a_wrong_signature_is_said_to_be_wrong(self, study: Path, ada: Path) -> None:
+        team_keys.make("ada")
+        with Workspace(study) as workspace:
+            workspace.sign()
+            for change in ("root = zeroblob(32)", "signed_at = '2020'", "contents = x'00'", "size_bytes = 5"):
+                with workspace.database.transaction(keep=False):
+                    workspace.database.rows(f"UPDATE workspace_signatures SET {change}")
+                    (whole,) = workspace.signatures().whole
+                    assert not whole.right, change
+
+    def test_a_signature_that_was_taken_away_is_missed(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = team_keys.make("ada")
+        with Workspace(study) as workspace:
+            workspace.sign()
+        as_("bob", tmp_path, monkeypatch)
+        team_keys.trust(key)
+        with Workspace(study) as workspace:
+            assert workspace.signatures().ok
+            workspace.database.rows("DELETE FROM workspace_signatures")
+            assert not workspace.signatures().ok
+
+    def test_a_key_is_forgotten_under_all_its_names(self, ada: Path, tmp_path: Path) -> None:
+        first, second = (team_keys.PublicKey(name, bytes(32)) for name in ("a", "b"))
+        team_keys.trust(first)
+        team_keys.trust(second)
+        team_keys.forget("b")
+        assert team_keys.trusted() == {}
+
+    def test_nobody_vouches_for_a_stranger_by_mistake(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        as_("bob", tmp_path, monkeypatch)
+        team_keys.make()
+        with Workspace(study) as workspace:
+            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
+                workspace.sign()
+            workspace.trust()
+            workspace.sign()
+
+    def test_nor_for_what_a_strangers_library_keeps(
+        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Workspace(study) as workspace:
+            workspace.library.save_pipeline_full("wheat", "0001_ridge", "nice")
+            delete.delete_records(workspace.database, [r.record_key for r in workspace.records()])  # type: ignore[attr-defined]
+        as_("bob", tmp_path, monkeypatch)
+        team_keys.make()
+        with Workspace(tmp_path / "bobs.sqlite") as workspace:
+            workspace.merge(study)
+            assert not workspace.records()
+            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
+                workspace.sign()
+            assert workspace.query("SELECT count(*) FROM signatures")[0] == (0,)
+
+    def test_names_and_lines_are_looked_at(self, ada: Path) -> None:
+        key = team_keys.make("ada")
+        with pytest.raises(DuplicateError):
+            team_keys.make("ada")
+        other = team_keys.PublicKey("ada", bytes(32))
+        team_keys.trust(key)
+        with pytest.raises(DuplicateError, match="another key"):
+            team_keys.trust(other)
+        for line in ("", "ssh-ed25519 AAAA ada", f"artifactdb-ed25519 {'A' * 20} ada", "a b c d", "x\n y"):
+            with pytest.raises(InvalidValueError):
+                team_keys.PublicKey.parse(line)
+        for name in ("../key", "", "a b", "a\x1b[31m"):
+            with pytest.raises(InvalidValueError):
+                team_keys.make(name)
+
+    def test_a_users_own_key_is_no_signer_for_others(self, study: Path) -> None:
+        with Workspace(study) as workspace:
+            (record, *_) = workspace.records(class_name="Ridge")
+            with pytest.raises(InvalidValueError, match="nobody else can check"):
+                workspace.trust(signer=record.signature[:16])
+            with pytest.raises(InvalidValueError, match="carries no public key"):
+                workspace.trust(signer="0" * 16)
