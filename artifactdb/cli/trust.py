@@ -70,7 +70,7 @@ def trust(
     if as_json:
         render.as_json(done.to_dict())
     elif done.key_id:
-        _show_trusted(done.key_id, done.name, told=name is not None, forget=forget)
+        _show_trusted(done.key_id, done.name, told=bool(name), forget=forget)
     else:
         what = "no longer trusted" if forget else "trusted"
         print(f"{what}: {done.artifacts} contents that run code when they are loaded ({done.new} of them new)")
@@ -161,7 +161,7 @@ def trust_key(
     if as_json:
         _show_key(key, as_json)
     else:
-        _show_trusted(key.key_id, key.name, told=name is not None)
+        _show_trusted(key.key_id, key.name, told=bool(name))
 
 
 def _line_of(given: str) -> str:

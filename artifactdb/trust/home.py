@@ -76,9 +76,9 @@ def make_home() -> Path:
     folder = home()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keep_home_closed()
     except OSError as error:
         raise cannot_be_written(folder, error) from None
-    keep_home_closed()
     return folder
 
 
