@@ -20,6 +20,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVR
 
 from artifactdb import ArtifactRegistry, Workspace
+from tests.users import CHAIN, as_
 
 HOME = tempfile.TemporaryDirectory(prefix="artifactdb-home-")
 os.environ["ARTIFACTDB_HOME"] = HOME.name  # so that no test reads or writes the keys of who runs it
@@ -58,6 +59,23 @@ def workspace(file: Path) -> Iterator[Workspace]:
         assert found.ok, found.problems
     assert not file.with_name(file.name + "-wal").exists()
     assert not file.with_name(file.name + "-shm").exists()
+
+
+@pytest.fixture
+def ada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be Ada, with a home of her own; ``as_`` changes who it is."""
+    return as_("ada", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def study(file: Path, ada: Path, fitted: dict[str, Any]) -> Path:
+    """What Ada sends: a scaler and a ridge, and an array."""
+    with Workspace(file) as workspace:
+        registry = workspace.registry("wheat", "0001_ridge")
+        scaler = registry.register_with_chain(fitted["minmax"], "s1.MinMaxScaler", "transformer", 1)
+        registry.register_with_chain(fitted["ridge"], CHAIN, "model", 2, fold_id=0, depends_on=[scaler.artifact_id])
+        registry.register(np.arange(5.0), "0001_ridge$aaaaaaaaaaaa:0", "model")
+    return file
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -22,43 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from artifactdb import ArtifactDBError, ArtifactLoader, UntrustedArtifactError, Workspace
-from artifactdb.artifacts import delete
 from artifactdb.cli.app import app
 from artifactdb.database.grants import without_grants
-from artifactdb.errors import DuplicateError, InvalidValueError
-from artifactdb.trust import team_keys
+from artifactdb.errors import InvalidValueError
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.signing import Signature, statement
-
-CHAIN = "s1.MinMaxScaler>s2.Ridge"
-
-
-@pytest.fixture
-def ada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Be Ada, with a home of her own; ``as_`` changes who it is."""
-    return as_("ada", tmp_path, monkeypatch)
-
-
-def as_(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = folder / f"home of {name}"
-    monkeypatch.setenv("ARTIFACTDB_HOME", str(home))
-    return home
-
-
-@pytest.fixture
-def study(file: Path, ada: Path, fitted: dict[str, Any]) -> Path:
-    """What Ada sends: a scaler and a ridge, and an array."""
-    with Workspace(file) as workspace:
-        registry = workspace.registry("wheat", "0001_ridge")
-        scaler = registry.register_with_chain(fitted["minmax"], "s1.MinMaxScaler", "transformer", 1)
-        registry.register_with_chain(fitted["ridge"], CHAIN, "model", 2, fold_id=0, depends_on=[scaler.artifact_id])
-        registry.register(np.arange(5.0), "0001_ridge$aaaaaaaaaaaa:0", "model")
-    return file
-
-
-def model_id(workspace: Workspace) -> str:
-    (record,) = workspace.records(class_name="Ridge")
-    return record.artifact_id
+from tests.users import CHAIN, as_, model_id
 
 
 class TestTwoUsers:
@@ -152,107 +120,6 @@ class TestTwoUsers:
         key_id = json.loads(self.run(ada, "keys", "show", "--json"))["key_id"]
         self.run(bob, "trust", mailed, "--signer", key_id)
         assert self.load(bob, mailed, artifact_id).returncode == 0
-
-
-class TestOwnFiles:
-    def test_the_key_is_made_once_for_this_user_alone(self, study: Path, ada: Path) -> None:
-        key = ada / "key"
-        assert len(bytes.fromhex(key.read_text())) == 32
-        if os.name == "posix":
-            assert stat.S_IMODE(key.stat().st_mode) == 0o600
-        before = key.read_text()
-        with Workspace(study) as workspace:
-            assert isinstance(workspace.load(model_id(workspace)), Ridge)
-        assert key.read_text() == before
-
-    def test_processes_that_make_the_key_at_once_agree(self, tmp_path: Path) -> None:
-        code = "from artifactdb.trust.own_key import own_key; print(own_key().key_id)"
-        environment = {**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "new")}
-        processes = [
-            subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(8)
-        ]
-        assert len({process.communicate()[0] for process in processes}) == 1
-        assert [file.name for file in (tmp_path / "new").iterdir()] == ["key"]
-
-    @pytest.mark.skipif(os.name != "posix", reason="modes of files")
-    def test_a_key_that_others_can_read_is_closed_to_them(self, tmp_path: Path, ada: Path) -> None:
-        ada.mkdir()
-        (ada / "key").write_text("ab" * 32)
-        (ada / "key").chmod(0o644)
-        with pytest.warns(UserWarning, match="could be read by others"):
-            own_key()
-        assert stat.S_IMODE((ada / "key").stat().st_mode) == 0o600
-
-    def test_what_is_no_key_says_so(self, file: Path, ada: Path, fitted: dict[str, Any]) -> None:
-        ada.mkdir()
-        (ada / "key").write_text("not hex")
-        with Workspace(file) as workspace, pytest.raises(InvalidValueError, match="Move it away"):
-            workspace.registry("wheat", "0001").register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
-
-    def test_where_no_key_can_be_kept_a_process_still_has_its_own(
-        self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: dict[str, Any]
-    ) -> None:
-        (tmp_path / "a file").touch()
-        monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "a file" / "home"))
-        with Workspace(file) as workspace:
-            with pytest.warns(UserWarning, match="ARTIFACTDB_TRUST=all"):
-                record = workspace.registry("wheat", "0001").register_with_chain(fitted["ridge"], "s1.R", "model", 1)
-            assert isinstance(workspace.load(record.artifact_id), Ridge)
-
-    def test_a_lost_key_is_made_up_for_by_the_command_in_the_error(
-        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        as_("ada on a new machine", tmp_path, monkeypatch)
-        with Workspace(study) as workspace:
-            with pytest.raises(UntrustedArtifactError, match=r"artifactdb trust .*study\.sqlite. for the whole file"):
-                workspace.load(model_id(workspace))
-            workspace.trust()
-            assert isinstance(workspace.load(model_id(workspace)), Ridge)
-            # What is saved from now on is signed with the new key.
-            new = workspace.registry("wheat", "0002").register_with_chain(
-                Ridge().fit([[0.0]], [1.0]), "s1.R", "model", 1
-            )
-            assert new.signature.startswith(own_key().key_id)
-
-    def test_the_environment_trusts_all(self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        as_("ci", tmp_path, monkeypatch)
-        monkeypatch.setenv("ARTIFACTDB_TRUST", "all")
-        with Workspace(study) as workspace:
-            assert isinstance(workspace.load(model_id(workspace)), Ridge)
-            monkeypatch.setenv("ARTIFACTDB_TRUST", "yes")
-            with pytest.raises(InvalidValueError, match="'all', or not set"):
-                workspace.load(model_id(workspace))
-
-    def test_own_records_stay_own_through_pack_merge_export_and_library(self, study: Path, tmp_path: Path) -> None:
-        with Workspace(study) as workspace:
-            artifact_id = model_id(workspace)
-            workspace.library.save_pipeline_full("wheat", "0001_ridge", "quality")
-            workspace.pack(tmp_path / "packed.sqlite")
-            workspace.export(tmp_path / "tree")
-            workspace.backup(tmp_path / "backup.sqlite")
-            workspace.library.export("quality", tmp_path / "cut.sqlite")
-        with Workspace(tmp_path / "merged.sqlite") as merged, Workspace(tmp_path / "imported.sqlite") as imported:
-            assert merged.merge(tmp_path / "packed.sqlite").added["artifacts"] == 3
-            assert imported.import_folder(tmp_path / "tree").ok
-            assert set(imported.library.load("quality")) == set(merged.library.load("quality"))
-        for name in ("packed", "backup", "cut", "merged", "imported"):
-            with Workspace(tmp_path / f"{name}.sqlite") as workspace:
-                assert isinstance(workspace.load(artifact_id), Ridge), name
-                assert workspace.signatures().unsigned == 0, name
-
-    def test_saving_what_a_stranger_sent_makes_it_own(
-        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: dict[str, Any]
-    ) -> None:
-        as_("bob", tmp_path, monkeypatch)
-        with Workspace(study) as workspace:
-            with pytest.raises(UntrustedArtifactError):
-                workspace.load(model_id(workspace))
-            workspace.registry("wheat", "0001_ridge").register_with_chain(
-                fitted["ridge"], CHAIN, "model", 2, fold_id=0,
-                depends_on=[record.artifact_id for record in workspace.records(class_name="MinMaxScaler")],
-            )  # fmt: skip
-            assert isinstance(workspace.load(model_id(workspace)), Ridge), "he made the same bytes himself"
 
 
 class TestStrangers:
@@ -522,161 +389,6 @@ class TestWorkers:
         stored = study.read_bytes() + b"".join(contents)
         assert secret not in stored and grant not in stored
         assert secret.hex().encode() not in stored
-
-
-class TestKeyPairs:
-    def test_a_signature_says_what_became_of_the_file(self, study: Path, ada: Path, fitted: dict[str, Any]) -> None:
-        key = team_keys.make("ada")
-        with Workspace(study) as workspace:
-            assert workspace.sign() == key
-            assert workspace.signatures().ok
-            registry = workspace.registry("wheat", "0001_ridge")
-            registry.register_with_chain(fitted["svr"], "s1.SVR", "model", 1)
-            registry.register(np.arange(6.0), "0001_ridge$aaaaaaaaaaaa:0", "model")
-            artifact_id = model_id(workspace)
-            delete.delete_records(workspace.database, [workspace.record(artifact_id).record_key])  # type: ignore[attr-defined]
-            (whole,) = workspace.signatures().whole
-        assert whole.right and whole.trusted and whole.name == "ada"
-        found = {(change.what, change.details): change for change in whole.changes}
-        assert set(found) == {("added", ""), ("changed", "content"), ("removed", "")}
-        assert found["removed", ""].artifact_id == artifact_id
-        assert found["removed", ""].by.startswith("deleted by ")
-        assert found["added", ""].signed_by == own_key().key_id
-
-    def test_a_wrong_signature_is_said_to_be_wrong(self, study: Path, ada: Path) -> None:
-        team_keys.make("ada")
-        with Workspace(study) as workspace:
-            workspace.sign()
-            for change in ("root = zeroblob(32)", "signed_at = '2020'", "contents = x'00'", "size_bytes = 5"):
-                with workspace.database.transaction(keep=False):
-                    workspace.database.rows(f"UPDATE workspace_signatures SET {change}")
-                    (whole,) = workspace.signatures().whole
-                    assert not whole.right, change
-
-    def test_a_signature_that_was_taken_away_is_missed(
-        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        key = team_keys.make("ada")
-        with Workspace(study) as workspace:
-            workspace.sign()
-        as_("bob", tmp_path, monkeypatch)
-        team_keys.trust(key)
-        with Workspace(study) as workspace:
-            assert workspace.signatures().ok
-            workspace.database.rows("DELETE FROM workspace_signatures")
-            assert not workspace.signatures().ok
-
-    def test_a_key_is_forgotten_under_all_its_names(self, ada: Path, tmp_path: Path) -> None:
-        first, second = (team_keys.PublicKey(name, bytes(32)) for name in ("a", "b"))
-        team_keys.trust(first)
-        team_keys.trust(second)
-        team_keys.forget("b")
-        assert team_keys.trusted() == {}
-
-    def test_nobody_vouches_for_a_stranger_by_mistake(
-        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        as_("bob", tmp_path, monkeypatch)
-        team_keys.make()
-        with Workspace(study) as workspace:
-            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
-                workspace.sign()
-            workspace.trust()
-            workspace.sign()
-
-    def test_nor_for_what_a_strangers_library_keeps(
-        self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with Workspace(study) as workspace:
-            workspace.library.save_pipeline_full("wheat", "0001_ridge", "nice")
-            delete.delete_records(workspace.database, [r.record_key for r in workspace.records()])  # type: ignore[attr-defined]
-        as_("bob", tmp_path, monkeypatch)
-        team_keys.make()
-        with Workspace(tmp_path / "bobs.sqlite") as workspace:
-            workspace.merge(study)
-            assert not workspace.records()
-            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
-                workspace.sign()
-            assert workspace.query("SELECT count(*) FROM signatures")[0] == (0,)
-
-    def test_names_and_lines_are_looked_at(self, ada: Path) -> None:
-        key = team_keys.make("ada")
-        with pytest.raises(DuplicateError):
-            team_keys.make("ada")
-        other = team_keys.PublicKey("ada", bytes(32))
-        team_keys.trust(key)
-        with pytest.raises(DuplicateError, match="another key"):
-            team_keys.trust(other)
-        for line in ("", "ssh-ed25519 AAAA ada", f"artifactdb-ed25519 {'A' * 20} ada", "a b c d", "x\n y"):
-            with pytest.raises(InvalidValueError):
-                team_keys.PublicKey.parse(line)
-        for name in ("../key", "", "a b", "a\x1b[31m"):
-            with pytest.raises(InvalidValueError):
-                team_keys.make(name)
-
-    def test_a_users_own_key_is_no_signer_for_others(self, study: Path) -> None:
-        with Workspace(study) as workspace:
-            (record, *_) = workspace.records(class_name="Ridge")
-            with pytest.raises(InvalidValueError, match="nobody else can check"):
-                workspace.trust(signer=record.signature[:16])
-            with pytest.raises(InvalidValueError, match="carries no public key"):
-                workspace.trust(signer="0" * 16)
-
-
-class TestHistory:
-    def test_what_happened_is_written_down(self, file: Path, ada: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
-        with Workspace(file) as workspace:
-            registry = workspace.registry("wheat", "0001")
-            record = registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
-            registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)  # the same: nothing happened
-            registry.register_with_chain(fitted["svr"], "s1.Ridge", "model", 1)
-            workspace.trust(record.artifact_id)
-            registry.delete_pipeline_artifacts("0001")
-            registry.register_with_chain(fitted["pls"], "s1.Ridge", "model", 1)
-            events = workspace.history(record.artifact_id)
-            assert [event.act for event in events] == ["added", "replaced", "trusted", "deleted", "added"]
-            assert all(event.host and event.process == str(os.getpid()) for event in events)
-            assert events[1].details["content_before"] == record.content_hash
-            rows = workspace.query("SELECT act FROM events WHERE artifact_id = ?", (record.artifact_id,)).rows
-            assert sorted(act for (act,) in rows) == sorted(event.act for event in events)
-            workspace.pack(tmp_path / "packed.sqlite")
-        with Workspace(tmp_path / "packed.sqlite") as packed, Workspace(tmp_path / "other.sqlite") as other:
-            assert [event.act for event in packed.history(record.artifact_id)] == ["added"]
-            assert packed.history()[0].act == "packed"
-            other.merge(packed.path)
-            assert [event.act for event in other.history(record.artifact_id)] == ["added", "merged"]
-            assert {event.act for event in other.history()} == {"added", "merged"}
-
-    def test_predictions_and_the_library_are_in_it_too(self, workspace: Workspace) -> None:
-        workspace.library.save_template(["Ridge"], "baseline")
-        workspace.library.delete("baseline")
-        workspace.catalog.add(dataset_name="wheat", model_name="ridge", partition="val")
-        assert workspace.catalog.delete(dataset_name="wheat") == 1
-        assert workspace.catalog.delete(dataset_name="wheat") == 0
-        assert [(event.act, event.details) for event in workspace.history()] == [
-            ("deleted", {"predictions": 1}),
-            ("deleted", {"library": "template", "name": "baseline"}),
-            ("saved", {"library": "template", "name": "baseline"}),
-        ]
-
-    def test_what_is_taken_back_never_happened(self, file: Path, fitted: dict[str, Any]) -> None:
-        with Workspace(file) as workspace:
-            with pytest.raises(ZeroDivisionError), workspace.transaction():
-                workspace.registry("wheat", "0001").register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
-                raise ZeroDivisionError
-            assert workspace.history() == []
-            record = workspace.registry("wheat", "0001").register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
-            assert isinstance(workspace.load(record.artifact_id), Ridge), (
-                "signed though the signer's row was taken back"
-            )
-
-    def test_no_line_of_ours_changes_it(self) -> None:
-        import re
-
-        import artifactdb
-
-        for path in Path(artifactdb.__file__).parent.rglob("*.py"):
-            assert not re.search(r"(UPDATE|DELETE FROM|REPLACE INTO)\s+(history|actors)\b", path.read_text()), path
 
 
 def test_a_stack_of_strangers_is_asked_for_one_by_one(

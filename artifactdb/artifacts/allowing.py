@@ -15,6 +15,7 @@ from artifactdb.errors import ArtifactDBError, ArtifactNotFoundError, InvalidVal
 from artifactdb.formats import is_data_only
 from artifactdb.records import ArtifactRecord
 from artifactdb.trust import remembered, signing, team_keys
+from artifactdb.trust.pickles.report import printable
 from artifactdb.trust.team_keys import PublicKey
 
 _ALL = """
@@ -145,8 +146,8 @@ def allow_signer(database: Database, key_id: str, name: str | None, *, forget: b
         )
     if found is None:
         known = sorted({other for (other,) in database.rows("SELECT key_id FROM signers WHERE scheme = 'ed25519'")})
-        there = f"It carries {', '.join(known)}." if known else "It carries no public key."
-        raise InvalidValueError(f"{database.path.name} knows no signer {key_id[:80]!r}.", hint=there)
+        there = f"It carries {', '.join(map(printable, known[:20]))}." if known else "It carries no public key."
+        raise InvalidValueError(f"{printable(database.path.name)} knows no signer {key_id[:80]!r}.", hint=there)
     key = PublicKey(team_keys.require_name(name or found.name), found.raw)
     team_keys.trust(key)
     _note(database, [history.WORKSPACE], "trusted", {"key": key.key_id, "name": key.name})

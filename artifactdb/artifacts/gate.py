@@ -1,8 +1,8 @@
 """Whether an object may be loaded: its format runs no code, or somebody whom the user believes vouches for it.
 
-In this order, the cheapest first: a signature of the user's own; what the user allowed; a signature of somebody whom
-the user trusts; the environment. What nobody vouches for is loaded within the allow-list of the configuration, if
-there is one, and refused otherwise.
+In this order, the cheapest first: its format; a signature of the user's own; what the user allowed; a signature of
+somebody whom the user trusts; the environment. What nobody vouches for is loaded within the allow-list of the
+configuration, if there is one, and refused otherwise.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ RESTRICTED_FORMAT = "pickle5"
 def is_trusted(database: Database, record: StoredRecord) -> bool:
     """Tell whether an object may be loaded as it is; nothing of it is read."""
     return (
-        signing.is_own(database, record)
-        or is_data_only(record.format)
+        is_data_only(record.format)  # first: it asks nothing of the user's folder, which need not be usable
+        or signing.is_own(database, record)
         or remembered.is_allowed(record.content_hash, record.format)
         or is_vouched_for(database, record)
         or home.everything_is_trusted()

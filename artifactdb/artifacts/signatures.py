@@ -19,6 +19,7 @@ from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, UntrustedArtifactError
 from artifactdb.trust import signing, team_keys
+from artifactdb.trust.pickles.report import printable
 from artifactdb.trust.team_keys import PublicKey
 
 Progress = Callable[[int, int], None]
@@ -150,7 +151,7 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
             statements.append(signing.statement(kept.artifact_id, kept.content_hash, kept.format))
         if doubtful:
             raise UntrustedArtifactError(
-                f"{len(doubtful)} artifacts are a stranger's: {', '.join(doubtful[:5])}"
+                f"{len(doubtful)} artifacts are a stranger's: {', '.join(map(printable, doubtful[:5]))}"
                 f"{' …' if len(doubtful) > 5 else ''}. A signature would vouch for them.",
                 hint="Trust them first, with `artifactdb trust`, or delete them. Nothing was signed.",
             )

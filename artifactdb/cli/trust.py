@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _EVENT = ("happened_at", "act", "artifact_id", "user", "host", "details")
 _SHOWN = 20
+_MAX_LINE_BYTES = 1000
 
 _keys = typer.Typer(help="The keys that sign, and those whose signatures are trusted.", rich_markup_mode="markdown")
 
@@ -69,7 +70,7 @@ def trust(
     if as_json:
         render.as_json(done.to_dict())
     elif done.key_id:
-        print(render.plain(f"{'no longer trusted' if forget else 'trusted'}: the key {done.key_id}, {done.name}"))
+        _show_trusted(done.key_id, done.name, told=bool(name), forget=forget)
     else:
         what = "no longer trusted" if forget else "trusted"
         print(f"{what}: {done.artifacts} contents that run code when they are loaded ({done.new} of them new)")
@@ -157,14 +158,25 @@ def trust_key(
     """Trust whatever a colleague's key signs."""
     from artifactdb.trust import team_keys
 
-    text = public_key
-    if len(public_key.split()) == 1 and Path(public_key).is_file():
-        text = Path(public_key).read_text(encoding="utf-8", errors="replace")
-    key = team_keys.PublicKey.parse(text)
-    if name:
-        key = team_keys.PublicKey(name, key.raw)
+    key = team_keys.PublicKey.parse(_line_of(public_key), name)
     team_keys.trust(key)
-    _show_key(key, as_json, "trusted")
+    if as_json:
+        _show_key(key, as_json)
+    else:
+        _show_trusted(key.key_id, key.name, told=bool(name))
+
+
+def _line_of(given: str) -> str:
+    """Give a public key that was given as it is, or in a file."""
+    from artifactdb.trust.team_keys import PREFIX
+
+    if given.startswith(f"{PREFIX} "):
+        return given  # not the file of that name that somebody put here
+    try:
+        with Path(given).open("rb") as file:
+            return file.read(_MAX_LINE_BYTES).decode("ascii", "replace")
+    except (OSError, ValueError):  # not there, too long for a name, a folder
+        return given
 
 
 @_keys.command(epilog="Example: `artifactdb keys forget ada`")
@@ -172,14 +184,24 @@ def forget(name: Annotated[str, typer.Argument(help="Name or id.")], as_json: Js
     """No longer trust a key."""
     from artifactdb.trust import team_keys
 
-    _show_key(team_keys.forget(name), as_json, "no longer trusted")
+    key = team_keys.forget(name)
+    if as_json:
+        _show_key(key, as_json)
+    else:
+        _show_trusted(key.key_id, key.name, forget=True)
 
 
-def _show_key(key: PublicKey, as_json: bool, done: str = "") -> None:
+def _show_key(key: PublicKey, as_json: bool) -> None:
     if as_json:
         render.as_json({"key_id": key.key_id, "name": key.name, "public_key": str(key)})
     else:
-        print(f"{done}: the key {key.key_id}, {key.name}" if done else key)
+        print(key)
+
+
+def _show_trusted(key_id: str, name: str, *, told: bool = False, forget: bool = False) -> None:
+    """Say which key was meant; a name that the user did not tell is only what the key's maker calls it."""
+    done = "no longer trusted" if forget else "trusted"
+    print(f"{done}: the key {key_id}, {'' if told or forget else 'which says it is '}{name}")
 
 
 def show_signatures(report: SignatureReport) -> None:

@@ -12,12 +12,14 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.sealed import believed, seal_of, shut
@@ -66,7 +68,7 @@ class Database:
         self.path = workspace_file(path)
         self.mode = mode
         self.timeout_s = timeout_s
-        self.grants: Grants = {}
+        self.grants = Grants()
         self._start()
         self._session()
 
@@ -87,7 +89,7 @@ class Database:
         return {"path": self.path, "mode": self.mode, "timeout_s": self.timeout_s, "grants": grants_of(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, grants=Grants(state["grants"]))
         self._start()
 
     # -- statements ---------------------------------------------------------------------------------
@@ -313,7 +315,8 @@ class Database:
 
     def _open(self, *, known: bool, writable: bool, sealed: bool = True) -> apsw.Connection:
         sealed = sealed and self.mode == "ro"
-        return open_connection(self.path, writable=writable, timeout_s=self.timeout_s, known=known, sealed=sealed)
+        with forks.unforked():
+            return open_connection(self.path, writable=writable, timeout_s=self.timeout_s, known=known, sealed=sealed)
 
     def _newest(self, session: _Session) -> apsw.Connection:
         """Give a session's connection, outside a block a new one when somebody has come to write to a file at rest."""
@@ -345,9 +348,13 @@ class Database:
             self._open_anew(session, connection, sealed=tries < _SEALED_TRIES)
 
     def _live(self, session: _Session) -> apsw.Connection:
-        if session.connection is None:
-            raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
-        return session.connection
+        connection = session.connection
+        if connection is None:
+            if self._closed:
+                raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+            # Another thread forked after this one had asked for its session.
+            session.take(connection := self._open(known=self._known, writable=self.mode == "rw"))
+        return connection
 
     def _close_session(self, session: _Session) -> None:
         connection, session.connection = session.connection, None
@@ -366,7 +373,7 @@ class Database:
                 self._abandoned.append(session)
                 continue
             held.append(session)
-            if session.depth:
+            if session.depth or (session.connection is not None and session.connection.in_transaction):
                 self._unusable = f"this process was forked inside a transaction on {self.path}."
                 self._abandoned.append(session)
             else:
@@ -394,17 +401,13 @@ _fork_state: list[tuple[Database, list[_Session]]] = []
 
 def _before_fork() -> None:
     _fork_state[:] = [(database, database._before_fork()) for database in list(_databases)]
+    forks.hold(_FORK_PATIENCE_S)  # last: who holds a session may be in want of it
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork(*, in_child: bool) -> None:
+    forks.let_go(in_child=in_child)
     for database, held in _fork_state:
-        database._after_fork(held, in_child=False)
-    _fork_state.clear()
-
-
-def _after_fork_in_child() -> None:
-    for database, held in _fork_state:
-        database._after_fork(held, in_child=True)
+        database._after_fork(held, in_child=in_child)
     _fork_state.clear()
 
 
@@ -428,7 +431,11 @@ def database_file_size(path: Path) -> int:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, in_child=False),
+        after_in_child=partial(_after_fork, in_child=True),
+    )
 
 
 atexit.register(close_all)

@@ -11,21 +11,22 @@ import os
 import secrets
 import threading
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from artifactdb.database.grants import Secret
 from artifactdb.errors import InvalidValueError
-from artifactdb.trust.home import home
+from artifactdb.trust import remembered
+from artifactdb.trust.home import home, keep_closed, keep_home_closed, make_home, written_beside
 
 FILE: Final = "key"
 _KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class OwnKey:
+class OwnKey(Secret):
     """A user's key.
 
     Attributes
@@ -59,15 +60,25 @@ def own_key() -> OwnKey:
 _lock = threading.Lock()
 
 
+def _new_lock() -> None:
+    """Give a forked child a lock of its own: the thread that held the other one is not there to let go of it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
 @lru_cache(maxsize=8)
 def _own_key(file: Path) -> OwnKey:
     try:
         text = _read(file) if file.exists() else _make(file)
     except OSError as error:
         warnings.warn(
-            f"no key can be kept at {file} ({error.strerror}): what this process saves will be a stranger's to the "
-            f"next one. Let ARTIFACTDB_HOME name a folder that can be written, or set ARTIFACTDB_TRUST=all where only "
-            f"files of your own are loaded.",
+            f"no key can be kept at {file} ({error.strerror or error}): what this process saves will be a stranger's "
+            f"to the next one. Let ARTIFACTDB_HOME name a folder that can be written, or set ARTIFACTDB_TRUST=all "
+            f"where only files of your own are loaded.",
             stacklevel=2,
         )
         text = secrets.token_hex(_KEY_BYTES)
@@ -84,10 +95,8 @@ def _own_key(file: Path) -> OwnKey:
 
 
 def _read(file: Path) -> str:
-    if os.name == "posix" and file.stat().st_mode & 0o077:
-        warnings.warn(f"{file} could be read by others; which was mended where it could be.", stacklevel=2)
-        with suppress(OSError):  # somebody else's, such as one that is mounted
-            file.chmod(0o600)
+    keep_home_closed()
+    keep_closed(file)
     return file.read_text(encoding="ascii", errors="replace").strip()
 
 
@@ -99,17 +108,16 @@ def _make(file: Path) -> str:
 
 def keep_secret(file: Path, text: str) -> bool:
     """Write a file that only the user can read, unless it is there; tell whether it was written."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(unfinished, file)  # unlike a new name, it refuses to replace what is there
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink(missing_ok=True)
+    make_home()
+    file.parent.mkdir(exist_ok=True, mode=0o700)
+    with written_beside(file, text) as made:
+        try:
+            os.link(made, file)  # unlike a new name, it refuses to replace what is there
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            with remembered.alone():
+                if os.path.lexists(file):
+                    return False
+                made.replace(file)
     return True

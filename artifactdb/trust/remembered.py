@@ -12,10 +12,10 @@ from typing import Final
 
 import apsw
 
+from artifactdb.database.forks import unforked
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
-from artifactdb.errors import ReadOnlyError
-from artifactdb.trust.home import home
+from artifactdb.trust.home import home, make_home
 
 FILE: Final = "trusted.sqlite"
 _WAIT_MS: Final = 10_000
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS contents (
 
 def is_allowed(content_hash: str, format: str) -> bool:
     """Tell whether the user allowed a content ("sha256:" and hex digits) to be loaded in a format."""
-    if not (home() / FILE).exists():
+    if not _is_there():
         return False
     with _opened() as connection:
         sql = "SELECT 1 FROM contents WHERE content_hash = ? AND format = ?"
@@ -56,7 +56,7 @@ def allow(contents: Iterable[tuple[str, str]], seen_in: str) -> int:
 
 def forget(contents: Iterable[tuple[str, str]]) -> int:
     """Take back what ``allow`` did; give how many were allowed."""
-    if not (home() / FILE).exists():
+    if not _is_there():
         return 0
     with _changing() as connection:
         before = connection.total_changes()
@@ -65,25 +65,33 @@ def forget(contents: Iterable[tuple[str, str]]) -> int:
 
 
 @contextmanager
-def _changing() -> Generator[apsw.Connection, None, None]:
-    folder = home()
+def alone() -> Generator[None, None, None]:
+    """Let one process at a time be in such a block: one that writes anew what it has read in the folder."""
+    with _changing():
+        yield
+
+
+def _is_there() -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ReadOnlyError(
-            f"what is trusted cannot be remembered in {folder} ({error.strerror}).",
-            hint="Let ARTIFACTDB_HOME name a folder that can be written.",
-        ) from None
+        return (home() / FILE).exists()
+    except OSError:  # who cannot look into the folder has allowed nothing
+        return False
+
+
+@contextmanager
+def _changing() -> Generator[apsw.Connection, None, None]:
+    make_home()
     with _opened(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) as connection:
-        connection.execute(_TABLE).fetchall()
-        with connection:
-            yield connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_TABLE)
+        yield connection
+        connection.execute("COMMIT")  # without it, closing takes everything back
 
 
 @contextmanager
 def _opened(flags: int = apsw.SQLITE_OPEN_READONLY) -> Generator[apsw.Connection, None, None]:
     file = home() / FILE
-    with translated(file):
+    with unforked(), translated(file):
         connection = restrict(apsw.Connection(str(file), flags))
         try:
             connection.set_busy_timeout(_WAIT_MS)

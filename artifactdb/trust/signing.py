@@ -10,12 +10,12 @@ import hmac
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from artifactdb.database import Database
-from artifactdb.database.grants import granted_by
+from artifactdb.database.grants import Secret, granted_by
 from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
 from artifactdb.records import ArtifactRecord
 from artifactdb.trust.own_key import own_key
@@ -59,12 +59,12 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(Secret):
     """Signs in one workspace."""
 
     key_id: str
     workspace_id: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
     def sign(self, artifact_id: str, content_hash: str, format: str) -> Signature:
         """Sign what an artifact is: its id, "sha256:" and hex digits of its content, and how that is read."""

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
-import secrets
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from artifactdb.errors import DuplicateError, InvalidValueError, ReadOnlyError
-from artifactdb.trust.home import home
+from artifactdb.errors import ArtifactDBError, DuplicateError, InvalidValueError
+from artifactdb.trust import remembered
+from artifactdb.trust.home import cannot_be_written, home, keep_closed, written_beside
 from artifactdb.trust.own_key import keep_secret
 
 SCHEME: Final = "ed25519"
 DEFAULT_NAME: Final = "default"
-_PREFIX: Final = "artifactdb-ed25519"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+PREFIX: Final = "artifactdb-ed25519"
+_NAME: Final = re.compile(r"(?![0-9A-Fa-f]{16}\Z)[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _KEY_BYTES: Final = 32
 
 
@@ -44,11 +46,17 @@ class PublicKey:
         return hashlib.sha256(b"artifactdb public key 1\n" + self.raw).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return f"{_PREFIX} {base64.b64encode(self.raw).decode()} {self.name}"
+        return f"{PREFIX} {base64.b64encode(self.raw).decode()} {self.name}"
 
     @classmethod
-    def parse(cls, text: str) -> PublicKey:
+    def parse(cls, text: str, name: str | None = None) -> PublicKey:
         """Read a line as ``str`` gives it.
+
+        Parameters
+        ----------
+        text : str
+        name : str, optional
+            What to call the key; default: what the line says, which is what somebody else calls it.
 
         Raises
         ------
@@ -58,13 +66,14 @@ class PublicKey:
         try:
             prefix, encoded, *names = words
             raw = base64.b64decode(encoded, validate=True)
-            if prefix != _PREFIX or len(raw) != _KEY_BYTES or len(names) > 1:
+            if prefix != PREFIX or len(raw) != _KEY_BYTES or len(names) > 1:
                 raise ValueError
         except ValueError:
             raise InvalidValueError(
-                f"{text[:100]!r} is no public key.", hint=f"It looks like `{_PREFIX} AAAA...= ada`: one line."
+                f"{text[:100]!r} is no public key.", hint=f"It looks like `{PREFIX} AAAA...= ada`: one line."
             ) from None
-        return cls(require_name(names[0]) if names else "", raw)
+        chosen = name or "".join(names)
+        return cls(require_name(chosen) if chosen else "", raw)
 
 
 def require_name(name: str) -> str:
@@ -75,7 +84,10 @@ def require_name(name: str) -> str:
     InvalidValueError
     """
     if not _NAME.fullmatch(name):
-        raise InvalidValueError(f"{name[:80]!r} is no name for a key.", hint="Use letters, digits and . _ @ -")
+        raise InvalidValueError(
+            f"{name[:80]!r} is no name for a key.",
+            hint="Choose one of letters, digits and . _ @ - that does not look like the id of a key.",
+        )
     return name
 
 
@@ -88,15 +100,16 @@ def make(name: str = DEFAULT_NAME) -> PublicKey:
     Raises
     ------
     DuplicateError
-        When there is one of that name.
+        When there is one of that name, be it a colleague's.
     """
+    file = _file(name)
     seed = _ed25519().Ed25519PrivateKey.generate().private_bytes_raw()
     try:
-        written = keep_secret(_file(name), f"{seed.hex()}\n")
+        written = name not in {key.name for key in _listed()} and keep_secret(file, f"{seed.hex()}\n")
+    except ArtifactDBError:
+        raise
     except OSError as error:
-        raise ReadOnlyError(
-            f"{home()} cannot be written ({error.strerror}).", hint="Let ARTIFACTDB_HOME name a folder that can."
-        ) from None
+        raise cannot_be_written(file, error) from None
     if not written:
         raise DuplicateError(f"there is a key {name!r} already.", hint="Choose another name.")
     return own(name)
@@ -115,18 +128,26 @@ def own(name: str | None = None) -> PublicKey:
     InvalidValueError
         When there is none of that name.
     """
-    chosen, private = _private(name)
-    return PublicKey(chosen, private.public_key().public_bytes_raw())
+    chosen = _chosen(name)
+    return PublicKey(chosen, _private(_seed(chosen)).public_key().public_bytes_raw())
 
 
 def all_own() -> list[PublicKey]:
-    """Give the public keys of the user's key pairs, by name."""
-    return [own(name) for name in _names()]
+    """Give the public keys of the user's key pairs, by name; files that hold none are left out with a warning."""
+    found = []
+    for name in _names():
+        try:
+            seed = _seed(name)
+        except InvalidValueError as error:
+            warnings.warn(f"{error} It is left out.", stacklevel=2)
+            continue
+        found.append(PublicKey(name, _private(seed).public_key().public_bytes_raw()))
+    return found
 
 
 def sign(name: str | None, messages: list[bytes]) -> list[bytes]:
     """Sign messages with one of the user's key pairs."""
-    _, private = _private(name)
+    private = _private(_seed(_chosen(name)))
     return [private.sign(message) for message in messages]
 
 
@@ -142,10 +163,8 @@ def is_right(public_key: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _private(name: str | None) -> tuple[str, Any]:
-    """Give the name and the private key of a key pair."""
-    chosen = _chosen(name)
-    return chosen, _ed25519().Ed25519PrivateKey.from_private_bytes(_seed(chosen))
+def _private(seed: bytes) -> Any:
+    return _ed25519().Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def _chosen(name: str | None) -> str:
@@ -158,16 +177,23 @@ def _chosen(name: str | None) -> str:
 
 
 def _names() -> list[str]:
-    folder = home() / "keys"
-    return sorted(file.stem for file in folder.glob("*.key")) if folder.is_dir() else []
+    try:
+        files = [file for file in (home() / "keys").iterdir() if file.suffix == ".key" and _NAME.fullmatch(file.stem)]
+    except OSError:  # there are none, or somebody else's
+        return []
+    return sorted(file.stem for file in files if os.path.isfile(file))  # noqa: PTH113  # raises nothing
 
 
 def _seed(name: str) -> bytes:
     file = _file(name)
     try:
-        return bytes.fromhex(file.read_text(encoding="ascii"))
+        keep_closed(file)
+        seed = bytes.fromhex(file.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise InvalidValueError(f"{file} cannot be read as a key ({error}).") from None
+    if len(seed) != _KEY_BYTES:
+        raise InvalidValueError(f"{file} cannot be read as a key (it holds {len(seed)} bytes, not {_KEY_BYTES}).")
+    return seed
 
 
 def _file(name: str) -> Path:
@@ -188,20 +214,23 @@ def trust(key: PublicKey) -> None:
     Raises
     ------
     DuplicateError
-        When another key is trusted under that name.
+        When another key is known under that name.
     InvalidValueError
-        For a key without a name.
+        For a key without a name, or that is none.
     """
     require_name(key.name)
-    known = _listed()
-    for other in known:
-        if other.name == key.name and other.raw != key.raw:
-            raise DuplicateError(
-                f"{key.name!r} is the name of another key ({other.key_id}).",
-                hint=f"Choose another name, or `artifactdb keys forget {key.name}` first.",
-            )
-    if key not in known:
-        _write([*(other for other in known if other.raw != key.raw), key])
+    if len(key.raw) != _KEY_BYTES:
+        raise InvalidValueError(f"{key.name!r} is no public key: it has {len(key.raw)} bytes, not {_KEY_BYTES}.")
+    with remembered.alone():
+        known = _listed()
+        for other in (*known, *all_own()):
+            if other.name == key.name and other.raw != key.raw:
+                raise DuplicateError(
+                    f"{key.name!r} is the name of another key ({other.key_id}).",
+                    hint="Choose another name, or forget that key first; `artifactdb keys` lists them.",
+                )
+        if key not in known:
+            _write([*(other for other in known if other.raw != key.raw), key])
 
 
 def forget(name: str) -> PublicKey:
@@ -210,35 +239,51 @@ def forget(name: str) -> PublicKey:
     Raises
     ------
     InvalidValueError
-        When no such key is trusted.
+        When no such key is trusted, several are, or it is one of the user's own.
     """
-    known = _listed()
-    gone = [key for key in known if name in (key.name, key.key_id)]
-    if not gone:
-        raise InvalidValueError(f"no key {name[:80]!r} is trusted.", hint="`artifactdb keys` lists those that are.")
-    _write([key for key in known if key.raw != gone[0].raw])
-    return gone[0]
+    for pair in all_own():
+        if name in (pair.name, pair.key_id):
+            raise InvalidValueError(
+                f"{name!r} is a key pair of your own, and trusted as long as you have it.",
+                hint=f"To give it up, move {_file(pair.name)} away.",
+            )
+    with remembered.alone():
+        known = _listed()
+        gone = {key.raw: key for key in known if name in (key.name, key.key_id)}
+        if not gone:
+            raise InvalidValueError(f"no key {name[:80]!r} is trusted.", hint="`artifactdb keys` lists those that are.")
+        if len(gone) > 1:
+            ids = ", ".join(key.key_id for key in gone.values())
+            raise InvalidValueError(f"{name!r} is the name of several keys.", hint=f"Say which by its id: {ids}.")
+        _write([key for key in known if key.raw not in gone])
+    return next(iter(gone.values()))
 
 
 def _listed() -> list[PublicKey]:
+    file = home() / "trusted_keys"
     try:
-        lines = (home() / "trusted_keys").read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="ascii", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise InvalidValueError(f"{home() / 'trusted_keys'} cannot be read ({error}).") from None
-    return [PublicKey.parse(line) for line in lines if line.strip() and not line.startswith("#")]
+    except OSError as error:
+        raise InvalidValueError(f"{file} cannot be read ({error}).") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            try:
+                found.append(PublicKey.parse(line))
+            except InvalidValueError as error:
+                warnings.warn(f"line {number} of {file} is left out: {error}", stacklevel=2)
+    return found
 
 
 def _write(keys: list[PublicKey]) -> None:
     file = home() / "trusted_keys"
-    unfinished = file.with_name(f".trusted_keys.{secrets.token_hex(8)}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
-        unfinished.replace(file)
+        with written_beside(file, "".join(f"{key}\n" for key in keys)) as made:
+            made.replace(file)
     except OSError as error:
-        raise ReadOnlyError(f"{file} cannot be written ({error.strerror}).") from None
+        raise cannot_be_written(file, error) from None
 
 
 def _ed25519() -> Any:

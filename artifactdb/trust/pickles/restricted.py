@@ -37,6 +37,7 @@ _OWN_MODULE: Final = "artifactdb.artifacts.composite"
 _MAX_VALUES: Final = 5_000_000
 _PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
 _PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
+_TEXTS: Final = (str, numpy.str_)
 
 
 class AllowList:
@@ -223,6 +224,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
+            for key in state if isinstance(state, dict) else ():
+                self._require_plain_name(key)
             set_state(target, state)
             return
         slots = None
@@ -232,8 +235,9 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
             if attributes is not None and type(attributes) is not dict:
                 raise self._refusal("a state that is no dict")
             for key in attributes or ():
-                if type(key) is not str or _is_dunder(key):
-                    raise self._refusal(f"the attribute {key!r:.80}")
+                if type(key) is not str:
+                    raise self._refusal(f"an attribute that is named by {_described(key)}")
+                self._require_plain_name(key)
         vars(target).update(state) if state else None
         for key, value in (slots or {}).items():
             setattr(target, key, value)
@@ -251,8 +255,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         if not isinstance(target, dict):
             raise self._refusal(f"items of {_described(target)}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(target) is not dict and type(key) is str and _is_dunder(key):
-                raise self._refusal(f"the item {key!r:.80}")
+            if type(target) is not dict:  # which may give its items as attributes
+                self._require_plain_name(key)
             target[key] = value
 
     def _load_append(self) -> None:
@@ -291,6 +295,15 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     def _require_made(self, value: Any) -> None:
         if isinstance(value, type) or id(value) in self._found or _is_shared(value):
             raise self._refusal(f"a change of {_described(value)}")
+
+    def _require_plain_name(self, key: Any) -> None:
+        """Refuse a key that has two underscores on both sides, or is a kind of text that answers for itself."""
+        if not isinstance(key, str):
+            return
+        if type(key) not in _TEXTS:
+            raise self._refusal(f"an item that is named by {_described(key)}")
+        if _is_dunder(str(key)):
+            raise self._refusal(f"the attribute {str(key)!r:.80}")
 
     def _refusal(self, what: str, asked: str = "") -> UntrustedArtifactError:
         through = f", which it asks for as {asked}" if asked else ""
