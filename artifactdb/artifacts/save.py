@@ -106,6 +106,7 @@ def save_content(
         if present is not None and present[1] == blob_key and (not payload.vouched or present[4] == payload.format):
             if payload.vouched and (present[2], present[5]) != (signer_key, mac):
                 database.rows(_VOUCH, (signer_key, mac, present[0]))
+                history.note(database, "trusted", present[0])
             return from_row(database.rows(BY_KEY, (present[0],))[0])
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
@@ -185,7 +186,7 @@ _COLUMNS = (
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
     "format_version, environment_key, created_at, signer_key, signature"
 )
-_INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
 _VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
@@ -207,7 +208,7 @@ def vouch(database: Database, record: StoredRecord) -> None:
 
 def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
     if record_key is None:
-        return database.insert(_INSERT, list(columns.values()))
+        return database.insert(_INSERT, [next(history.new_keys(database)), *columns.values()])
     database.rows(_UPDATE, [*columns.values(), record_key])
     return record_key
 
