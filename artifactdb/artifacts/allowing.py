@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,15 +69,16 @@ def allow(
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
     meant = sorted((content, format) for content, format in contents if not is_data_only(format))
-    new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
-    _note(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)})
+    with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)}):
+        new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
     return Trusted(len(meant), new)
 
 
 def allow_signer(database: Database, key_id: str, name: str | None, *, forget: bool = False) -> Trusted:
     """Trust a key pair whose public key the file carries; or no longer."""
     if forget:
-        key = team_keys.forget(key_id)
+        with _noted(database, [history.WORKSPACE], "distrusted", {"key": key_id}):
+            key = team_keys.forget(key_id)
         return Trusted(key_id=key.key_id, name=key.name)
     rows = database.rows("SELECT scheme, material, name FROM signers WHERE key_id = ?", (key_id,))
     keys = [PublicKey(own_name, material) for scheme, material, own_name in rows if scheme == team_keys.SCHEME]
@@ -90,13 +93,17 @@ def allow_signer(database: Database, key_id: str, name: str | None, *, forget: b
         there = f"It carries {', '.join(known)}." if known else "It carries no public key."
         raise InvalidValueError(f"{database.path.name} knows no signer {key_id[:80]!r}.", hint=there)
     key = PublicKey(team_keys.require_name(name or found.name), found.raw)
-    team_keys.trust(key)
-    _note(database, [history.WORKSPACE], "trusted", {"key": key.key_id, "name": key.name})
+    with _noted(database, [history.WORKSPACE], "trusted", {"key": key.key_id, "name": key.name}):
+        team_keys.trust(key)
     return Trusted(key_id=key.key_id, name=key.name)
 
 
-def _note(database: Database, keys: list[int], act: str, details: dict[str, Any]) -> None:
+@contextmanager
+def _noted(database: Database, keys: list[int], act: str, details: dict[str, Any]) -> Iterator[None]:
+    """Write down what the block makes the user's memory hold; first, so that what is remembered raises nothing more."""
     if database.mode == "ro":
-        return  # the user remembers, the file cannot
+        yield  # the user remembers, the file cannot
+        return
     with database.transaction():
         history.note_many(database, act, [(key, None, details) for key in keys])
+        yield
