@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from artifactdb.artifacts import dependencies, find, history
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
-from artifactdb.errors import ArtifactDBError, ArtifactNotFoundError, InvalidValueError
+from artifactdb.errors import ArtifactNotFoundError, InvalidValueError, ReadOnlyError
 from artifactdb.formats import is_data_only
 from artifactdb.records import ArtifactRecord
 from artifactdb.trust import remembered, signing, team_keys
@@ -89,8 +90,8 @@ def allow(
             keys = [found.record_key for found in records]
         own = _count_own(database, keys) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
-    new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
-    _note(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)})
+    with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)}):
+        new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
     return Trusted(len(meant), new, own)
 
 
@@ -134,7 +135,8 @@ def _kept(database: Database) -> set[tuple[str, str]]:
 def allow_signer(database: Database, key_id: str, name: str | None, *, forget: bool = False) -> Trusted:
     """Trust a key pair whose public key the file carries; or no longer."""
     if forget:
-        key = team_keys.forget(key_id)
+        with _noted(database, [history.WORKSPACE], "distrusted", {"key": key_id}):
+            key = team_keys.forget(key_id)
         return Trusted(key_id=key.key_id, name=key.name)
     rows = database.rows("SELECT scheme, material, name FROM signers WHERE key_id = ?", (key_id,))
     keys = [PublicKey(own_name, material) for scheme, material, own_name in rows if scheme == team_keys.SCHEME]
@@ -149,14 +151,19 @@ def allow_signer(database: Database, key_id: str, name: str | None, *, forget: b
         there = f"It carries {', '.join(map(printable, known[:20]))}." if known else "It carries no public key."
         raise InvalidValueError(f"{printable(database.path.name)} knows no signer {key_id[:80]!r}.", hint=there)
     key = PublicKey(team_keys.require_name(name or found.name), found.raw)
-    team_keys.trust(key)
-    _note(database, [history.WORKSPACE], "trusted", {"key": key.key_id, "name": key.name})
+    with _noted(database, [history.WORKSPACE], "trusted", {"key": key.key_id, "name": key.name}):
+        team_keys.trust(key)
     return Trusted(key_id=key.key_id, name=key.name)
 
 
-def _note(database: Database, keys: list[int], act: str, details: dict[str, Any]) -> None:
-    if database.mode == "ro":
-        return
-    # The user remembers it already; that a file cannot be written is no reason to say that it failed.
-    with suppress(ArtifactDBError), database.transaction():
-        history.note_many(database, act, [(key, None, details) for key in keys])
+@contextmanager
+def _noted(database: Database, keys: list[int], act: str, details: dict[str, Any]) -> Iterator[None]:
+    """Write down what the block makes the user's memory hold; first, so that what is remembered raises nothing more.
+
+    Where the file cannot be written, the user remembers and the file does not.
+    """
+    with ExitStack() as held:
+        with suppress(ReadOnlyError):
+            held.enter_context(database.transaction())
+            history.note_many(database, act, [(key, None, details) for key in keys])
+        yield

@@ -11,6 +11,13 @@ from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 
+_KEYED = """
+SELECT t.name, k.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS k
+WHERE t.type = 'table' AND k.pk = 1 AND k.type = 'INTEGER'
+  AND (t.name = 'history' OR (SELECT count(*) FROM pragma_table_info(t.name) WHERE pk > 0) = 1)
+"""
+_LISTED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -56,7 +63,7 @@ class Verification:
 
 @interprets
 def verify(database: Database, progress: Callable[[int, int], None] | None = None) -> Verification:
-    """Check pages, foreign keys, every blob against its hash, and every id against its chain.
+    """Check pages, keys, foreign keys, every blob against its hash, and every id against its chain.
 
     Parameters
     ----------
@@ -65,6 +72,7 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     """
     found = Verification()
     _check_structure(database, found)
+    _check_keys(database, found)
     blobs = database.rows("SELECT blob_key, lower(hex(content_hash)), size_bytes FROM blobs ORDER BY blob_key")
     for done, (blob_key, digest, size_bytes) in enumerate(blobs, start=1):
         wrong = store.check(database, blob_key)
@@ -84,6 +92,23 @@ def _check_structure(database: Database, found: Verification) -> None:
             found.problems.append(Problem(str(database.path), message))
     for table, rowid, parent, _ in database.rows("PRAGMA foreign_key_check"):
         found.problems.append(Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there"))
+
+
+def _check_keys(database: Database, found: Verification) -> None:
+    """See that keys count from 1: what has another one was not written by artifactdb, and could be overlooked."""
+    for table, key in database.rows(_KEYED):
+        least = 0 if table == "history" else 1  # what happened to the workspace as a whole
+        for (number,) in database.rows(
+            f"SELECT DISTINCT {key} FROM {table} WHERE {key} < ? ORDER BY {key} LIMIT ?", (least, _LISTED)
+        ):
+            ids = database.rows("SELECT artifact_id FROM records WHERE record_key = ?", (number,))
+            found.problems.append(
+                Problem(
+                    f"{table} row {number}",
+                    f"artifactdb counts from {least}: somebody else wrote this row",
+                    tuple(name for (name,) in ids) if table == "records" else (),
+                )
+            )
 
 
 def _check_ids(database: Database, found: Verification) -> None:

@@ -46,8 +46,9 @@ def delete_orphans(database: Database, *, dry_run: bool) -> list[Orphan]:
 
 
 _DELETED = """
-SELECT r.record_key, r.artifact_id, 'sha256:' || lower(hex(b.content_hash)) FROM json_each(?) AS chosen
+SELECT r.record_key, r.artifact_id, d.name, 'sha256:' || lower(hex(b.content_hash)) FROM json_each(?) AS chosen
 JOIN records AS r ON r.record_key = chosen.value JOIN blobs AS b ON b.blob_key = r.blob_key
+JOIN datasets AS d ON d.dataset_key = r.dataset_key
 """
 _SHARED_VALUES = (
     ("chains", "chain_key", ("records",)),
@@ -75,7 +76,11 @@ def delete_records(database: Database, record_keys: Sequence[int], *, cascade: b
         if not cascade:
             _refuse_if_needed(database, keys)
         named = database.rows(_DELETED, (json.dumps(keys),))
-        history.note_many(database, "deleted", [(key, name, {"content": content}) for key, name, content in named])
+        history.note_many(
+            database,
+            "deleted",
+            [(key, name, {"dataset": dataset, "content": content}) for key, name, dataset, content in named],
+        )
         # The edges first: records of one selection may depend on each other in any order.
         database.run_many("DELETE FROM record_sources WHERE record_key = ?", [(key,) for key in keys])
         database.run_many("DELETE FROM records WHERE record_key = ?", [(key,) for key in keys])

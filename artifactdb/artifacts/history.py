@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,26 +17,56 @@ from typing import Any
 
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
+from artifactdb.errors import CorruptWorkspaceError
 from artifactdb.version import __version__
 
 WORKSPACE = 0
 """Stands for the workspace as a whole, where a record's key is meant otherwise."""
 
 _NEW = "INSERT INTO history (record_key, event_index, happened_at, actor_key, act) VALUES (?, 0, ?, ?, ?)"
-_FURTHER = """
+_LAST_INDEX = (1 << 63) - 1
+_FURTHER = f"""
 INSERT INTO history (record_key, event_index, happened_at, actor_key, act, artifact_id, details)
-VALUES (?1, (SELECT coalesce(max(event_index) + 1, 0) FROM history WHERE record_key = ?1), ?2, ?3, ?4, ?5, ?6)
+VALUES (?1, (
+  SELECT CASE max(event_index) WHEN {_LAST_INDEX} THEN (
+    SELECT min(i) + 1 FROM (
+      SELECT -1 AS i UNION ALL
+      SELECT event_index FROM history WHERE record_key = ?1 AND event_index BETWEEN 0 AND {_LAST_INDEX - 1}
+    ) WHERE NOT EXISTS (SELECT 1 FROM history WHERE record_key = ?1 AND event_index = i + 1)
+  ) ELSE coalesce(max(event_index) + 1, 0) END FROM history WHERE record_key = ?1 AND event_index >= 0
+), ?2, ?3, ?4, ?5, ?6)
 """
-OF_ARTIFACT = """
-SELECT happened_at, act, ?1, user, host, process, version, details FROM history JOIN actors USING (actor_key)
-WHERE record_key IN (
-  SELECT record_key FROM records WHERE artifact_id = ?1 UNION SELECT record_key FROM history WHERE artifact_id = ?1)
-ORDER BY record_key, event_index
+"""Where a made-up file holds the last index that there is, the first one that is free."""
+_LAST_KEY = """
+SELECT last, (SELECT min(record_key) FROM history WHERE record_key > last) FROM (
+  SELECT max(
+    0,
+    coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'records' AND typeof(seq) = 'integer'), 0),
+    coalesce((SELECT max(record_key) FROM records), 0)) AS last)
 """
-OF_ALL = """
-SELECT happened_at, act, artifact_id, user, host, process, version, details FROM events
-ORDER BY happened_at DESC LIMIT ?
+_EVENTS = """
+SELECT
+  h.happened_at, h.act, coalesce(r.artifact_id, h.artifact_id, gone.artifact_id),
+  coalesce(d.name, CASE WHEN json_valid(gone.details) THEN gone.details ->> '$.dataset' END) AS dataset,
+  a.user, a.host, a.process, a.version, h.details
+FROM history AS h
+JOIN actors AS a ON a.actor_key = h.actor_key
+LEFT JOIN records AS r ON r.record_key = h.record_key AND h.record_key > 0
+LEFT JOIN datasets AS d ON d.dataset_key = r.dataset_key
+LEFT JOIN history AS gone ON r.record_key IS NULL AND gone.record_key = h.record_key AND h.record_key > 0
+  AND gone.event_index = (SELECT max(event_index) FROM history WHERE record_key = h.record_key)
 """
+"""The last event of a record that is gone says what it was."""
+_OF_ARTIFACT = f"""{_EVENTS}
+WHERE h.record_key IN (
+  SELECT record_key FROM records WHERE artifact_id = ?1 AND record_key > 0
+  UNION SELECT record_key FROM history AS deleted WHERE artifact_id = ?1 AND record_key > 0
+    AND NOT EXISTS (SELECT 1 FROM records WHERE record_key = deleted.record_key))
+AND (?2 IS NULL OR dataset IS NULL OR dataset = ?2)
+"""
+OF_ARTIFACT = f"{_OF_ARTIFACT} ORDER BY h.record_key, h.event_index"
+LAST_OF_ARTIFACT = f"{_OF_ARTIFACT} ORDER BY h.happened_at DESC LIMIT 1"
+OF_ALL = f"{_EVENTS} WHERE ?1 IS NULL OR dataset = ?1 ORDER BY h.happened_at DESC LIMIT ?2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,8 @@ class Event:
         added, imported, merged, replaced, deleted, trusted, signed, packed, ...
     artifact_id : str
         "" for the workspace as a whole.
+    dataset : str
+        "" for the workspace as a whole, and where nobody wrote down which it was.
     user, host, process, version : str
         Who did it: account, machine, number of the process, artifactdb's version.
     details : dict
@@ -59,6 +91,7 @@ class Event:
     happened_at: str
     act: str
     artifact_id: str
+    dataset: str
     user: str
     host: str
     process: str
@@ -89,14 +122,39 @@ def _account() -> tuple[str, str]:
 def key_of_actor(database: Database, actor: Sequence[str] | None = None) -> int:
     """Give the key of an actor, new or not; of this process without one."""
     columns = actor or this_actor()
-    sql = "SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?"
-    return database.value(sql, columns) or database.insert(
-        "INSERT INTO actors (user, host, process, version) VALUES (?, ?, ?, ?)", columns
+    found = database.value(
+        "SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?", columns
     )
+    if found is not None:
+        return int(found)
+    return database.insert("INSERT INTO actors (user, host, process, version) VALUES (?, ?, ?, ?)", columns)
+
+
+def new_keys(database: Database) -> Iterator[int]:
+    """Give keys for new records, which no record has and no event: what happened to others is not theirs.
+
+    A packed file has events of records that are gone; a made-up one may have events of records that are yet to come.
+
+    Raises
+    ------
+    CorruptWorkspaceError
+        When a made-up file has used them up.
+    """
+    last, known = database.rows(_LAST_KEY)[0]
+    while True:
+        while known is None or last + 1 < known:
+            if last >= _LAST_INDEX:
+                raise CorruptWorkspaceError(
+                    f"{database.path} has no number left for another record: somebody gave the last one away.",
+                    hint="`artifactdb pack` writes a new file, which counts from 1 again.",
+                )
+            last += 1
+            yield last
+        last, known = known, database.value("SELECT min(record_key) FROM history WHERE record_key > ?", (known,))
 
 
 def note_new(database: Database, record_key: int, actor: int, act: str) -> None:
-    """Write down that a record is new."""
+    """Write down that a record is new, with a key that ``new_keys`` gave."""
     database.rows(_NEW, (record_key, now(), actor, act))
 
 
@@ -117,23 +175,32 @@ def note_many(
     database.run_many(_FURTHER, rows)
 
 
-def of_artifact(database: Database, artifact_id: str) -> list[Event]:
-    """Give what happened to the artifacts of an id, those that were deleted included, oldest first."""
-    return [_event(row) for row in database.rows(OF_ARTIFACT, (artifact_id,))]
+def of_artifact(database: Database, artifact_id: str, dataset: str | None = None) -> list[Event]:
+    """Give what happened to the artifacts of an id, those that were deleted included, oldest first.
+
+    With a dataset, of those in it, and of those of which nobody wrote down where they were.
+    """
+    return [_event(row) for row in database.rows(OF_ARTIFACT, (artifact_id, dataset))]
 
 
-def latest(database: Database, limit: int) -> list[Event]:
-    """Give what happened last, newest first."""
-    return [_event(row) for row in database.rows(OF_ALL, (limit,))]
+def last_of_artifact(database: Database, artifact_id: str, dataset: str) -> Event | None:
+    """Give what happened last to an artifact."""
+    row = database.row(LAST_OF_ARTIFACT, (artifact_id, dataset))
+    return _event(row) if row else None
+
+
+def latest(database: Database, limit: int, dataset: str | None = None) -> list[Event]:
+    """Give what happened last, newest first; with a dataset, to the artifacts in it."""
+    return [_event(row) for row in database.rows(OF_ALL, (dataset, limit))]
 
 
 @interprets
 def _event(row: Sequence[Any]) -> Event:
-    happened_at, act, artifact_id, user, host, process, version, details = row
+    happened_at, act, artifact_id, dataset, user, host, process, version, details = row
     found = json.loads(details) if details else {}
     if not isinstance(found, dict):
         raise TypeError("an event with details of another kind")
-    return Event(happened_at, act, artifact_id or "", user, host, process, version, found)
+    return Event(happened_at, act, artifact_id or "", str(dataset or ""), user, host, process, version, found)
 
 
 def now() -> str:

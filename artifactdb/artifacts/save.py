@@ -187,7 +187,8 @@ _COLUMNS = (
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
     "format_version, environment_key, created_at, signer_key, signature"
 )
-_INSERT = f"INSERT INTO records ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
+_VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
@@ -234,7 +235,7 @@ WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WH
 
 def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
     if record_key is None:
-        return database.insert(_INSERT, list(columns.values()))
+        return database.insert(_INSERT, [next(history.new_keys(database)), *columns.values()])
     database.rows(_UPDATE, [*columns.values(), record_key])
     return record_key
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from artifactdb.artifacts import gate, history
-from artifactdb.artifacts.find import BY_KEYS, KEPT, StoredRecord, from_json, from_row
+from artifactdb.artifacts import gate, history, lines
+from artifactdb.artifacts.find import KEPT, RECORD, StoredRecord, from_json, from_row
+from artifactdb.artifacts.lines import Difference
 from artifactdb.artifacts.save import key_of_signer
-from artifactdb.blobs.codec import compress_text, decompress_text
+from artifactdb.blobs.codec import compress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
-from artifactdb.errors import CorruptWorkspaceError, UntrustedArtifactError
+from artifactdb.errors import InvalidValueError, UntrustedArtifactError
 from artifactdb.trust import signing, team_keys
 from artifactdb.trust.pickles.report import printable
 from artifactdb.trust.team_keys import PublicKey
@@ -25,20 +27,23 @@ from artifactdb.trust.team_keys import PublicKey
 Progress = Callable[[int, int], None]
 
 _AT_ONCE = 1000
-_MAX_LINES_BYTES = 1 << 30
-_LEFT_OUT = ("signature", "created_at", "environment", "artifactdb_version", "nirs4all_version")
-"""What a merge may change of a record that it calls the same."""
+_RECORDS = f"{RECORD} ORDER BY r.record_key"
+_MOST_CHANGES, _MOST_OF_A_STRANGER = 1000, 100
+_MOST_STRANGERS = 10
 _LATEST = """
-SELECT g.key_id, g.material, g.name, w.signed_at, w.contents, w.size_bytes, w.root, w.signature
+SELECT g.material, substr(g.name, 1, 64), max(w.workspace_signature_key) AS latest
 FROM workspace_signatures AS w JOIN signers AS g ON g.signer_key = w.signer_key
-WHERE w.workspace_signature_key IN (SELECT max(workspace_signature_key) FROM workspace_signatures GROUP BY signer_key)
-ORDER BY w.workspace_signature_key
+WHERE g.scheme = 'ed25519' AND length(g.material) = 32
+GROUP BY g.signer_key ORDER BY hex(g.material) IN (SELECT value FROM json_each(?)) DESC, latest DESC LIMIT ?
 """
-_LAST_ACT = """
-SELECT act, user, host, happened_at FROM history JOIN actors USING (actor_key)
-WHERE record_key IN (
-  SELECT record_key FROM records WHERE artifact_id = ?1 UNION SELECT record_key FROM history WHERE artifact_id = ?1)
-ORDER BY happened_at DESC LIMIT 1
+"""The last signature of each signer, those of trusted keys first: a file may name millions of others."""
+_SIGNED = """
+SELECT substr(signed_at, 1, 64), root, signature FROM workspace_signatures WHERE workspace_signature_key = ?
+"""
+_CONTENTS = "SELECT contents, size_bytes FROM workspace_signatures WHERE workspace_signature_key = ?"
+_SIGNED_BY = """
+SELECT g.key_id FROM records AS r JOIN signers AS g ON g.signer_key = r.signer_key
+WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
 """
 
 
@@ -75,6 +80,10 @@ class WorkspaceSignature:
         What the user calls the key; of a key that is not trusted, what it calls itself.
     trusted, right : bool
         Whether the user trusts the key, and whether the signature is its own.
+    changes : list of Change
+        Of a trusted key the first 1000, of another the first 100.
+    more : bool
+        Whether there are further ones.
     """
 
     key_id: str
@@ -83,6 +92,7 @@ class WorkspaceSignature:
     trusted: bool
     right: bool
     changes: list[Change] = field(default_factory=list)
+    more: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +107,9 @@ class SignatureReport:
     wrong : list of str
         Ids of records that bear the user's key but not the user's signature: somebody changed them.
     whole : list of WorkspaceSignature
-        The last of each signer.
+        The last of each signer whom the user trusts, and of those few others who signed last.
+    others : int
+        How many more signed the file as a whole; nobody looked at what.
     """
 
     records: int = 0
@@ -106,20 +118,31 @@ class SignatureReport:
     unsigned: int = 0
     wrong: list[str] = field(default_factory=list)
     whole: list[WorkspaceSignature] = field(default_factory=list)
+    others: int = 0
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether exactly what is there is what a key signed that the user trusts; None when none signed it as a whole.
+
+        Then each record may be vouched for, and others may have been removed, or moved to other places.
+        """
+        believed = [found for found in self.whole if found.trusted and found.right]
+        return any(not found.changes for found in believed) if believed else None
 
     @property
     def ok(self) -> bool:
-        """Whether somebody vouches for the file as it is: every signature is right, nothing was changed since.
+        """Whether somebody whom the user trusts signed exactly what is there; and none of the user's own is wrong."""
+        return self.complete is True and not self.wrong
 
-        Either a key that the user trusts signed all records, or the user signed each: what is not signed at all could
-        have been stripped of its signatures.
-        """
-        vouched = self.own == self.records or any(found.trusted and found.right for found in self.whole)
-        return vouched and not self.wrong and all(found.right and not found.changes for found in self.whole)
+    @property
+    def own_alone(self) -> bool:
+        """Whether the user signed each record and nobody the file as a whole: as a file is that is worked on."""
+        unchanged = all(found.right and not found.changes for found in self.whole)
+        return self.complete is None and unchanged and 0 < self.own == self.records
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
-        return {"ok": self.ok, **asdict(self)}
+        return {"ok": self.ok, "complete": self.complete, **asdict(self)}
 
 
 def sign(database: Database, name: str | None, progress: Progress | None = None) -> PublicKey:
@@ -130,21 +153,21 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
     UntrustedArtifactError
         When there is something that the user does not trust: a signature vouches for it.
     InvalidValueError
-        When there is no such key.
+        When there is no such key, or there are more records than one signature can stand for: some millions.
     """
     key = team_keys.own(name)
     with database.transaction():
         statements: list[bytes] = []
-        lines: list[str] = []
+        said: list[bytes] = []
         doubtful: list[str] = []
         total = database.value("SELECT count(*) FROM records")
         for record in _records(database):
             if not gate.is_trusted(database, record):
                 doubtful.append(record.artifact_id)
             statements.append(signing.statement(record.artifact_id, record.content_hash, record.format))
-            lines.append(_line(record))
+            said.append(lines.line_of(record))
             if progress:
-                progress(len(lines), total)
+                progress(len(said), total)
         for kept in _kept(database):
             if not gate.is_trusted(database, kept):
                 doubtful.append(kept.artifact_id)
@@ -161,12 +184,12 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         database.run_many(
             "INSERT OR REPLACE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)",
             [
-                (hashlib.sha256(said).digest(), signer_key, made)
-                for said, made in zip(wanted, team_keys.sign(name, wanted), strict=True)
+                (hashlib.sha256(one).digest(), signer_key, made)
+                for one, made in zip(wanted, team_keys.sign(name, wanted), strict=True)
             ],
         )
-        _sign_whole(database, name, signer_key, lines)
-        history.note(database, "signed", details={"key": key.key_id, "name": key.name, "records": len(lines)})
+        _sign_whole(database, name, signer_key, lines.joined(sorted(said)))
+        history.note(database, "signed", details={"key": key.key_id, "name": key.name, "records": len(said)})
     return key
 
 
@@ -183,14 +206,19 @@ def _kept(database: Database) -> list[StoredRecord]:
     return found
 
 
-def _sign_whole(database: Database, name: str | None, signer_key: int, lines: list[str]) -> None:
-    contents = _joined(lines)
+def _sign_whole(database: Database, name: str | None, signer_key: int, contents: bytes) -> None:
+    frame = compress_text(contents)
+    if not lines.could_be(len(frame), len(contents)):
+        raise InvalidValueError(
+            f"what there is to say of the records takes {len(contents)} bytes, more than a signature can stand for.",
+            hint="Divide the workspace. Nothing was signed.",
+        )
     root, signed_at = hashlib.sha256(contents).digest(), history.now()
-    (signature,) = team_keys.sign(name, [_whole_statement(root, signed_at)])
+    (signature,) = team_keys.sign(name, [lines.statement(root, signed_at)])
     database.insert(
         "INSERT INTO workspace_signatures (signer_key, signed_at, contents, size_bytes, root, signature) "
         "VALUES (?, ?, ?, ?, ?, ?)",
-        (signer_key, signed_at, compress_text(contents), len(contents), root, signature),
+        (signer_key, signed_at, frame, len(contents), root, signature),
     )
 
 
@@ -198,15 +226,12 @@ def _sign_whole(database: Database, name: str | None, signer_key: int, lines: li
 def compare(database: Database) -> SignatureReport:
     """Say who signed what, and what was added, removed or changed since."""
     report = SignatureReport()
-    lines: list[str] = []
-    signed_by: dict[tuple[str, str], str] = {}
+    now: list[bytes] = []
     trusted = team_keys.trusted()
     with database.reading():
         for record in _records(database):
             report.records += 1
-            lines.append(_line(record))
-            own = signing.Signature.parse(record.signature)
-            signed_by[record.dataset, record.artifact_id] = own.key_id if own else ""
+            now.append(lines.line_of(record))
             if signing.is_own(database, record):
                 report.own += 1
             elif signing.claims_to_be_own(record):
@@ -215,90 +240,56 @@ def compare(database: Database) -> SignatureReport:
                 report.team += 1
             else:
                 report.unsigned += 1
-        for key_id, material, name, signed_at, contents, size_bytes, root, signature in database.rows(_LATEST):
-            key = PublicKey(name, material)
-            known = trusted.get(key_id)
-            is_trusted = known is not None and known.raw == material
-            before = _lines_of(database, contents, size_bytes, root)
-            right = (
-                key.key_id == key_id
-                and before is not None
-                and team_keys.is_right(material, signature, _whole_statement(root, signed_at))
-            )
-            changes = _changes(database, before or [], lines, signed_by) if right else []
-            shown = known.name if known and is_trusted else name
-            report.whole.append(WorkspaceSignature(key_id, shown, signed_at, is_trusted, right, changes))
+        now.sort()
+        root = lines.root_of(now)
+        materials = json.dumps([key.raw.hex().upper() for key in trusted.values()])
+        signers = database.rows(_LATEST, (materials, len(trusted) + _MOST_STRANGERS))
+        for material, name, latest in sorted(signers, key=lambda signer: signer[2]):
+            report.whole.append(_compared(database, PublicKey(name, material), trusted, latest, now, root))
+        total = database.value("SELECT count(DISTINCT signer_key) FROM workspace_signatures")
+        report.others = total - len(report.whole)
     return report
 
 
+def _compared(
+    database: Database, key: PublicKey, trusted: Mapping[str, PublicKey], number: int, now: list[bytes], root: bytes
+) -> WorkspaceSignature:
+    """Compare a signature over all records with those that are there; what is not signed by the key is not read."""
+    known = trusted.get(key.key_id)
+    is_trusted = known is not None and known.raw == key.raw
+    shown = known.name if known and is_trusted else key.name
+    ((signed_at, signed_root, signature),) = database.rows(_SIGNED, (number,))
+    wrong = WorkspaceSignature(key.key_id, shown, signed_at, is_trusted, right=False)
+    if not team_keys.is_right(key.raw, signature, lines.statement(signed_root, signed_at)):
+        return wrong
+    ((contents, size_bytes),) = database.rows(_CONTENTS, (number,))
+    if not lines.is_root_of(contents, size_bytes, signed_root):
+        return wrong
+    changes: list[Change] = []
+    if signed_root != root:
+        most = _MOST_CHANGES if is_trusted else _MOST_OF_A_STRANGER
+        try:
+            found = list(islice(lines.differences(contents, size_bytes, now), most + 1))
+        except (ValueError, RecursionError):
+            return wrong  # somebody's key signed what artifactdb never signs
+        changes = [_change(database, difference) for difference in found]
+        return replace(wrong, right=True, changes=changes[:most], more=len(found) > most)
+    return replace(wrong, right=True)
+
+
 def _records(database: Database) -> Iterator[StoredRecord]:
-    last = 0
-    while True:
-        keys = [
-            key
-            for (key,) in database.rows(
-                "SELECT record_key FROM records WHERE record_key > ? ORDER BY record_key LIMIT ?", (last, _AT_ONCE)
-            )
-        ]
-        if not keys:
-            return
-        yield from map(from_row, database.rows(BY_KEYS, (json.dumps(keys),)))
-        last = keys[-1]
+    with database.snapshot() as state:
+        for batch in state.batches(_RECORDS, (), _AT_ONCE):
+            yield from map(from_row, batch)
 
 
-def _line(record: StoredRecord) -> str:
-    """Give the line of a record: dataset, id, content, format, and a hash over everything else that it says."""
-    said = {name: value for name, value in record.to_dict().items() if name not in _LEFT_OUT}
-    rest = hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-    values = [record.dataset, record.artifact_id, record.content_hash, record.format, rest]
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-
-
-def _joined(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in sorted(lines)).encode()
-
-
-def _whole_statement(root: bytes, signed_at: str) -> bytes:
-    return hashlib.sha256(f"artifactdb records 1\n{signed_at}\n{root.hex()}".encode()).digest()
-
-
-def _lines_of(database: Database, contents: bytes, size_bytes: int, root: bytes) -> list[str] | None:
-    """Give the lines that were signed, or None when they are not those that the root stands for."""
-    if size_bytes > _MAX_LINES_BYTES:
-        raise CorruptWorkspaceError(f"{database.path}: a signature is said to cover {size_bytes} bytes of lines.")
-    plain = decompress_text(contents, size_bytes)
-    if plain is None or hashlib.sha256(plain).digest() != root:
-        return None
-    return plain.decode().split("\n")[:-1]
-
-
-def _changes(
-    database: Database, before: list[str], now: list[str], signed_by: Mapping[tuple[str, str], str]
-) -> list[Change]:
-    old, new = _by_place(set(before) - set(now)), _by_place(set(now) - set(before))
-    changes = []
-    for place in sorted(old.keys() | new.keys()):
-        dataset, artifact_id = place
-        if place not in new:
-            what, details = "removed", ""
-        elif place not in old:
-            what, details = "added", ""
-        else:
-            what, details = "changed", "description" if old[place][:2] == new[place][:2] else "content"
-        changes.append(
-            Change(what, artifact_id, dataset, details, _last_act(database, artifact_id), signed_by.get(place, ""))
-        )
-    return changes
-
-
-def _by_place(lines: set[str]) -> dict[tuple[str, str], list[str]]:
-    found = {}
-    for line in lines:
-        dataset, artifact_id, *rest = json.loads(line)
-        found[dataset, artifact_id] = rest
-    return found
-
-
-def _last_act(database: Database, artifact_id: str) -> str:
-    row = database.row(_LAST_ACT, (artifact_id,))
-    return f"{row[0]} by {row[1]}@{row[2]} at {row[3][:19]}" if row else ""
+def _change(database: Database, difference: Difference) -> Change:
+    dataset, artifact_id, before, now = difference
+    details = ""
+    if before and now:
+        details = "description" if before[:2] == now[:2] else "content"
+    what = "changed" if before and now else "removed" if before else "added"
+    event = history.last_of_artifact(database, artifact_id, dataset)
+    by = f"{event.act[:32]} by {event.user[:64]}@{event.host[:64]} at {event.happened_at[:19]}" if event else ""
+    signed_by = database.value(_SIGNED_BY, (artifact_id, dataset)) or ""
+    return Change(what, artifact_id, dataset, details, by, signed_by[:16])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,6 +28,7 @@ _MOST_OF_A_BYTE = 1 << 15  # a block of Zstandard takes 4 bytes at least, and gi
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
 _MAX_WINDOW_BYTES = 8 << 20  # of what is read
+_PIECE_BYTES = 1 << 18
 _local = threading.local()
 
 
@@ -216,11 +218,21 @@ def compress_text(plain: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL).compress(plain)
 
 
-def decompress_text(frame: bytes, size_bytes: int) -> bytes | None:
-    """Give what a frame holds, or None when that is not so many bytes; takes no more memory than that."""
+def text_pieces(frame: bytes, size_bytes: int) -> Iterator[bytes]:
+    """Give what a frame holds, a piece at a time, so that a frame that lies costs no memory.
+
+    Raises
+    ------
+    CorruptBlobError
+        At the end, or before, when that is not so many bytes.
+    """
+    left = size_bytes
     try:
         with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(frame) as stream:
-            plain = stream.read(size_bytes + 1)
-    except (zstandard.ZstdError, MemoryError):
-        return None
-    return plain if len(plain) == size_bytes else None
+            while left >= 0 and (piece := stream.read(_PIECE_BYTES)):
+                left -= len(piece)
+                yield piece
+    except zstandard.ZstdError as error:
+        raise CorruptBlobError(f"a frame cannot be decoded ({error}).") from None
+    if left:
+        raise CorruptBlobError(f"a frame that is said to hold {size_bytes} bytes holds others.")

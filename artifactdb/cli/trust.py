@@ -12,10 +12,10 @@ from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, requ
 from artifactdb.workspace import Workspace
 
 if TYPE_CHECKING:
-    from artifactdb.artifacts.signatures import SignatureReport
+    from artifactdb.artifacts.signatures import SignatureReport, WorkspaceSignature
     from artifactdb.trust.team_keys import PublicKey
 
-_EVENT = ("happened_at", "act", "artifact_id", "user", "host", "details")
+_EVENT = ("happened_at", "act", "artifact_id", "dataset", "user", "host", "details")
 _SHOWN = 20
 _MAX_LINE_BYTES = 1000
 
@@ -97,12 +97,13 @@ def sign(
 def history(
     path: PathArgument,
     artifact_id: Annotated[str | None, typer.Argument(help="One artifact, also one that was deleted.")] = None,
+    dataset: DatasetOption = None,
     limit: Annotated[int, typer.Option(help="At most so many, without an artifact.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """Show who added, replaced, deleted, trusted, packed or merged what, and when."""
     with Workspace(path, mode="ro") as workspace:
-        events = [event.to_dict() for event in workspace.history(artifact_id, limit=limit)]
+        events = [event.to_dict() for event in workspace.history(artifact_id, dataset, limit=limit)]
     if as_json:
         render.as_json(events)
     else:
@@ -212,19 +213,37 @@ def show_signatures(report: SignatureReport) -> None:
     )
     for artifact_id in report.wrong:
         print(render.plain(f"{artifact_id}: bears your key's name, but not your signature: somebody changed it"))
-    if not report.whole:
-        print("nobody signed the file as a whole")
     for found in report.whole:
-        who = f"{found.name} ({found.key_id})" if found.trusted else f"{found.key_id}, who is not trusted"
-        if not found.right:
-            print(render.plain(f"the signature of {who} is wrong"))
-            continue
-        same = "nothing was changed since" if not found.changes else f"{len(found.changes)} records differ"
-        print(render.plain(f"signed by {who} at {found.signed_at[:19]}: {same}"))
-        for change in found.changes[:_SHOWN]:
-            details = f" ({change.details})" if change.details else ""
-            by = f", {change.by}" if change.by else ""
-            signed = f", signed with {change.signed_by}" if change.signed_by else ""
-            print(render.plain(f"  {change.what}{details}: {change.artifact_id}{by}{signed}"))
-        if len(found.changes) > _SHOWN:
-            print(f"  and {len(found.changes) - _SHOWN} more")
+        _show_whole(found)
+    if report.others:
+        print(f"{report.others} more signed it, whom you do not trust")
+    print(_verdict(report))
+
+
+def _show_whole(found: WorkspaceSignature) -> None:
+    who = f"{found.name} ({found.key_id})" if found.trusted else f"{found.key_id}, who is not trusted"
+    if not found.right:
+        print(render.plain(f"the signature of {who} is wrong"))
+        return
+    count = f"{'more than ' if found.more else ''}{len(found.changes)}"
+    same = f"{count} records differ" if found.changes else "nothing was changed since"
+    print(render.plain(f"signed by {who} at {found.signed_at[:19]}: {same}"))
+    for change in found.changes[:_SHOWN]:
+        details = f" ({change.details})" if change.details else ""
+        by = f", {change.by}" if change.by else ""
+        signed = f", signed with {change.signed_by}" if change.signed_by else ""
+        print(render.plain(f"  {change.what}{details}: {change.artifact_id} of {change.dataset}{by}{signed}"))
+    if len(found.changes) > _SHOWN:
+        print(f"  and {len(found.changes) - _SHOWN}{' or more' if found.more else ' more'}")
+
+
+def _verdict(report: SignatureReport) -> str:
+    if report.complete is None:
+        each = report.records and not report.wrong and not report.unsigned
+        return (
+            f"{'each record is vouched for, but ' if each else ''}nobody whom you trust signed the file as a whole: "
+            "what was removed, moved or described anew does not show (see `artifactdb sign`)"
+        )
+    if not report.complete:
+        return "the file is not as it was signed"
+    return "signed as a whole" if report.ok else "signed as a whole, but a signature of yours was changed"

@@ -1,4 +1,4 @@
-"""One file for the post: every record, its content and the whole catalog in a new SQLite file, and nothing else."""
+"""One file for the post: every record, its content, its history and the whole catalog, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.taking import take_in
-from artifactdb.transfer.trust import take_whole_signatures
+from artifactdb.transfer.trust import take_rest_of_history, take_whole_signatures
 
 _PAGE_BYTES = ((4 << 20, 1024), (64 << 20, 4096))
 """Below so many stored bytes, pages of this size: in a small file most tables and indexes take one page each."""
@@ -42,6 +42,7 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
             state_of(store.database, store.inspector) as state,
             made.transaction(),
         ):
+            take_rest_of_history(state.snapshot, made)  # first, so that a record counts after those of its name before
             taken = take_in(state.snapshot, made, Merge(), progress)
             take_whole_signatures(state.snapshot, made, taken.keys)
             history.note(made, "packed", details={"from": store.database.path.name})

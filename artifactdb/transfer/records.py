@@ -9,6 +9,7 @@ from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from artifactdb.artifacts import history
 from artifactdb.artifacts.parameters import values
 from artifactdb.artifacts.save import key_of_dataset
 from artifactdb.chain import compute_chain_hash
@@ -116,13 +117,18 @@ def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
         keys.pipelines |= {given[0]: present[row[0], row[1]] for given, row in zip(batch, rows, strict=True)}
 
 
-def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> tuple[list[int], list[int]]:
+def take_records(
+    source: Snapshot, target: Database, keys: Keys, merge: Merge
+) -> tuple[list[int], list[int], list[int]]:
     """Take in records; their content, and what they name, is there already.
 
-    Gives the keys, in the source, of those that are new and of those that replaced another.
+    Gives the keys, in the source, of those that are new, of those that replaced another, and of those whose signature
+    alone came in.
     """
-    next_key = target.value("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'records'") + 1
-    new, replaced = [], []
+    new_keys = history.new_keys(target)
+    new: list[int] = []
+    replaced: list[int] = []
+    signed: list[int] = []
     for batch in source.batches(_THEIRS, (), AT_ONCE):
         mapped = [(row[0], row[1], _mapped(row[2:], keys)) for row in batch]
         ids = json.dumps([columns[2] for _, _, columns in mapped])
@@ -131,10 +137,9 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
         for their_key, sources, columns in mapped:
             ours = present.get((columns[0], columns[2]))
             if ours is None:
-                keys.records[their_key] = next_key
-                inserted.append((next_key, *columns))
+                keys.records[their_key] = next(new_keys)
+                inserted.append((keys.records[their_key], *columns))
                 new.append(their_key)
-                next_key += 1
                 continue
             keys.records[their_key] = ours[0]
             own = ours[2:]
@@ -145,6 +150,8 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
                 takes = not same_signer and (
                     own[_SIGNER] is None or (_is_own(target, columns) and not _is_own(target, own))
                 )
+                if takes:
+                    signed.append(their_key)
                 kept = columns if takes else (*columns[:_SIGNER], *own[_SIGNER:])
                 if columns[_CREATED] < own[_CREATED] or kept[_SIGNER:] != own[_SIGNER:]:
                     oldest = min(columns[_CREATED], own[_CREATED])
@@ -165,7 +172,7 @@ def take_records(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
         for record, _, source_key in mapped_edges:
             new_edges.setdefault(record, []).append(source_key)
     _refuse_cycles(target, new_edges, everything=bool(replaced))
-    return new, replaced
+    return new, replaced, signed
 
 
 def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything: bool) -> None:

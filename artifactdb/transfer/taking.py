@@ -16,11 +16,12 @@ from artifactdb.transfer.trust import take_history, take_signatures, take_signer
 
 
 class Taken(NamedTuple):
-    """What came in: keys, and those of records in the source that are new, and that replaced another."""
+    """What came in: keys, and those of records in the source that are new, that replaced another, that signed ours."""
 
     keys: Keys
     new: list[int]
     replaced: list[int]
+    signed: list[int]
 
 
 def take_in(
@@ -36,9 +37,9 @@ def take_in(
         keys.blobs = copy_blobs(source, target, progress=progress)
         take_shared_values(source, target, keys)
         take_signers(source, target, keys)
-        new, replaced = take_records(source, target, keys, merge)
+        taken = Taken(keys, *take_records(source, target, keys, merge))
         take_signatures(source, target, keys)
-        take_history(source, target, keys, new)
+        take_history(source, target, keys, taken.new)
         take_runs(source, target, keys, merge)
         take_metrics(source, target, keys, merge)
         take_library(source, target, keys, merge)
@@ -50,7 +51,7 @@ def take_in(
             hint="`artifactdb verify` lists what is wrong with it; nothing was changed here.",
         ) from error
     merge.settle()
-    return Taken(keys, new, replaced)
+    return taken
 
 
 # What a file that was damaged or made up makes of lines that take for granted what the schema promises.

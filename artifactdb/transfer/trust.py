@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from artifactdb.artifacts import history
 from artifactdb.artifacts.find import KEPT, from_json
@@ -22,9 +23,17 @@ _OF = """
 SELECT statement, signer_key, signature FROM signatures
 WHERE statement IN (SELECT unhex(value) FROM json_each(?)) ORDER BY statement, signer_key
 """
-_HISTORY = """
-SELECT record_key, event_index, happened_at, actor_key, act, artifact_id, details FROM history
-WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, event_index
+_REST = "happened_at, actor_key, act, artifact_id, details"
+_IN_ORDER = "ORDER BY record_key, event_index"
+_OF_RECORDS = f"""
+SELECT record_key, {_REST} FROM history
+WHERE record_key IN (SELECT value FROM json_each(?)) AND record_key > 0 {_IN_ORDER}
+"""
+_OF_THE_REST = f"""
+SELECT record_key, {_REST} FROM history WHERE record_key = 0 OR record_key IN (
+  SELECT record_key FROM history AS gone WHERE artifact_id IS NOT NULL AND record_key > 0
+    AND NOT EXISTS (SELECT 1 FROM records WHERE record_key = gone.record_key))
+{_IN_ORDER}
 """
 _WHOLE = ("signed_at", "contents", "size_bytes", "root", "signature")
 
@@ -75,17 +84,35 @@ def _is_better(target: Database, signer_key: int | None, said: bytes, theirs: by
 
 def take_history(source: Snapshot, target: Database, keys: Keys, new: Sequence[int]) -> None:
     """Take in what happened to records that are new here, by their keys in the source."""
-    actors: dict[int, int] = {}
     for first in range(0, len(new), AT_ONCE):
-        rows = source.rows(_HISTORY, (json.dumps(new[first : first + AT_ONCE]),))
-        for actor in {row[3] for row in rows} - actors.keys():
-            (columns,) = source.rows("SELECT user, host, process, version FROM actors WHERE actor_key = ?", (actor,))
-            actors[actor] = history.key_of_actor(target, columns)
-        target.run_many(
-            "INSERT INTO history (record_key, event_index, happened_at, actor_key, act, artifact_id, details) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(keys.records[row[0]], *row[1:3], actors[row[3]], *row[4:]) for row in rows],
-        )
+        batches = source.batches(_OF_RECORDS, (json.dumps(new[first : first + AT_ONCE]),), AT_ONCE)
+        _take_events(source, target, batches, keys.records.__getitem__)
+
+
+def take_rest_of_history(source: Snapshot, target: Database) -> None:
+    """Take in what happened to the workspace as a whole and to records that are gone, for a copy of that workspace."""
+    new_keys = history.new_keys(target)
+    batches = source.batches(_OF_THE_REST, (), AT_ONCE)
+    _take_events(source, target, batches, lambda key: next(new_keys) if key else history.WORKSPACE)
+
+
+def _take_events(
+    source: Snapshot, target: Database, batches: Iterable[list[tuple[Any, ...]]], key_in_target: Callable[[int], int]
+) -> None:
+    """Write events down that come in order, those of each record counted from 0: theirs may be made-up numbers."""
+    actors: dict[int, int] = {}
+    of, key, index = -1, 0, 0
+    for batch in batches:
+        events = []
+        for record, happened_at, actor, act, artifact_id, details in batch:
+            if record != of:
+                of, key, index = record, key_in_target(record), 0
+            if actor not in actors:
+                (who,) = source.rows("SELECT user, host, process, version FROM actors WHERE actor_key = ?", (actor,))
+                actors[actor] = history.key_of_actor(target, who)
+            events.append((key, index, happened_at, actors[actor], act, artifact_id, details))
+            index += 1
+        target.run_many(f"INSERT INTO history (record_key, event_index, {_REST}) VALUES (?, ?, ?, ?, ?, ?, ?)", events)
 
 
 def take_whole_signatures(source: Snapshot, target: Database, keys: Keys) -> None:
@@ -102,8 +129,10 @@ def take_whole_signatures(source: Snapshot, target: Database, keys: Keys) -> Non
     )
 
 
-def note_arrival(target: Database, keys: Keys, new: Sequence[int], replaced: Sequence[int], source: str) -> None:
-    """Write down that a merge took place, which records came in with it, and from where."""
+def note_arrival(
+    target: Database, keys: Keys, new: Sequence[int], replaced: Sequence[int], signed: Sequence[int], source: str
+) -> None:
+    """Write down that a merge took place, which records came in with it, or a signature of them, and from where."""
     history.note(target, "merged", details={"from": source, "new": len(new), "replaced": len(replaced)})
-    for act, chosen in (("merged", new), ("replaced", replaced)):
+    for act, chosen in (("merged", new), ("replaced", replaced), ("signed", signed)):
         history.note_many(target, act, [(keys.records[key], None, {"from": source}) for key in chosen])

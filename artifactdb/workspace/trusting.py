@@ -123,7 +123,7 @@ class Trusting(Opened):
 
         return signatures.compare(self.database)
 
-    def history(self, artifact_id: str | None = None, *, limit: int = 1000) -> list[Event]:
+    def history(self, artifact_id: str | None = None, dataset: str | None = None, *, limit: int = 1000) -> list[Event]:
         """Say what happened: to an artifact, oldest first; or to all, what happened last, newest first.
 
         Who wrote the file wrote this too: it is a note, and no proof.
@@ -132,9 +132,11 @@ class Trusting(Opened):
         ----------
         artifact_id : str, optional
             Of one that was deleted, too.
+        dataset : str, optional
+            Only of artifacts in it; default: of all, and each event says of which.
         limit : int, default 1000
             At most so many, without an id.
         """
         if artifact_id is None:
-            return history.latest(self.database, limit)
-        return history.of_artifact(self.database, artifact_id)
+            return history.latest(self.database, limit, dataset)
+        return history.of_artifact(self.database, artifact_id, dataset)

@@ -95,10 +95,7 @@ def _serve(pipe: Connection) -> None:
     while (order := pipe.recv()) is not None:
         path, what, arguments = order
         with Workspace(path) as workspace:
-            if what == "save":
-                made = save(workspace, *arguments)
-            else:
-                made = workspace.catalog.add(**prediction(*arguments))
+            made = save(workspace, *arguments) if what == "save" else workspace.catalog.add(**prediction(*arguments))
         pipe.send(made)  # now that it is closed: a history must be the same each time
 
 
