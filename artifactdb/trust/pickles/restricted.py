@@ -224,8 +224,6 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
-            for key in state if isinstance(state, dict) else ():
-                self._require_plain_name(key)
             set_state(target, state)
             return
         slots = None
