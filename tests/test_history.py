@@ -215,13 +215,17 @@ class TestWhatIsWrittenDown:
         with Workspace(file) as workspace:
             put(workspace, fitted["ridge"])
             put(workspace, fitted["ridge"])
-            assert acts(workspace, artifact_id) == ["added", "trusted"]
+            assert acts(workspace, artifact_id) == ["added", "replaced"]
 
-    def test_a_signer_who_is_forgotten_is_written_down(self, file: Path, fitted: dict[str, Any]) -> None:
+    def test_a_signer_who_is_forgotten_is_written_down(
+        self, file: Path, tmp_path: Path, fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         key = team_keys.make("ada")
         with Workspace(file) as workspace:
             put(workspace, fitted["ridge"])
             workspace.sign()
+        be("bob", tmp_path, monkeypatch)
+        with Workspace(file) as workspace:
             workspace.trust(signer=key.key_id)
             workspace.trust(signer=key.key_id, forget=True)
             last = workspace.history()[0]

@@ -70,7 +70,7 @@ def test_a_filter_is_answered_by_its_index(workspace: Workspace, criteria: dict[
         (find.BY_KEY, (1,)),
         (dependencies.DEPENDENTS_OUTSIDE, (1, "[]")),
         (save.PRESENT, ("d", "d", "p", "s1.A", "{}", "{}", b"", "k", b"", "u", "h", "1", "v")),
-        (gate.SIGNATURES, (b"",)),
+        (gate.SIGNATURES, (b"", "[]")),
         (history.OF_ARTIFACT, ("x", None)),
         (history.LAST_OF_ARTIFACT, ("x", "d")),
         (save.PRESENT_RECORD, ("x", 1)),
