@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import apsw
 
+from artifactdb.database import disk
 from artifactdb.database.migrations import APPLICATION_ID, is_current, latest_version, migrate
 from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
 from artifactdb.database.strict import restrict
@@ -135,7 +136,7 @@ def has_older_schema(path: Path) -> bool:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
     except PermissionError as error:
         raise ReadOnlyError(f"{folder} cannot be made ({error.strerror}).", hint="Choose another folder.") from None
     except OSError as error:

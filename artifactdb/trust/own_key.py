@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from artifactdb.database import disk
 from artifactdb.errors import InvalidValueError
 from artifactdb.trust.home import home
 
@@ -99,17 +100,15 @@ def _make(file: Path) -> str:
 
 def keep_secret(file: Path, text: str) -> bool:
     """Write a file that only the user can read, unless it is there; tell whether it was written."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    disk.make_folder(file.parent, 0o700)
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        with os.fdopen(disk.create(unfinished, 0o600), "w", encoding="ascii") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(unfinished, file)  # unlike a new name, it refuses to replace what is there
+        disk.sync(unfinished)
+        disk.link(unfinished, file)  # unlike a new name, it refuses to replace what is there
     except FileExistsError:
         return False
     finally:
-        unfinished.unlink(missing_ok=True)
+        disk.remove(unfinished)
     return True

@@ -12,6 +12,7 @@ from typing import Final
 
 import apsw
 
+from artifactdb.database import disk
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import ReadOnlyError
@@ -68,7 +69,7 @@ def forget(contents: Iterable[tuple[str, str]]) -> int:
 def _changing() -> Generator[apsw.Connection, None, None]:
     folder = home()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        disk.make_folder(folder, 0o700)
     except OSError as error:
         raise ReadOnlyError(
             f"what is trusted cannot be remembered in {folder} ({error.strerror}).",

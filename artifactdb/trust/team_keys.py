@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from artifactdb.database import disk
 from artifactdb.errors import DuplicateError, InvalidValueError, ReadOnlyError
 from artifactdb.trust.home import home
 from artifactdb.trust.own_key import keep_secret
@@ -234,9 +235,11 @@ def _write(keys: list[PublicKey]) -> None:
     file = home() / "trusted_keys"
     unfinished = file.with_name(f".trusted_keys.{secrets.token_hex(8)}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        disk.make_folder(file.parent, 0o700)
         unfinished.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
-        unfinished.replace(file)
+        disk.sync(unfinished)
+        disk.rename(unfinished, file)
+        disk.sync(file.parent)
     except OSError as error:
         raise ReadOnlyError(f"{file} cannot be written ({error.strerror}).") from None
 

@@ -1,0 +1,59 @@
+"""What is done to files and folders besides SQLite's own work, where it has to outlast a power cut.
+
+What a file holds is on the disk once the file was synced; under which names it lies, and that a file is gone, once
+their folder was. Of what came after, any part may be lost, and any other part not. The campaign power_cut records what
+is done here and cuts the power after each of it; so whoever does it names it as ``disk.sync``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot be asked to
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those that it lies in, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+
+
+def create(path: Path, mode: int = 0o666) -> int:
+    """Make an empty file that is not there yet, and give its descriptor, for reading and writing."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy what a file holds, and wait until it is on the disk."""
+    shutil.copyfile(source, target)
+    sync(target)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, which must be free."""
+    os.link(source, target)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file another name, in the place of what bears that."""
+    source.replace(target)
+
+
+def remove(path: Path) -> None:
+    """Take a file's name away, if it is there."""
+    path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that lies in it, as far as that can be done."""
+    shutil.rmtree(folder, ignore_errors=True)
