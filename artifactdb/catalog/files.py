@@ -233,9 +233,7 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
     The lock lies on the folder itself, so that none is left behind when a process dies.
     """
     try:
-        if not folder.is_dir():
-            disk.make_folder(folder)
-            disk.sync(folder.parent)
+        disk.make_folder(folder)
     except OSError as error:
         raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
     if fcntl is None:

@@ -7,25 +7,38 @@ is done here and cuts the power after each of it; so whoever does it names it as
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
+_CANNOT_SYNC_FOLDERS = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
+
 
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
-    if os.name == "nt" and path.is_dir():
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
         return  # Windows cannot be asked to
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # SQLite goes on there too: a folder that may not be listed, a file system that has no such thing.
+        if not is_folder or error.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder, and those that it lies in, unless they are there."""
+    """Make a folder, and those that it lies in, unless they are there, and wait until they are on the disk."""
+    missing = [path for path in folder.parents if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    # The last one in any case: whoever made it may have died before it was on the disk.
+    for path in (folder, *missing):
+        sync(path.parent)
 
 
 def create(path: Path, mode: int = 0o666) -> int:

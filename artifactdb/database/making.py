@@ -137,14 +137,17 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what a process left that died while it made this very file."""
     if fcntl is None:
         return
-    for path in target.parent.glob(".*.unfinished"):
-        if not path.name.startswith(f".{target.name}."):
-            continue
+    beside = [path.name for path in target.parent.glob(".*.unfinished*") if path.name.startswith(f".{target.name}.")]
+    # After a power cut a journal or a folder may be there whose file is not.
+    for unfinished in {target.with_name(f"{name.rpartition('.unfinished')[0]}.unfinished") for name in beside}:
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR)
+            if not unfinished.exists():
+                _remove(unfinished)
+                continue
+            descriptor = os.open(unfinished, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                _remove(unfinished)
             finally:
                 os.close(descriptor)
 

@@ -60,7 +60,7 @@ def open_connection(
     WorkspaceNotFoundError, NotAWorkspaceError, NewerSchemaError, CorruptWorkspaceError, ReadOnlyError, BusyError
         Nothing of the file is changed then.
     """
-    if writable:
+    if writable and not path.exists():
         _make_folder(path.parent)
     for tries in range(1, _TRIES + 1):
         if not path.exists():

@@ -111,4 +111,5 @@ def keep_secret(file: Path, text: str) -> bool:
         return False
     finally:
         disk.remove(unfinished)
+        disk.sync(file.parent)  # what is signed would be a stranger's if the key were gone after a power cut
     return True
