@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -153,6 +154,11 @@ def _require_writable(connection: apsw.Connection, path: Path) -> None:
 
 def _make_ready(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
-    connection.pragma("synchronous", "FULL")
+    if not connection.readonly("main") and not connection.pragma("query_only"):
+        with suppress(apsw.BusyError):  # in use by somebody who left it so
+            # Some tools take a file out of this mode, and so does a pack that was to replace it and failed.
+            connection.pragma("journal_mode", "WAL")
+    # As FULL; and without a -wal, what was committed is not taken back by a -journal whose removal was lost.
+    connection.pragma("synchronous", "EXTRA")
     # 64 MB of page cache is the bound on what SQLite itself keeps, however large a transaction grows.
     connection.pragma("cache_size", -65536)

@@ -11,13 +11,16 @@ hold what was acknowledged, or that and all of the one act that was going on; th
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 from tests.campaigns.power.disk import EVERYTHING, NOTHING, Acknowledged, Disk, Operation
@@ -26,7 +29,9 @@ from tests.campaigns.power.looking import Looker
 from tests.campaigns.power.recording import Recording
 
 
-def record(root: Path, donor: tuple[Path, Contents], name: str, acts: int) -> tuple[History, list[Operation]]:
+def record(
+    root: Path, donor: tuple[Path, Contents], name: str, acts: int | Sequence[str]
+) -> tuple[History, list[Operation]]:
     """Carry out one history in a folder; give what reached the disk."""
     os.environ["ARTIFACTDB_HOME"] = str(root / "home")  # the user's key is lost or kept like everything else
     with Recording(root) as recording:
@@ -35,70 +40,82 @@ def record(root: Path, donor: tuple[Path, Contents], name: str, acts: int) -> tu
     return history, recording.log
 
 
+def places(log: Sequence[Operation]) -> Iterator[tuple[int, Disk, State, Acknowledged]]:
+    """Give each place where the power can be cut: number, disk, what was acknowledged last, and what would be next."""
+    disk, before = Disk(), State()
+    acknowledgements = iter([operation for operation in log if isinstance(operation, Acknowledged)])
+    after = next(acknowledgements)
+    for number, operation in enumerate(log):
+        if isinstance(operation, Acknowledged):
+            before, after = operation.state, next(acknowledgements, operation)
+        else:
+            disk.do(operation)
+        yield number, disk, before, after
+
+
 def campaign(
     seed: int = 0,
     *,
-    acts: int = 30,
-    chances: int = 2,
-    minutes: float = 1e9,
-    cuts: int = sys.maxsize,
-    only: tuple[int, int] | None = None,
+    acts: int | Sequence[str] = 30,
+    variants: Sequence[str] = (NOTHING, EVERYTHING, "0", "1"),
+    minutes: float = math.inf,
+    cuts: float = math.inf,
+    histories: Iterable[int] | None = None,
+    only: int | None = None,
     report: Callable[[str], None] = print,
 ) -> int:
     """Cut until the time is over or there were so many; give how many different disks were looked at.
 
     Parameters
     ----------
-    chances : int
-        How many disks are left to chance at each place, besides the two where all or nothing is lost.
-    only : (int, int), optional
-        Number of a history and of a cut: nothing else is looked at.
+    acts : int or sequence of str
+        Of each history: how many, or which.
+    variants : sequence of str
+        What is done at each place; what is neither nothing nor everything is left to chance.
+    histories : iterable of int, optional
+        Their numbers; one after another without end, if not given.
+    only : int, optional
+        Number of the only place to look at.
     """
     root = Path(tempfile.mkdtemp(prefix="artifactdb-power-", dir=_memory()))
     home = os.environ.get("ARTIFACTDB_HOME")
-    started, looked, places, number = time.monotonic(), 0, 0, only[0] if only else 0
+    started, looked, cut = time.monotonic(), 0, 0
     report(f"seed {seed}")
+
+    def is_over() -> bool:
+        return time.monotonic() - started >= 60 * minutes or looked >= cuts
+
     try:
         os.environ["ARTIFACTDB_HOME"] = str(root / "donor-home")
         donor = (root / "donor.sqlite", make_donor(root / "donor.sqlite"))
-        while time.monotonic() - started < 60 * minutes and looked < cuts:
-            name = f"{seed}/{number}"
-            folder = root / f"history-{number}"
-            folder.mkdir()
-            history, log = record(folder, donor, name, acts)
-            shutil.rmtree(folder)
-            looker = Looker(root / "disk", history.file)
-            disk, before = Disk(), State()
-            afters = iter([operation for operation in log if isinstance(operation, Acknowledged)])
-            after = next(afters)
-            for cut, operation in enumerate(log):
-                if isinstance(operation, Acknowledged):
-                    before, after = operation.state, next(afters, operation)
-                else:
-                    disk.do(operation)
-                if only and only[1] != cut:
+        for history in count() if histories is None else histories:
+            name = f"{seed}/{history}"
+            (root / name.replace("/", "-")).mkdir()
+            done, log = record(root / name.replace("/", "-"), donor, name, acts)
+            shutil.rmtree(root / name.replace("/", "-"))
+            looker = Looker(root / "disk", done.file)
+            for place, disk, before, after in places(log):
+                if only not in (None, place):
                     continue
-                for variant in (NOTHING, EVERYTHING, *(f"{name}/{cut}/{chance}" for chance in range(chances))):
+                cut += 1
+                for variant in variants:
                     try:
-                        looker.compare(disk.cut(variant), before, after.state)
-                    except BaseException as error:
-                        if not isinstance(error, KeyboardInterrupt):
-                            report(
-                                f"FAILED: --seed {seed} --history {number} --cut {cut}, variant {variant}, while: "
-                                f"{after.act}; before it: {log[max(0, cut - 3) : cut + 1]!r:.600}; see {root / 'disk'}"
-                            )
+                        chosen = variant if variant in (NOTHING, EVERYTHING) else f"{name}/{place}/{variant}"
+                        looked += looker.compare(disk.cut(chosen), before, after.state)
+                    except Exception:
+                        report(
+                            f"FAILED: --seed {seed} --history {history} --place {place} of {len(log)}, variant "
+                            f"{variant}, in {after.act}, after {log[place]!r:.200}; what was found: {root / 'disk'}"
+                        )
                         raise
-                places += 1
-                if time.monotonic() - started >= 60 * minutes or looked + looker.disks >= cuts:
+                if is_over():
                     break
-            looked += looker.disks
             seconds = time.monotonic() - started
             report(
-                f"history {number}: {len(log)} operations; in all {places} places, {looked} different disks, "
+                f"history {history}: {len(log)} places; in all {cut} places, {looked} different disks, "
                 f"{seconds:.0f} s, {looked / seconds:.1f} a second"
             )
-            number += 1
-            if only:
+            if is_over():
                 break
         report(f"{looked} power cuts: nothing lost, nothing half there, nothing left over")
         return looked
@@ -117,13 +134,17 @@ def _memory() -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
-    parser.add_argument("--cuts", type=int, default=sys.maxsize, help="stop after so many different disks")
-    parser.add_argument("--history", type=int, help="with --cut: look at this place alone")
-    parser.add_argument("--cut", type=int)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
+    parser.add_argument("--cuts", type=float, default=math.inf, help="stop after so many different disks")
+    parser.add_argument("--history", type=int, help="carry out this one alone")
+    parser.add_argument("--place", type=int, help="look at this place of it alone")
     options = parser.parse_args()
-    only = None if options.history is None else (options.history, options.cut)
-    campaign(options.seed, minutes=options.minutes, cuts=options.cuts, only=only)
+    histories = None if options.history is None else [options.history]
+    try:
+        campaign(options.seed, minutes=options.minutes, cuts=options.cuts, histories=histories, only=options.place)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -159,11 +160,14 @@ class History:
         """The SQLite file, below the root."""
         return self.place if self.place.endswith(".sqlite") else f"{self.place}/workspace.sqlite"
 
-    def run(self, acts: int) -> None:
+    def run(self, acts: int | Sequence[str]) -> None:
+        """Do so many acts as chance has them, or these; before them what every history begins with."""
         self.open()
         self.save_own()
         self._acknowledged("save_own")
-        for act in self.chance.choices(list(_ACTS), weights=list(_ACTS.values()), k=acts):
+        if isinstance(acts, int):
+            acts = self.chance.choices(list(_ACTS), weights=list(_ACTS.values()), k=acts)
+        for act in acts:
             getattr(self, act)()
             self._acknowledged(act)
         self.workspace.close()
@@ -278,7 +282,30 @@ class History:
         self.now.predictions |= contents.predictions
 
     def pack(self) -> None:
-        self.workspace.pack(self.root / "packed.sqlite", overwrite=True)
+        self._pack(lambda *_: None)
+
+    def pack_in_vain(self) -> None:
+        """Fail to replace the packed file, which stays as it was."""
+
+        def fail(*_: int) -> None:
+            raise _TakenBackError
+
+        with suppress(_TakenBackError):
+            self._pack(fail)
+
+    def pack_over_used(self) -> None:
+        """Replace the packed file, which is written to meanwhile."""
+        uses = iter([self.use_packed])
+
+        def use(*_: int) -> None:
+            for once in uses:
+                once()
+                self._acknowledged("use_packed")
+
+        self._pack(use)
+
+    def _pack(self, progress: Callable[[int, int], None]) -> None:
+        self.workspace.pack(self.root / "packed.sqlite", overwrite=True, progress=progress)
         self.state.copies["packed.sqlite"] = self._copied()
 
     def backup(self) -> None:
@@ -306,6 +333,7 @@ class _TakenBackError(Exception):
 
 _ACTS = {
     "save": 8, "delete": 2, "add": 4, "add_bulk": 1, "delete_predictions": 3, "transaction": 5, "flush": 3,
-    "compact": 2, "gc": 2, "reopen": 3, "merge": 0.5, "pack": 1, "backup": 0.3, "use_packed": 0.7,
+    "compact": 2, "gc": 2, "reopen": 3, "merge": 0.5, "pack": 1, "pack_in_vain": 0.3, "pack_over_used": 0.3,
+    "backup": 0.3, "use_packed": 1,
 }  # fmt: skip
 """What happens, and how often."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from artifactdb import Workspace
 from artifactdb.artifacts import check
@@ -25,7 +25,7 @@ from tests.campaigns.power.histories import (
     rows_of,
 )
 
-_CATALOG_TABLES = ("catalog_files", "staged_predictions", "staged_arrays", "deleted_predictions")
+_CATALOG_TABLES = ("catalog_files", "catalog_payloads", "staged_predictions", "staged_arrays", "deleted_predictions")
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
@@ -36,28 +36,31 @@ class LostError(AssertionError):
 class Looker:
     """Puts disks into one folder, again and again, and remembers what it has seen of equal ones.
 
-    DuckDB takes longer to start than all else together; so predictions are read, and a flush is tried, once for each
-    content of the catalog's tables and files.
+    DuckDB takes longer to start than all else together; so predictions are read once for each content of the catalog's
+    tables and files, and a flush is tried once for each of these and each kind of thing left over.
     """
 
     def __init__(self, folder: Path, file: str) -> None:
         self.folder, self.path = folder, folder / file
-        self.disks = 0
         self._seen: dict[bytes, tuple[Contents, dict[str, Contents]]] = {}
         self._predictions: dict[bytes, dict[str, tuple[float, bytes]]] = {}
-        self._flushed: set[tuple[Any, ...]] = set()
+        self._tried: set[tuple[object, ...]] = set()
         self._copies: dict[bytes, Contents] = {}
 
-    def compare(self, tree: Tree, before: State, after: State) -> None:
-        """Raise unless the disk holds what was acknowledged, or that and all of what was being done."""
+    def compare(self, tree: Tree, before: State, after: State) -> bool:
+        """Raise unless the disk holds what was acknowledged, or that and all of what was being done.
+
+        Give whether it was another disk than any before.
+        """
         key = _digest(tree)
-        if key not in self._seen:
-            self.disks += 1
+        is_new = key not in self._seen
+        if is_new:
             self._seen[key] = self._look(tree)
         found, copies = self._seen[key]
         self._compare("the workspace", found, before.workspace, after.workspace)
         for name in sorted(after.copies.keys() | copies.keys()):
             self._compare(name, copies.get(name), before.copies.get(name), after.copies.get(name))
+        return is_new
 
     def _compare(self, name: str, found: Contents | None, before: Contents | None, after: Contents | None) -> None:
         if found not in (before, after):
@@ -66,16 +69,7 @@ class Looker:
     def _look(self, tree: Tree) -> tuple[Contents, dict[str, Contents]]:
         self._put(tree)
         with Workspace(self.path) as workspace:
-            found = check.verify(workspace.database)
-            if not found.ok:
-                raise LostError(f"verify finds {found.problems}")
-            predictions, key = {}, b""
-            if workspace._has_predictions():
-                key = self._catalog_key(workspace)
-                if key not in self._predictions:
-                    self._predictions[key] = self._read_predictions(workspace)
-                predictions = self._predictions[key]
-            contents = Contents(artifacts_of(workspace), predictions, rows_of(workspace))
+            contents, key = self._contents(workspace)
             own = [name for name in contents.artifacts if name.startswith(OWN)]
             if own and workspace.load(own[0]).predict([[1.0]]).tolist() != [3.0]:
                 raise LostError("what was loaded is not what was saved")
@@ -84,6 +78,29 @@ class Looker:
             self._go_on(workspace, contents, key)
         self._require_rest()
         return contents, copies
+
+    def _contents(self, workspace: Workspace) -> tuple[Contents, bytes]:
+        """Check a workspace and read it; give a key of what its catalog is made of too."""
+        found = check.verify(workspace.database)
+        if not found.ok:
+            raise LostError(f"verify finds {found.problems} in {workspace.path}")
+        key = self._catalog_key(workspace)
+        if key not in self._predictions:
+            problems = workspace.catalog.verify()
+            if problems:
+                raise LostError(f"the catalog's verify finds {problems} in {workspace.path}")
+            self._predictions[key] = predictions_of(workspace)
+        return Contents(artifacts_of(workspace), self._predictions[key], rows_of(workspace)), key
+
+    def _copy(self, path: Path, tree: Tree) -> Contents:
+        """Look at another workspace on the disk."""
+        parts = (path.name, catalog_folder(path).name)
+        key = _digest({name: content for name, content in tree.items() if name.startswith(parts)})
+        if key not in self._copies:
+            with Workspace(path) as copy:
+                contents, _ = self._contents(copy)
+            self._copies[key] = replace(contents, rows=())
+        return self._copies[key]
 
     def _put(self, tree: Tree) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -101,53 +118,38 @@ class Looker:
         rows = [workspace.database.rows(f"SELECT * FROM {table}") for table in _CATALOG_TABLES]
         digest = hashlib.sha256(repr(rows).encode())
         for (name,) in workspace.database.rows("SELECT name FROM catalog_files ORDER BY file_key"):
-            path = catalog_folder(self.path) / name
+            path = catalog_folder(workspace.path) / name
             digest.update(path.read_bytes() if path.exists() else b"is not there")
         return digest.digest()
 
-    def _read_predictions(self, workspace: Workspace) -> dict[str, tuple[float, bytes]]:
-        problems = workspace.catalog.verify()
-        if problems:
-            raise LostError(f"the catalog's verify finds {problems}")
-        return predictions_of(workspace)
-
     def _go_on(self, workspace: Workspace, contents: Contents, key: bytes) -> None:
-        """Work on, which must be no harder than it was."""
+        """Work on, which must be no harder than it was, and clears away what was left over."""
         workspace.registry(DATASET, "0007_after").register_with_chain(fitted()[0], "s1.Ridge", "model", 1)
         folder = catalog_folder(self.path)
-        names = sorted(path.name for path in self.folder.rglob("*") if path.is_file())
-        kinds = tuple(name.partition("-")[0] for name in names if name.endswith(".parquet"))
-        if (key, kinds) not in self._flushed:
-            self._flushed.add((key, kinds))
+        parquet = sorted(path.name.partition("-")[0] for path in folder.iterdir()) if folder.exists() else []
+        if self._is_new(key, *parquet):
             workspace.catalog.add(**prediction(5000))
             workspace.catalog.flush()
             live = sorted(name for (name,) in workspace.database.rows("SELECT name FROM catalog_files"))
-            left = sorted(path.name for path in folder.iterdir())
-            if left != live:
+            if (left := sorted(path.name for path in folder.iterdir())) != live:
                 raise LostError(f"{left} lie in the catalog's folder, where {live} count")
             if len(workspace.catalog) != len(contents.predictions) + 1:
                 raise LostError(f"a flush of one more made {len(workspace.catalog)} predictions")
-        if unfinished := [path for path in self.folder.glob(".packed.*") if ".unfinished" in path.name]:
+        unfinished = [path for path in self.folder.glob(".packed.sqlite.*") if ".unfinished" in path.name]
+        if unfinished and self._is_new(*sorted(path.name.partition(".unfinished")[2] for path in unfinished)):
             workspace.pack(self.folder / "packed.sqlite", overwrite=True)
             if left := [path.name for path in unfinished if path.exists()]:
                 raise LostError(f"{left} are left over, and another pack does not clear them away")
+
+    def _is_new(self, *situation: object) -> bool:
+        known = situation in self._tried
+        self._tried.add(situation)
+        return not known
 
     def _require_rest(self) -> None:
         beside = {self.path.name + suffix for suffix in _BESIDE}
         if left := beside & {path.name for path in self.path.parent.iterdir()}:
             raise LostError(f"{left} lie beside the workspace at rest")
-
-    def _copy(self, path: Path, tree: Tree) -> Contents:
-        """Look at another workspace on the disk."""
-        parts = (path.name, catalog_folder(path).name)
-        key = _digest({name: content for name, content in tree.items() if name.startswith(parts)})
-        if key not in self._copies:
-            with Workspace(path) as copy:
-                found = copy.verify()
-                if not found.ok:
-                    raise LostError(f"verify finds {found.problems} in {path.name}")
-                self._copies[key] = Contents(artifacts_of(copy), predictions_of(copy))
-        return self._copies[key]
 
 
 def _digest(tree: Tree) -> bytes:
