@@ -117,6 +117,8 @@ def _clear(target: Path) -> None:
         _require_unused(target)
     for suffix in _BESIDE:
         disk.remove(target.with_name(target.name + suffix))
+    # Before the new file has the name: a log that came back after a power cut would be folded into it.
+    disk.sync(target.parent)
 
 
 def _require_unused(target: Path) -> None:

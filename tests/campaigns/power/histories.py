@@ -318,13 +318,16 @@ class History:
         return Contents(dict(self.now.artifacts), dict(self.now.predictions))
 
     def use_packed(self) -> None:
-        """Write to the packed file for once, so that the next pack has to fold its log in."""
-        if "packed.sqlite" in self.state.copies:
-            with Workspace(self.root / "packed.sqlite") as packed:
-                record = packed.registry(DATASET, "0008_packed").register_with_chain(
-                    self.chance.choice(fitted()[:8]), "s1.Ridge", "model", 1
-                )
-            self.state.copies["packed.sqlite"].artifacts[record.artifact_id] = (record.content_hash, ())
+        """Write to the packed file for once, or to another one that lies where it will, so that it has a log."""
+        if "packed.sqlite" not in self.state.copies:
+            Workspace(self.root / "packed.sqlite").close()
+            self.state.copies["packed.sqlite"] = Contents()
+            self._acknowledged("open packed")
+        with Workspace(self.root / "packed.sqlite") as packed:
+            record = packed.registry(DATASET, "0008_packed").register_with_chain(
+                self.chance.choice(fitted()[:8]), "s1.Ridge", "model", 1
+            )
+        self.state.copies["packed.sqlite"].artifacts[record.artifact_id] = (record.content_hash, ())
 
 
 class _TakenBackError(Exception):
