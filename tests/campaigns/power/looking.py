@@ -8,7 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from artifactdb import Workspace
+from artifactdb import ArtifactDBError, Workspace
 from artifactdb.artifacts import check
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.trust.own_key import _own_key
@@ -55,7 +55,10 @@ class Looker:
         key = _digest(tree)
         is_new = key not in self._seen
         if is_new:
-            self._seen[key] = self._look(tree)
+            try:
+                self._seen[key] = self._look(tree)
+            except ArtifactDBError as error:
+                raise LostError(f"{type(error).__name__}: {error}") from error
         found, copies = self._seen[key]
         self._compare("the workspace", found, before.workspace, after.workspace)
         for name in sorted(after.copies.keys() | copies.keys()):
