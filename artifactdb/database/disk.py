@@ -10,7 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _CANNOT_SYNC_FOLDERS = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 
@@ -23,13 +29,23 @@ def sync(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _flush(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         # SQLite goes on there too: a folder that may not be listed, a file system that has no such thing.
         if not is_folder or error.errno not in _CANNOT_SYNC_FOLDERS:
             raise
+
+
+def _flush(descriptor: int) -> None:
+    """Wait until what was written to a file is on the disk, and not in the cache of a drive, where a Mac leaves it."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with suppress(OSError):  # a file system that does not know it
+            fcntl.fcntl(descriptor, full)
+            return
+    os.fsync(descriptor)
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:

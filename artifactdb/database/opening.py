@@ -88,6 +88,7 @@ def open_connection(
 
 def _prepare(connection: apsw.Connection, path: Path, timeout_s: float, *, known: bool) -> None:
     connection.set_busy_timeout(int(timeout_s * 1000))
+    connection.pragma("fullfsync", True)  # or a Mac leaves what was synced in the cache of its drive
     if not is_current(connection, path):
         _require_writable(connection, path)
         migrate(connection, path)

@@ -35,7 +35,7 @@ def record(
     """Carry out one history in a folder; give what reached the disk."""
     os.environ["ARTIFACTDB_HOME"] = str(root / "home")  # the user's key is lost or kept like everything else
     with Recording(root) as recording:
-        history = History(root, donor, random.Random(name), recording.acknowledge)
+        history = History(recording, donor, random.Random(name))
         history.run(acts)
     return history, recording.log
 

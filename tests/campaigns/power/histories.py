@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -21,15 +23,24 @@ from sklearn.preprocessing import StandardScaler
 
 from artifactdb import Workspace
 from artifactdb.catalog import bulk
+from artifactdb.catalog.files import catalog_folder
+from tests.campaigns.power.recording import Recording
 from tests.operators import Memorizing
 
 DATASET = "wheat"
 OWN = "0000_own$"
 """What only the user's own key lets load; saved first, and never deleted."""
 
-_COUNTED = ("blobs", "chunks", "records", "record_sources", "parameter_values", "history")
+_COUNTED = (
+    "blobs", "chunks", "records", "record_sources", "parameter_values", "history", "run_entries", "run_records",
+    "trained_pipelines", "pipeline_metrics",
+)  # fmt: skip
 _PIPELINES = ("0001_pls", "0002_ridge", "0003_forest")
 _SCALER = "s1.StandardScaler"
+_OLDER = sorted((Path(__file__).parents[2] / "golden").glob("schema_*.sqlite"))
+
+Artifacts = dict[str, tuple[str, tuple[str, ...]]]
+Predictions = dict[str, tuple[str, bytes]]
 
 
 @dataclass
@@ -41,13 +52,13 @@ class Contents:
     artifacts : dict
         Content hash and dependencies by artifact id.
     predictions : dict
-        Score and bytes of the arrays by id.
+        Score as text, where NaN is NaN, and bytes of the arrays, by id.
     rows : tuple
         How many rows tables have that are not seen above, where half a mutation would show; empty for copies.
     """
 
-    artifacts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    predictions: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    artifacts: Artifacts = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=dict)
     rows: tuple[int, ...] = ()
 
 
@@ -59,14 +70,14 @@ class State:
     copies: dict[str, Contents] = field(default_factory=dict)
 
 
-def artifacts_of(workspace: Workspace) -> dict[str, tuple[str, tuple[str, ...]]]:
+def artifacts_of(workspace: Workspace) -> Artifacts:
     return {
         record.artifact_id: (record.content_hash, tuple(sorted(record.depends_on))) for record in workspace.records()
     }
 
 
-def predictions_of(workspace: Workspace) -> dict[str, tuple[float, bytes]]:
-    scores = {row["id"]: row["val_score"] for row in workspace.catalog.filter().to_dicts()}
+def predictions_of(workspace: Workspace) -> Predictions:
+    scores = {row["id"]: str(row["val_score"]) for row in workspace.catalog.filter().to_dicts()}
     arrays = workspace.catalog.arrays(sorted(scores))
     return {
         name: (score, arrays[name]["y_true"].tobytes() + arrays[name]["y_pred"].tobytes())
@@ -113,6 +124,17 @@ def fitted() -> list[Any]:
 
 
 @cache
+def _contents_of_older(older: Path) -> Contents:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / older.name
+        shutil.copyfile(older, copy)
+        if catalog_folder(older).exists():
+            shutil.copytree(catalog_folder(older), catalog_folder(copy))
+        with Workspace(copy) as workspace:
+            return Contents(artifacts_of(workspace), predictions_of(workspace))
+
+
+@cache
 def _scalers() -> list[Any]:
     x, _ = load_diabetes(return_X_y=True)
     return [StandardScaler().fit(x[:rows]) for rows in (100, 200, 300)]
@@ -134,22 +156,14 @@ class History:
 
     Parameters
     ----------
-    root : Path
-        What the power is cut of.
-    donor : Path
+    recording : Recording
+        Of what the power is cut of; told, after each call that returned, what must be there.
+    donor : (Path, Contents)
         A workspace that lies elsewhere.
-    acknowledge : callable
-        Told, after each call that returned, what must be there.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        donor: tuple[Path, Contents],
-        chance: random.Random,
-        acknowledge: Callable[[State, str], None],
-    ) -> None:
-        self.root, self.donor, self.chance, self.acknowledge = root, donor, chance, acknowledge
+    def __init__(self, recording: Recording, donor: tuple[Path, Contents], chance: random.Random) -> None:
+        self.recording, self.root, self.donor, self.chance = recording, recording.root, donor, chance
         self.place = chance.choice(("study", "new/folder/wheat.sqlite", "wheat.sqlite"))
         self.largest = len(fitted()) - chance.choice((0, 1, 1))
         self.state = State(None)
@@ -162,6 +176,8 @@ class History:
 
     def run(self, acts: int | Sequence[str]) -> None:
         """Do so many acts as chance has them, or these; before them what every history begins with."""
+        if self.chance.random() < 0.3:
+            self.begin_older()
         self.open()
         self.save_own()
         self._acknowledged("save_own")
@@ -177,7 +193,7 @@ class History:
         if not self.workspace.database.closed:
             self.now.rows = rows_of(self.workspace)
         self.state.workspace = deepcopy(self.now)
-        self.acknowledge(deepcopy(self.state), act)
+        self.recording.acknowledge(deepcopy(self.state), act)
 
     # -- acts -------------------------------------------------------------------------------------------
 
@@ -186,6 +202,14 @@ class History:
         # Often, so that few acts see much of what a checkpoint does.
         self.workspace.database.connection().wal_autocheckpoint(self.chance.choice((1000, 100, 20)))
         self._acknowledged("open")
+
+    def begin_older(self) -> None:
+        """Let a file of an earlier version be there, which is brought up to date when it is opened."""
+        older, folder = self.chance.choice(_OLDER), catalog_folder(self.root / self.file)
+        self.recording.put(self.root / self.file, older.read_bytes())
+        for parquet in catalog_folder(older).glob("*"):
+            self.recording.put(folder / parquet.name, parquet.read_bytes())
+        self.now = deepcopy(_contents_of_older(older))
 
     def reopen(self) -> None:
         self.workspace.close()
@@ -234,7 +258,7 @@ class History:
         numbers = self.chance.sample(range(60), self.chance.randint(1, 8))
         rows = [prediction(number) for number in numbers]
         for name, row in zip(add_many(rows), rows, strict=True):
-            self.now.predictions[name] = (row["val_score"], row["y_true"].tobytes() + row["y_pred"].tobytes())
+            self.now.predictions[name] = (str(row["val_score"]), row["y_true"].tobytes() + row["y_pred"].tobytes())
 
     def delete_predictions(self) -> None:
         known = sorted(self.now.predictions)
@@ -242,6 +266,21 @@ class History:
         assert self.workspace.catalog.delete(gone) == len(gone)
         for name in gone:
             del self.now.predictions[name]
+
+    def train(self) -> None:
+        """Keep a run with a pipeline: each step of it is acknowledged by itself."""
+        with self.workspace.run(DATASET, name="first") as run:
+            self._acknowledged("begin a run")
+            with run.pipeline([{"model": "Ridge"}], name="ridge") as pipeline:
+                self._acknowledged("begin a pipeline")
+                record = pipeline.registry.register_with_chain(
+                    self.chance.choice(fitted()[:8]), "s1.Ridge", "model", 1, fold_id=0
+                )
+                self.now.artifacts[record.artifact_id] = (record.content_hash, ())
+                self._acknowledged("save in a pipeline")
+                pipeline.log_metrics({"val": {"rmse": 0.5, "r2": 0.25}})
+                self._acknowledged("log_metrics")
+            self._acknowledged("end a pipeline")
 
     def transaction(self) -> None:
         """Do several acts as one; now and then some of them, or all, are taken back."""
@@ -327,7 +366,10 @@ class History:
             record = packed.registry(DATASET, "0008_packed").register_with_chain(
                 self.chance.choice(fitted()[:8]), "s1.Ridge", "model", 1
             )
-        self.state.copies["packed.sqlite"].artifacts[record.artifact_id] = (record.content_hash, ())
+            self.state.copies["packed.sqlite"].artifacts[record.artifact_id] = (record.content_hash, ())
+            if self.chance.random() < 0.3:
+                self._acknowledged("use_packed")
+                packed.catalog.compact()  # which takes files out of it
 
 
 class _TakenBackError(Exception):
@@ -335,7 +377,7 @@ class _TakenBackError(Exception):
 
 
 _ACTS = {
-    "save": 8, "delete": 2, "add": 4, "add_bulk": 1, "delete_predictions": 3, "transaction": 5, "flush": 3,
+    "save": 8, "delete": 2, "add": 4, "add_bulk": 1, "train": 1, "delete_predictions": 3, "transaction": 5, "flush": 3,
     "compact": 2, "gc": 2, "reopen": 3, "merge": 0.5, "pack": 1, "pack_in_vain": 0.3, "pack_over_used": 0.3,
     "backup": 0.3, "use_packed": 1,
 }  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from artifactdb import ArtifactDBError, Workspace
+from artifactdb import ArtifactDBError, ReadOnlyError, Workspace, WorkspaceNotFoundError
 from artifactdb.artifacts import check
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.trust.own_key import _own_key
@@ -16,7 +17,9 @@ from tests.campaigns.power.disk import Tree
 from tests.campaigns.power.histories import (
     DATASET,
     OWN,
+    Artifacts,
     Contents,
+    Predictions,
     State,
     artifacts_of,
     fitted,
@@ -43,7 +46,7 @@ class Looker:
     def __init__(self, folder: Path, file: str) -> None:
         self.folder, self.path = folder, folder / file
         self._seen: dict[bytes, tuple[Contents, dict[str, Contents]]] = {}
-        self._predictions: dict[bytes, dict[str, tuple[float, bytes]]] = {}
+        self._predictions: dict[bytes, Predictions] = {}
         self._tried: set[tuple[object, ...]] = set()
         self._copies: dict[bytes, Contents] = {}
 
@@ -71,8 +74,11 @@ class Looker:
 
     def _look(self, tree: Tree) -> tuple[Contents, dict[str, Contents]]:
         self._put(tree)
+        seen = self._read_only() if len(self._seen) % 8 == 0 else None
         with Workspace(self.path) as workspace:
             contents, key = self._contents(workspace)
+            if seen not in (None, contents.artifacts):
+                raise LostError(f"who only reads sees {sorted(seen or {})}, and not {sorted(contents.artifacts)}")
             own = [name for name in contents.artifacts if name.startswith(OWN)]
             if own and workspace.load(own[0]).predict([[1.0]]).tolist() != [3.0]:
                 raise LostError("what was loaded is not what was saved")
@@ -81,6 +87,12 @@ class Looker:
             self._go_on(workspace, contents, key)
         self._require_rest()
         return contents, copies
+
+    def _read_only(self) -> Artifacts | None:
+        """Look without writing, where there is something yet."""
+        with suppress(WorkspaceNotFoundError, ReadOnlyError), Workspace(self.path, mode="ro") as workspace:
+            return artifacts_of(workspace)
+        return None
 
     def _contents(self, workspace: Workspace) -> tuple[Contents, bytes]:
         """Check a workspace and read it; give a key of what its catalog is made of too."""

@@ -58,6 +58,13 @@ class Recording:
     def acknowledge(self, state: Any, act: str) -> None:
         self.log.append(Acknowledged(state, act))
 
+    def put(self, path: Path, content: bytes) -> None:
+        """Let a file be there, and on the disk."""
+        self._make_folder(path.parent)
+        path.write_bytes(content)
+        self._sync(path)
+        self._sync(path.parent)
+
     def path_below(self, path: str | Path | None) -> str | None:
         """Give a path as it is called here, or None for one that lies elsewhere."""
         if path is None or not Path(path).is_relative_to(self.root):
@@ -177,6 +184,8 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         super().xSync(flags)
+        if flags & apsw.SQLITE_SYNC_FULL != apsw.SQLITE_SYNC_FULL:
+            return  # a Mac leaves what was written in the cache of its drive then
         self.note(Sync(self.file))
         if self.unsynced_folder is not None:
             self.note(SyncFolder(self.unsynced_folder))
