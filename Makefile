@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills mutations lint types benchmarks clean
+.PHONY: install demo test test-slow kills power-cuts mutations lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -20,6 +20,9 @@ test-slow: install
 
 kills: install
 	$(PYTHON) -m tests.campaigns.catalog_kills --kills 1200
+
+power-cuts: install
+	$(PYTHON) -m tests.campaigns.power_cut --cuts 25000
 
 mutations: install
 	$(PYTHON) -m tests.campaigns.mutations --count 1000000

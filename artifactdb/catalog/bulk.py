@@ -22,7 +22,7 @@ from artifactdb.catalog.rows import Row, to_rows
 from artifactdb.catalog.staging import new_among
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
-from artifactdb.database.making import sync
+from artifactdb.database import disk
 
 _AT_ONCE = 100_000
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
@@ -49,10 +49,10 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
                     writing = writer.submit(_write, store, rows, arrays, made)
                     ids += own
                 _enter(store, writing)
-                sync(store.folder)
+                disk.sync(store.folder)
         except BaseException:
             for path in made:
-                path.unlink(missing_ok=True)
+                disk.remove(path)
             store.forget()  # the numbers of these files will be those of others
             raise
     return ids

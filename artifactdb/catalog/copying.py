@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from artifactdb.catalog.files import catalog_folder, live_files
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
-from artifactdb.database import Database, snapshot
-from artifactdb.database.making import sync
+from artifactdb.database import Database, disk, snapshot
 from artifactdb.errors import BusyError, InvalidValueError
 
 _TRIES = 10
@@ -41,12 +39,12 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
             made.close()
             if named == copied_files:
                 return file
-            file.unlink()
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove(file)
+            disk.remove_folder(folder)
         raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
     except BaseException:
-        file.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.remove(file)
+        disk.remove_folder(folder)
         raise
 
 
@@ -54,8 +52,7 @@ def _copy_files(state: State, folder: Path) -> None:
     beside = [entry for kind in ("meta", "data") for entry in state.of_kind(kind) if not entry.inside]
     if not beside:
         return
-    folder.mkdir(parents=True)
+    disk.make_folder(folder)
     for entry in beside:
-        shutil.copy2(state.inspector.folder / entry.name, folder / entry.name)
-        sync(folder / entry.name)
-    sync(folder)
+        disk.copy(state.inspector.folder / entry.name, folder / entry.name)
+    disk.sync(folder)

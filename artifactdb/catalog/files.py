@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifactdb.database import Database, Snapshot
-from artifactdb.database.making import sync
+from artifactdb.database import Database, Snapshot, disk
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import (
     ArtifactDBError,
@@ -239,9 +238,7 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
     The lock lies on the folder itself, so that none is left behind when a process dies.
     """
     try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            sync(folder.parent)
+        disk.make_folder(folder)
     except OSError as error:
         raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
     if fcntl is None:
@@ -290,7 +287,7 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
     try:
         if fcntl is not None and not _lock_within(descriptor, timeout_s):
             return False
-        path.unlink(missing_ok=True)
+        disk.remove(path)
         return True
     except OSError:
         return False

@@ -7,8 +7,6 @@ names, remove what no longer counts. A process that dies between any two of thes
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -35,8 +33,7 @@ from artifactdb.catalog.files import (
 from artifactdb.catalog.staging import arrays_of, stage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
-from artifactdb.database import Database, Snapshot
-from artifactdb.database.making import sync
+from artifactdb.database import Database, Snapshot, disk
 from artifactdb.database.translate import interprets
 
 Progress = Callable[[int, int], None]
@@ -156,7 +153,7 @@ def _write(
     try:
         with store.writing_engine.session(state.files) as session:
             _write_all(session, state, merges, progress, referenced_only=referenced_only)
-        sync(store.folder)
+        disk.sync(store.folder)
     except BaseException:
         _remove(merges)
         raise
@@ -322,15 +319,14 @@ def _take_final_names(store: Store) -> None:
         if file.inside or file.name == final.name or not remove_unread(final, database.timeout_s):
             continue
         try:
-            os.link(folder / file.name, final)
+            disk.link(folder / file.name, final)
         except OSError:  # a file system without hard links
-            shutil.copyfile(folder / file.name, final)
-            sync(final)
-        sync(folder)
+            disk.copy(folder / file.name, final)
+        disk.sync(folder)
         with database.transaction():
             database.rows("UPDATE catalog_files SET name = ? WHERE file_key = ?", (final.name, file.file_key))
 
 
 def _remove(merges: Sequence[_Merge]) -> None:
     for merge in merges:
-        merge.path.unlink(missing_ok=True)
+        disk.remove(merge.path)

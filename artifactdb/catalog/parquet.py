@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from artifactdb.catalog.bloom import BloomBuilder
 from artifactdb.catalog.columns import ARRAY_SCHEMA, SCHEMA, SORTED_BY
 from artifactdb.catalog.files import content_hash
-from artifactdb.database.making import sync
+from artifactdb.database import disk
 from artifactdb.errors import StorageFullError
 
 SCHEMAS = {"meta": SCHEMA, "data": ARRAY_SCHEMA}
@@ -67,7 +67,7 @@ def write(
                 _write_group(writer, group, schema)
     except pa.ArrowException as error:
         raise StorageFullError(f"{path} could not be written ({error}).", hint="Nothing was lost.") from error
-    sync(path)
+    disk.sync(path)
     return Written(kind, rows, filter_of_ids.bits(), content_hash(path))
 
 

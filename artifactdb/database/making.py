@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
+from artifactdb.database import disk
 from artifactdb.database.connection import Database
 from artifactdb.database.migrations import set_page_size
 from artifactdb.database.strict import restrict
@@ -53,15 +53,15 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _remove_leftovers(target)
         unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
         # Held while it is made, so that nobody takes it for one that was left over. Closed after SQLite's own.
-        descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = disk.create(unfinished)
         if fcntl is not None:
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield unfinished
-        sync(unfinished)
+        disk.sync(unfinished)
         _clear(target)
-        unfinished.replace(target)
-        sync(target.parent)
+        disk.rename(unfinished, target)
+        disk.sync(target.parent)
     except ArtifactDBError:
         raise
     except OSError as error:
@@ -75,7 +75,7 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def files_of(unfinished: Path) -> Path:
     """Give the folder for files that are needed while a file is made; it goes with it."""
     folder = unfinished.with_name(f"{unfinished.name}.files")
-    folder.mkdir(exist_ok=True)
+    disk.make_folder(folder)
     return folder
 
 
@@ -116,7 +116,9 @@ def _clear(target: Path) -> None:
     if target.exists():
         _require_unused(target)
     for suffix in _BESIDE:
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
+        disk.remove(target.with_name(target.name + suffix))
+    # Before the new file has the name: a log that came back after a power cut would be folded into it.
+    disk.sync(target.parent)
 
 
 def _require_unused(target: Path) -> None:
@@ -137,29 +139,23 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what a process left that died while it made this very file."""
     if fcntl is None:
         return
-    for path in target.parent.glob(".*.unfinished"):
-        if not path.name.startswith(f".{target.name}."):
-            continue
+    beside = [path.name for path in target.parent.glob(".*.unfinished*") if path.name.startswith(f".{target.name}.")]
+    # After a power cut a journal or a folder may be there whose file is not.
+    for unfinished in {target.with_name(f"{name.rpartition('.unfinished')[0]}.unfinished") for name in beside}:
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR)
+            if not unfinished.exists():
+                _remove(unfinished)
+                continue
+            descriptor = os.open(unfinished, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                _remove(unfinished)
             finally:
                 os.close(descriptor)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
     for suffix in ("", *_BESIDE):
         with suppress(OSError):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-    shutil.rmtree(path.with_name(f"{path.name}.files"), ignore_errors=True)
+            disk.remove(path.with_name(path.name + suffix))
+    disk.remove_folder(path.with_name(f"{path.name}.files"))

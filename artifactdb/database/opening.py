@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import apsw
 
+from artifactdb.database import disk
 from artifactdb.database.migrations import APPLICATION_ID, is_current, latest_version, migrate
 from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
 from artifactdb.database.strict import restrict
@@ -59,7 +61,7 @@ def open_connection(
     WorkspaceNotFoundError, NotAWorkspaceError, NewerSchemaError, CorruptWorkspaceError, ReadOnlyError, BusyError
         Nothing of the file is changed then.
     """
-    if writable:
+    if writable and not path.exists():
         _make_folder(path.parent)
     for tries in range(1, _TRIES + 1):
         if not path.exists():
@@ -86,6 +88,7 @@ def open_connection(
 
 def _prepare(connection: apsw.Connection, path: Path, timeout_s: float, *, known: bool) -> None:
     connection.set_busy_timeout(int(timeout_s * 1000))
+    connection.pragma("fullfsync", True)  # or a Mac leaves what was synced in the cache of its drive
     if not is_current(connection, path):
         _require_writable(connection, path)
         migrate(connection, path)
@@ -135,7 +138,7 @@ def has_older_schema(path: Path) -> bool:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
     except PermissionError as error:
         raise ReadOnlyError(f"{folder} cannot be made ({error.strerror}).", hint="Choose another folder.") from None
     except OSError as error:
@@ -152,6 +155,11 @@ def _require_writable(connection: apsw.Connection, path: Path) -> None:
 
 def _make_ready(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
-    connection.pragma("synchronous", "FULL")
+    if not connection.readonly("main") and not connection.pragma("query_only"):
+        with suppress(apsw.BusyError):  # in use by somebody who left it so
+            # Some tools take a file out of this mode, and so does a pack that was to replace it and failed.
+            connection.pragma("journal_mode", "WAL")
+    # As FULL; and without a -wal, what was committed is not taken back by a -journal whose removal was lost.
+    connection.pragma("synchronous", "EXTRA")
     # 64 MB of page cache is the bound on what SQLite itself keeps, however large a transaction grows.
     connection.pragma("cache_size", -65536)

@@ -21,7 +21,7 @@ from artifactdb.catalog.engine import literal
 from artifactdb.catalog.files import catalog_folder, device_errors
 from artifactdb.catalog.pairs import write_pair
 from artifactdb.catalog.views import state_of
-from artifactdb.database import Database
+from artifactdb.database import Database, disk
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError
 from artifactdb.interop.best import export_best
@@ -141,6 +141,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
             _remove(replaced)
             target.rename(replaced)
         folder.rename(target)
+        disk.sync(target.parent)
     except BaseException:
         _remove(folder)
         if replaced.exists() and not target.exists():

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,8 +22,8 @@ from artifactdb.catalog import copying
 from artifactdb.catalog.checking import check as check_catalog
 from artifactdb.catalog.files import catalog_folder, is_catalog_name, only_writer
 from artifactdb.catalog.store import Store
-from artifactdb.database import Database
-from artifactdb.database.making import new_file, sync
+from artifactdb.database import Database, disk
+from artifactdb.database.making import new_file
 from artifactdb.errors import (
     ArtifactDBError,
     CorruptWorkspaceError,
@@ -80,7 +79,7 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
     with _failing(folder), only_writer(folder, store.database.timeout_s):
         _require_series(folder)
         for left_over in folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+            disk.remove_folder(left_over)
         unfinished = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
         unfinished.mkdir()
         try:
@@ -89,11 +88,11 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
             _require_sound(file)
             made = _keep(folder, file, taken_at, progress)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            disk.remove_folder(unfinished)
         if keep is not None:
             for old in _names(folder)[:-keep]:
-                _list_file(folder, old).unlink()
-            sync(folder / _LISTS)
+                disk.remove(_list_file(folder, old))
+            disk.sync(folder / _LISTS)
             _sweep(folder)
     return made
 
@@ -140,11 +139,12 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
                     done += size
                     if progress:
                         progress(done, total)
-                sync(path)
+                disk.sync(path)
             if beside.exists():
-                sync(beside)
+                disk.sync(beside)
+                disk.sync(beside.parent)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        disk.remove_folder(beside)
         raise
     return target
 
@@ -184,8 +184,7 @@ def _require_series(folder: Path) -> None:
     if not (folder / _LISTS).is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InvalidValueError(f"{folder} holds other files.", hint="Name a folder of its own for backups.")
     for part in (_LISTS, _PIECES):
-        (folder / part).mkdir(exist_ok=True)
-    sync(folder)
+        disk.make_folder(folder / part)
 
 
 def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
@@ -244,18 +243,17 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
              "pieces": names}
         )  # fmt: skip
     for kept in written:
-        sync(kept)
+        disk.sync(kept)
     for parent in {kept.parent for kept in written}:
-        sync(parent)
-    sync(folder / _PIECES)
+        disk.sync(parent)
     name = _name(taken_at)
     found = {
         "format": _FORMAT, "taken_at": taken_at.isoformat(), "workspace": file.name, "artifactdb": __version__,
         "new_bytes": new_bytes, "files": files,
     }  # fmt: skip
-    _write(_list_file(folder, name), json.dumps(found, indent=1).encode())
-    sync(_list_file(folder, name))
-    sync(folder / _LISTS)
+    listed = _list_file(folder, name)
+    _write(listed, json.dumps(found, indent=1).encode(), synced=True)
+    disk.sync(listed.parent)
     return _copy(name, found)
 
 
@@ -277,11 +275,14 @@ def _holds(kept: Path, piece: bytes) -> bool:
         return False
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
+def _write(path: Path, content: bytes, *, synced: bool = False) -> None:
+    if not path.parent.is_dir():
+        disk.make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_bytes(content)
-    unfinished.replace(path)
+    if synced:  # else a name could outlast a power cut that what it names does not
+        disk.sync(unfinished)
+    disk.rename(unfinished, path)
 
 
 def _put_together(folder: Path, file: Mapping[str, Any], target: Path) -> Iterator[int]:
@@ -311,7 +312,7 @@ def _sweep(folder: Path) -> None:
     }
     for path in (folder / _PIECES).glob("*/*"):
         if path.name not in needed:
-            path.unlink()
+            disk.remove(path)
 
 
 def _require_sound(file: Path) -> None:

@@ -15,7 +15,7 @@ from artifactdb.catalog.files import device_errors, enter, new_name
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
-from artifactdb.database.making import sync
+from artifactdb.database import disk
 from artifactdb.errors import CatalogFileError
 from artifactdb.transfer.conflicts import Merge
 
@@ -75,7 +75,7 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                         written = write_sorted(session, select, path, kind, count, lambda _: None, check)
                         enter(ours.database, path, *astuple(written))
             if made:
-                sync(ours.folder)
+                disk.sync(ours.folder)
             merge.count("predictions", new=rows - len(won), same=in_all - rows - (len(conflicting) - len(won)))
     except BaseException:
         remove(made)
@@ -96,4 +96,4 @@ def _require_ids(batch: pa.RecordBatch) -> None:
 def remove(made: list[Path]) -> None:
     """Remove files that do not count."""
     for path in made:
-        path.unlink(missing_ok=True)
+        disk.remove(path)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from artifactdb.database import disk
 from artifactdb.errors import InvalidValueError, ReadOnlyError
 
 HOME_VARIABLE: Final = "ARTIFACTDB_HOME"
@@ -75,7 +76,7 @@ def make_home() -> Path:
     """
     folder = home()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        disk.make_folder(folder, 0o700)
         keep_home_closed()
     except OSError as error:
         raise cannot_be_written(folder, error) from None
@@ -115,14 +116,13 @@ def written_beside(file: Path, text: str) -> Iterator[Path]:
     """Write a file that only the user can read under another name, which goes when the block ends."""
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        with os.fdopen(disk.create(unfinished, 0o600), "w", encoding="ascii") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        disk.sync(unfinished)
         yield unfinished
     finally:
-        unfinished.unlink(missing_ok=True)
+        disk.remove(unfinished)
+        disk.sync(file.parent)  # what is signed would be a stranger's if its key were gone after a power cut
 
 
 def config_file() -> Path:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from artifactdb.database import disk
 from artifactdb.database.grants import Secret
 from artifactdb.errors import InvalidValueError
 from artifactdb.trust import remembered
@@ -109,15 +110,15 @@ def _make(file: Path) -> str:
 def keep_secret(file: Path, text: str) -> bool:
     """Write a file that only the user can read, unless it is there; tell whether it was written."""
     make_home()
-    file.parent.mkdir(exist_ok=True, mode=0o700)
+    disk.make_folder(file.parent, 0o700)
     with written_beside(file, text) as made:
         try:
-            os.link(made, file)  # unlike a new name, it refuses to replace what is there
+            disk.link(made, file)  # unlike a new name, it refuses to replace what is there
         except FileExistsError:
             return False
         except OSError:  # a file system without links
             with remembered.alone():
                 if os.path.lexists(file):
                     return False
-                made.replace(file)
+                disk.rename(made, file)
     return True

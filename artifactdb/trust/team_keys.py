@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from artifactdb.database import disk
 from artifactdb.errors import ArtifactDBError, DuplicateError, InvalidValueError
 from artifactdb.trust import remembered
 from artifactdb.trust.home import cannot_be_written, home, keep_closed, written_beside
@@ -281,7 +282,7 @@ def _write(keys: list[PublicKey]) -> None:
     file = home() / "trusted_keys"
     try:
         with written_beside(file, "".join(f"{key}\n" for key in keys)) as made:
-            made.replace(file)
+            disk.rename(made, file)
     except OSError as error:
         raise cannot_be_written(file, error) from None
 
