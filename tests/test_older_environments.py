@@ -132,6 +132,7 @@ def test_a_stranger_s_object_within_the_allow_list_says_what_to_install_too(
     path.write_bytes(gzip.decompress(oldest.read_bytes()))
     (tmp_path / "config.toml").write_text('allow = ["sklearn.*", "numpy.*"]')
     monkeypatch.setenv("ARTIFACTDB_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(environment, "_warned", set())
     with Workspace(path, mode="ro") as workspace:
         ids = {record.class_name: record.artifact_id for record in workspace.records(pipeline_id="0001_golden")}

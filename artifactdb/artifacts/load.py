@@ -174,9 +174,9 @@ def _failed(record: StoredRecord, error: Exception) -> DeserializationError:
     differing = environment.differences(record.environment)  # now: what was not imported before told no version
     written = ", ".join(f"{name} {version}" for name, version in record.environment.items())
     wanted = environment.requirements(record.environment)
+    reason = f"{type(error).__name__}: {error}".rstrip(".")
     said = [
-        f"{record.artifact_id} ({record.class_name}, format {record.format}) cannot be loaded here: "
-        f"{type(error).__name__}: {error}.",
+        f"{record.artifact_id} ({record.class_name}, format {record.format}) cannot be loaded here: {reason}.",
         f"It was written with {written}." if written else "It is not known what wrote it.",
         f"Other here: {', '.join(differing)}." if differing else "",
     ]
