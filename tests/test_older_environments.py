@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 from artifactdb import ArtifactVersionWarning, DeserializationError, Workspace
 from artifactdb.artifacts import environment
-from artifactdb.estimators.versions import CHANGED, ChangedEstimatorError, require_unchanged
+from artifactdb.estimators.versions import CHANGED, ChangedEstimatorError, compared, require_unchanged
 from tests.golden.environments import ENVIRONMENTS, FOLDER, name_of
 from tests.golden.estimators import answer
 
@@ -124,6 +129,21 @@ def test_an_estimator_that_changed_is_refused_where_it_would_be_another() -> Non
     require_unchanged("SimpleImputer", "1.8.0", "1.7.2")  # has what it needs, and more
 
 
+def test_what_another_program_wrote_is_compared_by_the_version_within_it(xy: tuple[Any, Any]) -> None:
+    def written(obj: Any) -> bytes:
+        return pickle.dumps(obj, protocol=0).replace(sklearn.__version__.encode(), b"1.4.2")
+
+    with pytest.raises(ChangedEstimatorError, match=r"PLSRegression of scikit-learn 1\.4\.2"), compared(said=False):
+        pickle.loads(written(make_pipeline(PLSRegression(2)).fit(*xy)))
+    for said, heard in ((False, {InconsistentVersionWarning, DeprecationWarning}), (True, {DeprecationWarning})):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with compared(said=said):
+                pickle.loads(written(Ridge().fit(*xy)))
+                warnings.warn("of something else", DeprecationWarning, stacklevel=1)
+        assert {warning.category for warning in caught} == heard
+
+
 def test_a_stranger_s_object_within_the_allow_list_says_what_to_install_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,8 +158,9 @@ def test_a_stranger_s_object_within_the_allow_list_says_what_to_install_too(
         ids = {record.class_name: record.artifact_id for record in workspace.records(pipeline_id="0001_golden")}
         with pytest.warns(ArtifactVersionWarning, match="sklearn 1.4.2"):
             workspace.load(ids["Ridge"])
-        with pytest.raises(DeserializationError, match=r"pip install numpy==2.0.2 scikit-learn==1.4.2"):
-            workspace.load(ids["PLSRegression"])
+        for refused in ("PLSRegression", "HistGradientBoostingRegressor"):
+            with pytest.raises(DeserializationError, match=r"pip install numpy==2.0.2 scikit-learn==1.4.2"):
+                workspace.load(ids[refused])
 
 
 def test_a_class_that_is_no_longer_there_says_what_to_install(tmp_path: Path, in_new_process: Any) -> None:
