@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills power-cuts mutations lint types benchmarks clean
+.PHONY: install demo test test-slow kills power-cuts mutations golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -26,6 +26,9 @@ power-cuts: install
 
 mutations: install
 	$(PYTHON) -m tests.campaigns.mutations --count 1000000
+
+golden-environments: install
+	$(PYTHON) -m tests.golden.environments
 
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

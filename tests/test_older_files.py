@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifactdb import Workspace
+from artifactdb import UntrustedArtifactError, Workspace
 from artifactdb.database.migrations import latest_version
 from tests.golden.make import CHAIN, CONFIGURATION, fold_model, prediction, scaler
 
@@ -75,8 +76,9 @@ def test_predictions_of_an_earlier_version_are_all_there(file: Path, tmp_path: P
         assert len(workspace.catalog) == 3
 
 
-def test_runs_and_library_of_an_earlier_version_are_all_there(tmp_path: Path) -> None:
-    with Workspace(copied(GOLDEN / "schema_3.sqlite", tmp_path)) as workspace:
+@pytest.mark.parametrize("file", FILES[2:], ids=lambda file: file.stem)
+def test_runs_and_library_of_an_earlier_version_are_all_there(file: Path, tmp_path: Path) -> None:
+    with Workspace(copied(file, tmp_path)) as workspace:
         workspace.trust()
         (run,) = workspace.runs("wheat")
         assert (run.name, run.status, run.tags, run.notes) == ("first", "completed", ["nir"], "by hand")
@@ -91,6 +93,35 @@ def test_runs_and_library_of_an_earlier_version_are_all_there(tmp_path: Path) ->
         assert np.array_equal(library.load_data("everything")["X"], np.eye(3))
         with Workspace(library.export("everything", tmp_path / "cut.sqlite")) as cut:
             assert len(cut.catalog) == 3
+
+
+def test_runs_and_templates_are_taken_over_from_the_tables_of_schema_2(tmp_path: Path) -> None:
+    # Written at the last commit of schema 2, which had tables of their own for both.
+    path = tmp_path / "study.sqlite"
+    path.write_bytes(gzip.decompress((GOLDEN / "runs_of_schema_2.sqlite.gz").read_bytes()))
+    with Workspace(path) as workspace:
+        assert workspace.library.load_template("baseline") == [{"class": "MinMaxScaler"}]
+        (template,) = workspace.library.list_templates()
+        assert (template["description"], template["category"], template["tags"]) == ("as in the lab", "nir", ["pls"])
+        assert sorted(run.status for run in workspace.runs("wheat")) == ["completed", "interrupted"]
+        died = workspace.registry("wheat", "0002_died")
+        assert died.cleanup_failed_run() == 1, "what a process that died left is still known to be its"
+        assert [record.pipeline_id for record in workspace.records()] == ["0001_done"]
+
+
+@pytest.mark.parametrize("file", FILES[3:], ids=lambda file: file.stem)
+def test_history_of_an_earlier_version_is_there_and_its_signatures_are_somebody_else_s(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "home"))
+    with Workspace(copied(file, tmp_path)) as workspace:
+        added = [event for event in workspace.history() if event.act == "added"]
+        assert {event.artifact_id for event in added} == {record.artifact_id for record in workspace.records()}
+        pickled = next(record for record in workspace.records() if record.format == "pickle5")
+        with pytest.raises(UntrustedArtifactError, match=r"signed with the key [0-9a-f]{16}, which is not yours"):
+            workspace.load(pickled.artifact_id)
+        workspace.trust()
+        workspace.load(pickled.artifact_id)
 
 
 def copied(file: Path, folder: Path) -> Path:

@@ -24,7 +24,7 @@ def versions_now(packages: Iterable[str]) -> dict[str, str]:
     """Give the versions of artifactdb, Python and the named import packages."""
     found = {"artifactdb": __version__, "python": platform.python_version()}
     for package in sorted(set(packages) - _STANDARD_LIBRARY - {"artifactdb"}):
-        version = _version(package)
+        version = version_here(package)
         if version:
             found[package] = version
     return found
@@ -53,20 +53,20 @@ def differences(written: Mapping[str, str]) -> list[str]:
     for package, version in written.items():
         if package in _OWN or package == "nirs4all":
             continue
-        now = _version(package)
+        now = version_here(package)
         if now != version:
             differing.append(f"{package} {version} (here: {now or 'not installed'})")
     return differing
 
 
-_warned: set[tuple[str, ...]] = set()
+_warned: set[str] = set()
 
 
 def warn_of_differences(artifact_id: str, written: Mapping[str, str]) -> None:
-    """Warn, once in a process for the same versions, that an object was saved under others."""
-    differing = tuple(differences(written))
-    if differing and differing not in _warned:
-        _warned.add(differing)
+    """Warn, once in a process for each version of a package, that an object was saved under another."""
+    differing = differences(written)
+    if not _warned.issuperset(differing):
+        _warned.update(differing)
         warnings.warn(
             f"{artifact_id} was saved with {', '.join(differing)}; its predictions may differ.",
             ArtifactVersionWarning,
@@ -80,12 +80,14 @@ def requirements(written: Mapping[str, str]) -> str:
     return " ".join(f"{_distribution(name)}=={written[name]}" for name in packages)
 
 
+def version_here(package: str) -> str:
+    """Give the version of an import package as it is loaded, else as it is installed, else an empty text."""
+    version = getattr(sys.modules.get(package), "__version__", None)
+    return version if isinstance(version, str) else _installed_version(package)
+
+
 @cache
-def _version(package: str) -> str:
-    loaded = sys.modules.get(package)
-    version = getattr(loaded, "__version__", None)
-    if isinstance(version, str):
-        return version
+def _installed_version(package: str) -> str:
     try:
         return metadata.version(_distribution(package))
     except (metadata.PackageNotFoundError, ValueError):

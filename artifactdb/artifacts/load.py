@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -10,10 +12,9 @@ from artifactdb.artifacts import environment, find, gate
 from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.blobs import store
-from artifactdb.content import StoredContent
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, DeserializationError, MissingDependencyError
-from artifactdb.formats import Serializer, serializer
+from artifactdb.formats import is_data_only, serializer
 
 
 def load(database: Database, record: StoredRecord) -> Any:
@@ -130,29 +131,54 @@ def _read(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple
             contents = iter(store.get_many(database, [record.blob_key for record in compress(together, trusted)]))
         for record, reader, is_trusted in zip(together, readers, trusted, strict=True):
             if is_trusted:
-                yield record, _object(record, reader, next(contents))
+                content = next(contents)
+                gate.require_same(record, content)
+                yield record, _made(record, partial(reader.load, content))
             else:
-                yield record, gate.load_restricted(database, record)
+                yield record, _made(record, partial(gate.load_restricted, database, record))
 
 
 _TOGETHER = 8
 
 
-def _object(record: StoredRecord, reader: Serializer, content: StoredContent) -> Any:
-    gate.require_same(record, content)
-    environment_differs = environment.differences(record.environment)
-    if environment_differs:
-        environment.warn_of_differences(record.artifact_id, record.environment)
+def _made(record: StoredRecord, make: Callable[[], Any]) -> Any:
+    """Give what ``make`` does; say of other versions than those that wrote it that it may, or why it does not."""
+    if is_data_only(record.format):  # the same to the last bit, whatever reads it
+        return make()
     try:
-        return reader.load(content)
+        with _versions_compared(record.environment):
+            obj = make()
+    except DeserializationError as error:
+        if error.hint or not isinstance(error.__cause__, Exception):
+            raise
+        raise _failed(record, error.__cause__) from error.__cause__
     except ArtifactDBError:
         raise
     except Exception as error:
-        written = ", ".join(f"{name} {version}" for name, version in record.environment.items())
-        differing = f" Other here: {', '.join(environment_differs)}." if environment_differs else ""
-        wanted = environment.requirements(record.environment)
-        raise DeserializationError(
-            f"{record.artifact_id} ({record.class_name}, format {record.format}) cannot be loaded here: "
-            f"{type(error).__name__}: {error}. It was written with {written}.{differing}",
-            hint=f"Install what wrote it: pip install {wanted}" if wanted else "",
-        ) from error
+        raise _failed(record, error) from error
+    environment.warn_of_differences(record.artifact_id, record.environment)
+    return obj
+
+
+def _versions_compared(written: Mapping[str, str]) -> AbstractContextManager[None]:
+    differs = written.get("sklearn", "") not in ("", environment.version_here("sklearn"))
+    unknown = not environment.requirements(written)  # as of what another program wrote
+    if not (differs or unknown):
+        return nullcontext()
+    from artifactdb.estimators.versions import compared
+
+    return compared(said=differs)
+
+
+def _failed(record: StoredRecord, error: Exception) -> DeserializationError:
+    differing = environment.differences(record.environment)  # now: what was not imported before told no version
+    written = ", ".join(f"{name} {version}" for name, version in record.environment.items())
+    wanted = environment.requirements(record.environment)
+    reason = f"{type(error).__name__}: {error}".rstrip(".")
+    said = [
+        f"{record.artifact_id} ({record.class_name}, format {record.format}) cannot be loaded here: {reason}.",
+        f"It was written with {written}." if written else "It is not known what wrote it.",
+        f"Other here: {', '.join(differing)}." if differing else "",
+    ]
+    hint = f"Install what wrote it: pip install {wanted}" if wanted else ""
+    return DeserializationError(" ".join(filter(None, said)), hint=hint)

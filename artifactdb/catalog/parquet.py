@@ -53,7 +53,7 @@ def write(
     filter_of_ids = BloomBuilder(expected)
     rows = 0
     try:
-        with pq.ParquetWriter(path, schema, **_options(kind, schema)) as writer:
+        with pq.ParquetWriter(path, schema, **_options(kind, schema, expected)) as writer:
             group: list[pa.RecordBatch] = []
             for batch in batches:
                 group.append(batch)
@@ -93,7 +93,7 @@ def _write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch], schema: 
     writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
-def _options(kind: str, schema: pa.Schema) -> dict[str, object]:
+def _options(kind: str, schema: pa.Schema, rows: int) -> dict[str, object]:
     """Say how a file is encoded.
 
     Rows are sorted by what people filter on, so that the least and greatest value of a row group tell whether it
@@ -104,7 +104,9 @@ def _options(kind: str, schema: pa.Schema) -> dict[str, object]:
         unique = {"id", "scores", "y_pred_id", "y_proba_id"}
         texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name not in unique]
         floats = [field.name for field in schema if pa.types.is_floating(field.type)]
-        filtered = {"id": {"ndv": META_ROWS_A_GROUP, "fpp": 0.01}, "model_artifact_id": {"ndv": 4096, "fpp": 0.01}}
+        most = {"id": META_ROWS_A_GROUP, "model_artifact_id": 4096}
+        # Before pyarrow 26 a filter takes the room of so many values, however few there are.
+        filtered = {name: {"ndv": max(1, min(rows, values)), "fpp": 0.01} for name, values in most.items()}
         numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     else:
         texts, floats, numbers = ["array_type", "array_shape", "array_dtype"], ["array_data.list.element"], []

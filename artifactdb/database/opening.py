@@ -70,12 +70,15 @@ def open_connection(
             if not os.access(path.parent, os.W_OK):
                 raise ReadOnlyError(f"the folder {path.parent} cannot be written.", hint="Choose another folder.")
         with translated(path):
+            log_was_there = path.with_name(f"{path.name}-wal").exists()
             # A file that changes again and again is not at rest.
             connection = connect(path, writable=writable, sealed=sealed and tries < _TRIES)
             seal = seal_of(connection)
             try:
                 _prepare(connection, path, timeout_s, known=known)
             except BaseException as error:
+                if log_was_there:  # closing would fold it into a file that is refused
+                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 shut(connection)
                 if seal is None or seal.holds() or not isinstance(error, Exception):
                     raise

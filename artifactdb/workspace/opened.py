@@ -29,8 +29,12 @@ class Opened:
         self.database = Database(path, mode=mode, timeout_s=timeout_s)
         self._catalog: Catalog | None = None
         if mode == "rw":
-            with suppress(BusyError, ReadOnlyError):  # said another time; who asks is told in any case
-                run_store.mark_interrupted(self.database)
+            try:
+                with suppress(BusyError, ReadOnlyError):  # said another time; who asks is told in any case
+                    run_store.mark_interrupted(self.database)
+            except BaseException:
+                self.database.close()  # nobody else holds it, and an open one leaves a -wal beside the file
+                raise
 
     def __enter__(self) -> Self:
         return self
