@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +110,25 @@ def test_loading_is_refused_whatever_the_way(
             with pytest.raises(UntrustedArtifactError):
                 workspace.library.load("kept")
         assert not canary.exists()
+
+
+def test_the_pages_of_a_data_viewer_run_nothing(strangers: Path, canary: Path) -> None:
+    """Datasette shows the file in a process of its own; texts of a stranger are shown, and are no part of the page."""
+    with Workspace(strangers) as workspace:
+        workspace.database.rows(
+            "UPDATE records SET custom_name = '<script>alert(1)</script>', class_name = custom_name"
+        )
+        workspace.library.save_template(["Ridge"], "baseline", "<img src=x onerror=alert(1)>")
+    pages = [
+        "/stranger", "/stranger/artifacts?_size=max", "/stranger/library",
+        "/stranger.json?sql=SELECT+custom_name,payload+FROM+records,chunks+LIMIT+1",
+    ]  # fmt: skip
+    for page in pages:
+        got = subprocess.run(
+            [sys.executable, "-m", "datasette", "--get", page, "-i", str(strangers)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert got.returncode == 0 and got.stdout, (page, got.stderr[-500:])
+        assert "<script>alert" not in got.stdout or page.split("?")[0].endswith(".json"), page
+        assert "<img src=x" not in got.stdout, page
+        assert not canary.exists(), page
