@@ -143,9 +143,10 @@ class Care(Opened):
         Examples
         --------
         >>> from artifactdb import Workspace
-        >>> with Workspace("wheat.sqlite") as workspace:
-        ...     copy = workspace.backup_to("backups", keep=10)
-        >>> Workspace.restore("backups", "as-it-was.sqlite").name
+        >>> folder = getfixture("tmp_path")
+        >>> with Workspace(folder / "wheat.sqlite") as workspace:
+        ...     copy = workspace.backup_to(folder / "backups", keep=10)
+        >>> Workspace.restore(folder / "backups", folder / "as-it-was.sqlite").name
         'as-it-was.sqlite'
         """
         from artifactdb.transfer import backups
