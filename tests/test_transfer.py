@@ -582,6 +582,19 @@ class TestMerge:
         assert [row[:2] for row in content(ours)[0]] == [row[:2] for row in before[0]]
 
 
+def test_what_merged_predictions_share_with_staged_ones_outlives_these(tmp_path: Path) -> None:
+    common = {"dataset_name": "wheat", "partition": "val", "y_true": np.arange(4.0)}
+    with Workspace(tmp_path / "theirs.sqlite") as theirs, Workspace(tmp_path / "ours.sqlite") as ours:
+        taken = theirs.catalog.add(**common, model_name="theirs", y_pred=np.ones(4))
+        staged = ours.catalog.add(**common, model_name="ours", y_pred=np.zeros(4))
+        ours.merge(theirs)
+        assert ours.verify().ok
+        ours.catalog.delete(staged)
+        assert ours.catalog.get(taken)["y_true"].tolist() == [0.0, 1.0, 2.0, 3.0]
+        ours.catalog.flush()
+        assert ours.verify().ok
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.integers(0, 2), st.booleans()), max_size=12))
 def test_merging_is_idempotent_and_newer_decides_alike_in_both_directions(

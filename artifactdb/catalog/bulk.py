@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,13 +18,12 @@ from artifactdb.catalog.files import device_errors, enter, new_name, only_writer
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.rows import Row, to_rows
-from artifactdb.catalog.staging import new_among
+from artifactdb.catalog.staging import new_among, unstage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
 from artifactdb.database import disk
 
 _AT_ONCE = 100_000
-_UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
 _Files = dict[Path, Written]
 
 
@@ -77,9 +75,8 @@ def _write_one(
 
 
 def _unstage(store: Store, arrays: Collection[StoredArray]) -> None:
-    """Let go of staged arrays that a file holds now: each array lies in one place."""
     if store.database.value("SELECT EXISTS (SELECT 1 FROM staged_arrays)"):
-        store.database.rows(_UNSTAGE, (json.dumps([array.array_id for array in arrays]),))
+        unstage(store.database, [array.array_id for array in arrays])
 
 
 @contextmanager

@@ -16,12 +16,14 @@ from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
 from artifactdb.catalog.rows import NAN, Row, to_rows
 from artifactdb.catalog.store import Store
+from artifactdb.database import Database
 from artifactdb.errors import DuplicateError
 
 _AT_ONCE = 10_000
 _REMEMBERED = 200_000
 _INSERT_ROW = f"INSERT INTO staged_predictions ({column_list()}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_ARRAY = "INSERT OR IGNORE INTO staged_arrays (array_id, array_type, dtype, shape, data) VALUES (?, ?, ?, ?, ?)"
+_UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
 STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -64,6 +66,14 @@ def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> N
     store.database.run_many(_INSERT_ARRAY, stored)
     store.database.run_many(_INSERT_ROW, list(rows))
     store.staged_bytes += sum(len(data) for *_, data in stored)
+
+
+def unstage(database: Database, array_ids: Sequence[str]) -> None:
+    """Let go of staged arrays that a file holds now: each array lies in one place.
+
+    What rows of a file name has to lie in files: a staged array goes with the last staged row that names it.
+    """
+    database.rows(_UNSTAGE, (json.dumps(array_ids),))
 
 
 def _require_same(present: Row, given: Row) -> None:

@@ -13,6 +13,7 @@ from artifactdb.catalog.deleting import delete
 from artifactdb.catalog.engine import translated
 from artifactdb.catalog.files import device_errors, enter, new_name
 from artifactdb.catalog.merging import write_sorted
+from artifactdb.catalog.staging import unstage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import disk
@@ -41,7 +42,9 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
         ):
             theirs_named = replace(their_state, prefix="their_")
             for kind, own, other in (("meta", "ours", "theirs"), ("data", "our_arrays", "their_arrays")):
-                session.view(own, rows_of(session, our_state, kind, our_state.of_kind(kind)))
+                # Of our arrays those in files: what a row of a file names has to lie there too.
+                staged = kind == "meta"
+                session.view(own, rows_of(session, our_state, kind, our_state.of_kind(kind), staged=staged))
                 session.view(other, rows_of(session, theirs_named, kind, theirs_named.of_kind(kind)))
             ((in_all,),) = session.cursor.execute("SELECT count(*) FROM theirs").fetchall()
             differ = " OR ".join(f't."{name}" IS DISTINCT FROM o."{name}"' for name in COLUMNS)
@@ -74,6 +77,10 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                         check = _require_ids if kind == "data" else None
                         written = write_sorted(session, select, path, kind, count, lambda _: None, check)
                         enter(ours.database, path, *astuple(written))
+                ours_staged = [array_id for (array_id,) in ours.database.rows("SELECT array_id FROM staged_arrays")]
+                twice = f"SELECT array_id FROM ({arrays}) WHERE array_id IN (SELECT unnest(?))"
+                found = session.cursor.execute(twice, [ours_staged]).fetchall() if ours_staged else []
+                unstage(ours.database, [array_id for (array_id,) in found])
             if made:
                 disk.sync(ours.folder)
             merge.count("predictions", new=rows - len(won), same=in_all - rows - (len(conflicting) - len(won)))

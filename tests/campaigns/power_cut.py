@@ -42,7 +42,7 @@ def record(
 
 def places(log: Sequence[Operation]) -> Iterator[tuple[int, Disk, State, Acknowledged]]:
     """Give each place where the power can be cut: number, disk, what was acknowledged last, and what would be next."""
-    disk, before = Disk(), State()
+    disk, before = Disk(), None
     acknowledgements = iter([operation for operation in log if isinstance(operation, Acknowledged)])
     after = next(acknowledgements)
     for number, operation in enumerate(log):
@@ -50,7 +50,29 @@ def places(log: Sequence[Operation]) -> Iterator[tuple[int, Disk, State, Acknowl
             before, after = operation.state, next(acknowledgements, operation)
         else:
             disk.do(operation)
-        yield number, disk, before, after
+        if before is not None:
+            yield number, disk, before, after
+
+
+def cut_everywhere(
+    looker: Looker, log: Sequence[Operation], name: str, variants: Sequence[str], only: int | None
+) -> Iterator[int]:
+    """Cut the power at each place, and give how many disks came of it that were not seen before."""
+    for place, disk, before, after in places(log):
+        if only not in (None, place):
+            continue
+        new = 0
+        for variant in variants:
+            chosen = variant if variant in (NOTHING, EVERYTHING) else f"{name} {place} {variant}"
+            try:
+                new += looker.compare(disk.cut(chosen), before, after.state)
+            except Exception as error:
+                error.add_note(
+                    f"FAILED: {name} --place {place} of {len(log)}, variant {variant}, in the act {after.act}, "
+                    f"after {log[place]!r:.200}. The disk after it was opened is in {looker.folder}."
+                )
+                raise
+        yield new
 
 
 def campaign(
@@ -76,6 +98,11 @@ def campaign(
         Their numbers; one after another without end, if not given.
     only : int, optional
         Number of the only place to look at.
+
+    Raises
+    ------
+    LostError
+        With a note of what shows it again.
     """
     root = Path(tempfile.mkdtemp(prefix="artifactdb-power-", dir=_memory()))
     home = os.environ.get("ARTIFACTDB_HOME")
@@ -88,31 +115,18 @@ def campaign(
     try:
         os.environ["ARTIFACTDB_HOME"] = str(root / "donor-home")
         donor = (root / "donor.sqlite", make_donor(root / "donor.sqlite"))
-        for history in count() if histories is None else histories:
-            name = f"{seed}/{history}"
-            (root / name.replace("/", "-")).mkdir()
-            done, log = record(root / name.replace("/", "-"), donor, name, acts)
-            shutil.rmtree(root / name.replace("/", "-"))
-            looker = Looker(root / "disk", done.file)
-            for place, disk, before, after in places(log):
-                if only not in (None, place):
-                    continue
-                cut += 1
-                for variant in variants:
-                    try:
-                        chosen = variant if variant in (NOTHING, EVERYTHING) else f"{name}/{place}/{variant}"
-                        looked += looker.compare(disk.cut(chosen), before, after.state)
-                    except Exception:
-                        report(
-                            f"FAILED: --seed {seed} --history {history} --place {place} of {len(log)}, variant "
-                            f"{variant}, in {after.act}, after {log[place]!r:.200}; what was found: {root / 'disk'}"
-                        )
-                        raise
+        for number in count() if histories is None else histories:
+            name, folder = f"--seed {seed} --history {number}", root / f"history-{number}"
+            folder.mkdir()
+            history, log = record(folder, donor, name, acts)
+            shutil.rmtree(folder)
+            for new in cut_everywhere(Looker(root / "disk", history.file), log, name, variants, only):
+                cut, looked = cut + 1, looked + new
                 if is_over():
                     break
             each = 1000 * (time.process_time() - busy) / max(1, looked)
             report(
-                f"history {history}: {len(log)} places; in all {cut} places, {looked} different disks, "
+                f"history {number}: {len(log)} places; in all {cut} places, {looked} different disks, "
                 f"{time.monotonic() - started:.0f} s, of which the processor took {each:.0f} ms for each disk"
             )
             if is_over():

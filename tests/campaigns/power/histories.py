@@ -178,6 +178,7 @@ class History:
         """Do so many acts as chance has them, or these; before them what every history begins with."""
         if self.chance.random() < 0.3:
             self.begin_older()
+        self.recording.acknowledge(self.state, "begin")
         self.open()
         self.save_own()
         self._acknowledged("save_own")
