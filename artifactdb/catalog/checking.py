@@ -16,9 +16,9 @@ from artifactdb.errors import ArtifactDBError
 _TWICE = "SELECT id, count(*) AS times FROM predictions GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 10"
 _TWICE_ARRAYS = "SELECT array_id, count(*) AS times FROM arrays GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 10"
 _NAMED = " UNION ".join(f"SELECT {name} AS array_id FROM predictions WHERE {name} IS NOT NULL" for name in ARRAY_IDS)
-_DANGLING = f"""
+DANGLING = f"""
 WITH named AS ({_NAMED})
-SELECT array_id FROM named WHERE array_id NOT IN (SELECT array_id FROM arrays) ORDER BY 1 LIMIT 10
+SELECT array_id FROM named WHERE array_id NOT IN (SELECT array_id FROM arrays) ORDER BY 1
 """
 
 
@@ -47,7 +47,9 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
     try:
         problems += [Problem("predictions", f"{row[0]} is there {row[1]} times") for row in ask(store, _TWICE)]
         problems += [Problem("arrays", f"{row[0]} is there {row[1]} times") for row in ask(store, _TWICE_ARRAYS)]
-        problems += [Problem("arrays", f"{row[0]} is named and not there") for row in ask(store, _DANGLING)]
+        problems += [
+            Problem("arrays", f"{row[0]} is named and not there") for row in ask(store, f"{DANGLING} LIMIT 10")
+        ]
     except ArtifactDBError as error:
         problems.append(Problem("predictions", str(error)))
     return problems

@@ -95,6 +95,12 @@ def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     return files
 
 
+def catalog_file_kind(name: str) -> str:
+    """Give what a file of that name holds, or "" when it is none of a catalog."""
+    matched = _OURS.fullmatch(name)
+    return matched[1] if matched else ""
+
+
 def new_name(kind: str) -> str:
     """Give a name that nobody has used."""
     return f"predictions_{kind}-{secrets.token_hex(8)}.parquet"

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(epilog="Example: `artifactdb runs wheat.sqlite --status interrupted`")(runs)
     app.command(epilog="Example: `artifactdb pack wheat.sqlite wheat-for-the-post.sqlite`")(pack)
+    app.command(epilog="Example: `artifactdb recover damaged.sqlite saved.sqlite`")(recover)
     app.command(epilog="Example: `artifactdb merge all.sqlite colleague.sqlite --on-conflict newer`")(merge)
     app.command(epilog="Example: `artifactdb export wheat.sqlite folder`")(export)
     app.command(name="import", epilog="Example: `artifactdb import wheat.sqlite nirs4all-workspace`")(import_)
@@ -116,6 +117,35 @@ def merge(
             ("kind", "name", "ours", "theirs", "kept"),
             [(found.kind, found.name, found.ours, found.theirs, found.kept) for found in merged.conflicts],
         )
+
+
+def recover(
+    source: Annotated[Path, typer.Argument(help="The damaged file, or its directory; it is not changed.")],
+    target: Annotated[Path, typer.Argument(help="A new file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Save what is still right of a damaged workspace, and list what is gone; exit code 7 when anything is."""
+    from artifactdb.transfer.recover import recover as save
+
+    with render.progress("recover") as progress:
+        found = save(source, target, progress=progress)
+    if as_json:
+        render.as_json(found.to_dict())
+    else:
+        for gone in found.gone:
+            left = "its record is in the history" if gone.has_record else "its record is gone"
+            left += ", its content is there" if gone.has_content else ""
+            print(render.plain(f"gone: {gone.artifact_id} of {gone.dataset or '?'}: {gone.reason} ({left})"))
+        for incomplete in found.incomplete:
+            print(render.plain(f"incomplete: {incomplete.artifact_id} of {incomplete.dataset}: {incomplete.what}"))
+        for kind, count in found.lost.items():
+            print(f"gone: {count} {kind}")
+        for note in found.notes:
+            print(render.plain(f"note: {note}"))
+        listed = ", ".join(f"{count} {kind}" for kind, count in found.saved.items() if count) or "nothing"
+        print(f"{found.path}: {listed}")
+    if not found.ok:
+        raise typer.Exit(_INCOMPLETE)
 
 
 def export(
