@@ -19,7 +19,7 @@ from tests.campaigns.studies import make_study
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("study") / "study.sqlite", weight=30)
+    return make_study(tmp_path_factory.mktemp("study") / "study.sqlite", weight=60)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def pages_of(study: Path) -> int:
 
 
 def test_whatever_page_is_zeroed_all_that_lies_elsewhere_comes_back(study: Path, tmp_path: Path) -> None:
-    zero_each(study, tmp_path, range(1, pages_of(study) + 1, 23))
+    zero_each(study, tmp_path, range(1, pages_of(study) + 1, 37))
 
 
 @pytest.mark.slow

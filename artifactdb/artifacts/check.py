@@ -30,12 +30,15 @@ class Verification:
     blobs, bytes_read, records : int
         How much was read and compared.
     problems : list of Problem
+    notes : list of str
+        What to know besides; nothing that is wrong.
     """
 
     blobs: int = 0
     bytes_read: int = 0
     records: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -51,6 +54,7 @@ class Verification:
             "bytes_read": self.bytes_read,
             "records": self.records,
             "problems": problems,
+            "notes": list(self.notes),
         }
 
 

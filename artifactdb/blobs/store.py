@@ -188,6 +188,11 @@ def check(database: Database, blob_key: int) -> str:
     return "" if listed == named else f"{_OTHER_PARTS}."
 
 
+def lists_other_parts(what: str) -> bool:
+    """Tell whether ``check`` found nothing wrong with a blob but the list of its arrays."""
+    return what == f"{_OTHER_PARTS}."
+
+
 def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:
     """Give the checked bytes of a blob a chunk at a time; a wrong hash is found after the last.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from artifactdb.artifacts import history
+from artifactdb.artifacts.check import Problem
 from artifactdb.artifacts.parameters import values
 from artifactdb.blobs import store
 from artifactdb.blobs.codec import decode, stored_chunk
@@ -288,3 +289,41 @@ def _list_lost_records(database: Database, restored: Restored, recovery: Recover
             Gone(artifact_id, dataset or "", "the page of its record is damaged", blob[0] if blob else "",
                  has_content=blob is not None)
         )  # fmt: skip
+
+
+# -- in place ---------------------------------------------------------------------------------------
+
+
+_EDGES = frozenset(("blob_parts", "deleted_predictions", "parameter_values", "record_sources", "run_records"))
+"""Tables whose rows say nothing when an end of them is gone."""
+
+
+def plan_mending(database: Database, problems: Iterable[Problem]) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """Give what can be mended without a loss: what to say of it, statement and parameters."""
+    plan: list[tuple[str, str, tuple[Any, ...]]] = []
+    for table, column, _, parent, key in database.rows(_REFERENCES):
+        where = f"{column} NOT NULL AND {column} NOT IN (SELECT {key} FROM {parent})"
+        count = database.value(f"SELECT count(*) FROM {table} WHERE {where}") if table in _EDGES else 0
+        if count:
+            said = f"{count} rows of {table} that lead to no row of {parent} were taken out"
+            plan.append((said, f"DELETE FROM {table} WHERE {where}", ()))
+    for problem in problems:
+        digest = problem.where.removeprefix("blob sha256:")
+        key = store.find(database, bytes.fromhex(digest)) if digest != problem.where else None
+        if key is not None and store.lists_other_parts(problem.what):
+            plan.append((f"the arrays of blob sha256:{digest} were listed again", "", (key,)))
+    return plan
+
+
+def carry_out(database: Database, plan: Iterable[tuple[str, str, tuple[Any, ...]]]) -> list[str]:
+    """Do what was planned, in one transaction, and give what to say of it."""
+    said = []
+    with database.transaction():
+        for what, statement, parameters in plan:
+            if statement:
+                database.rows(statement, parameters)
+            elif not _list_parts_again(database, *parameters):
+                continue
+            said.append(what)
+        history.note(database, "repaired", details={"done": said})
+    return said
