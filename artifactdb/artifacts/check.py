@@ -8,6 +8,7 @@ from typing import Any
 
 from artifactdb.blobs import store
 from artifactdb.database import Database
+from artifactdb.database.rules import broken_rules
 from artifactdb.database.translate import interprets
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 
@@ -86,6 +87,9 @@ def _check_structure(database: Database, found: Verification) -> None:
     for (message,) in database.rows("PRAGMA integrity_check"):
         if message != "ok":
             found.problems.append(Problem(str(database.path), message))
+    # A connection that cannot write knows no CHECK, and ``integrity_check`` passes over them there.
+    for table, rule, count in broken_rules(database):
+        found.problems.append(Problem(f"table {table}", f"{count} rows break the rule {rule}"))
     for table, rowid, parent, _ in database.rows("PRAGMA foreign_key_check"):
         found.problems.append(Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there"))
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from artifactdb.artifacts.check import Problem
+from artifactdb.catalog.arrays import is_what_its_id_says
 from artifactdb.catalog.asking import ask
+from artifactdb.catalog.bloom import hashed, may_contain
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.files import CatalogFile, content_hash
 from artifactdb.catalog.inside import content_hash_inside
+from artifactdb.catalog.parquet import ids_of
 from artifactdb.catalog.store import Store
-from artifactdb.catalog.views import state_of
+from artifactdb.catalog.views import State, state_of
 from artifactdb.errors import ArtifactDBError
 
+_AT_ONCE = 1000
 _TWICE = "SELECT id, count(*) AS times FROM predictions GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 10"
 _TWICE_ARRAYS = "SELECT array_id, count(*) AS times FROM arrays GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 10"
 _NAMED = " UNION ".join(f"SELECT {name} AS array_id FROM predictions WHERE {name} IS NOT NULL" for name in ARRAY_IDS)
@@ -38,10 +42,15 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
                     else content_hash(store.folder / file.name)
                 )
                 wrong = "" if found == digest else "has other content than was written"
+            if not wrong and not _filter_knows_all(state, file):
+                wrong = "is not described as it was written: its filter of ids does not know them all"
             if wrong:
                 problems.append(Problem(_name_of(store, file), wrong))
             if progress:
                 progress(done, len(state.files))
+        for batch in state.snapshot.batches("SELECT array_id, dtype, shape, data FROM staged_arrays", (), _AT_ONCE):
+            wrong_ids = [str(array[0]) for array in batch if not is_what_its_id_says(*array)]
+            problems += [Problem("arrays", f"{array_id} has other content than its id says") for array_id in wrong_ids]
     if problems:
         return problems
     try:
@@ -53,6 +62,16 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
     except ArtifactDBError as error:
         problems.append(Problem("predictions", str(error)))
     return problems
+
+
+def _filter_knows_all(state: State, file: CatalogFile) -> bool:
+    """Tell whether the Bloom filter lets every id of a file pass; else one that is there could be added again."""
+    (bits,) = state.snapshot.rows("SELECT id_filter FROM catalog_files WHERE file_key = ?", (file.file_key,))[0]
+    if not bits:
+        return not file.rows
+    return all(
+        may_contain(bits, hashed(ids)).all() for ids in ids_of(state.inspector.path_of(state.snapshot, file), file.kind)
+    )
 
 
 def _name_of(store: Store, file: CatalogFile) -> str:

@@ -298,6 +298,12 @@ _EDGES = frozenset(("blob_parts", "deleted_predictions", "parameter_values", "re
 """Tables whose rows say nothing when an end of them is gone."""
 
 
+_COUNT_AGAIN = """
+UPDATE blobs SET stored_bytes = (SELECT coalesce(sum(length(payload)), 0) FROM chunks WHERE blob_key = ?1)
+WHERE blob_key = ?1
+"""
+
+
 def plan_mending(database: Database, problems: Iterable[Problem]) -> list[tuple[str, str, tuple[Any, ...]]]:
     """Give what can be mended without a loss: what to say of it, statement and parameters."""
     plan: list[tuple[str, str, tuple[Any, ...]]] = []
@@ -312,6 +318,8 @@ def plan_mending(database: Database, problems: Iterable[Problem]) -> list[tuple[
         key = store.find(database, bytes.fromhex(digest)) if digest != problem.where else None
         if key is not None and store.lists_other_parts(problem.what):
             plan.append((f"the arrays of blob sha256:{digest} were listed again", "", (key,)))
+        elif key is not None and store.says_other_size(problem.what):
+            plan.append((f"what blob sha256:{digest} takes was counted again", _COUNT_AGAIN, (key,)))
     return plan
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog import parquet
+from artifactdb.catalog.arrays import is_what_its_id_says
 from artifactdb.catalog.asking import ask, find_in_files
 from artifactdb.catalog.checking import DANGLING
 from artifactdb.catalog.columns import ARRAY_IDS
@@ -30,7 +29,6 @@ from artifactdb.transfer.recovery import Recovery
 
 Progress = Callable[[int, int], None]
 
-_MADE_OF_CONTENT = re.compile(r"array_[0-9a-f]{32}")
 _IDS = {"meta": "id", "data": "array_id"}
 _KINDS = {"meta": "predictions", "data": "arrays of predictions"}
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
@@ -180,13 +178,8 @@ def _new_among(column: str, present: pa.Array, table: pa.Table) -> pa.Table:
 
 def _check_staged_arrays(store: Store, recovery: Recovery) -> None:
     """Take out arrays that are not what their id says."""
-    wrong = []
-    for key, array_id, dtype, shape, data in store.database.rows(
-        "SELECT array_key, array_id, dtype, shape, data FROM staged_arrays"
-    ):
-        digest = hashlib.sha256(f"{dtype}{shape}".encode() + data).hexdigest()
-        if _MADE_OF_CONTENT.fullmatch(array_id) and array_id != f"array_{digest[:32]}":
-            wrong.append((key,))
+    rows = store.database.rows("SELECT array_key, array_id, dtype, shape, data FROM staged_arrays")
+    wrong = [(key,) for key, *array in rows if not is_what_its_id_says(*array)]
     store.database.run_many("DELETE FROM staged_arrays WHERE array_key = ?", wrong)
     recovery.count_lost(_KINDS["data"], len(wrong))
 
