@@ -11,7 +11,15 @@ import apsw
 import numpy as np
 import pytest
 
-from artifactdb import ArtifactDBError, InvalidValueError, NotAWorkspaceError, Recovery, Workspace, recover
+from artifactdb import (
+    ArtifactDBError,
+    InvalidValueError,
+    NotAWorkspaceError,
+    Recovery,
+    UntrustedArtifactError,
+    Workspace,
+    recover,
+)
 from artifactdb.artifacts import delete
 from artifactdb.catalog.files import catalog_folder
 from tests.campaigns.studies import make_study
@@ -193,6 +201,26 @@ def test_the_table_of_blobs_is_counted_again_from_its_index_and_the_chunks(
     overwrite(copy, 16 * 4096, bytes(4096))  # page 17, where `blobs` begins
     recovery = check_recovery(study, copy, tmp_path / "saved.sqlite")
     assert not recovery.gone
+
+
+def test_records_whose_page_is_gone_are_made_again_of_the_indexes(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "small.sqlite", 1, 2)
+    before = contents(study)
+    with Workspace(study, mode="ro") as workspace:
+        branches = sorted(workspace.query("SELECT artifact_id, step_index, branch_path, fold_id FROM artifacts"))
+    overwrite(study, 23 * 4096, bytes(4096))  # page 24, where `records` begins: all of them lie in it
+    recovery = recover(study, tmp_path / "saved.sqlite")
+    assert contents(tmp_path / "saved.sqlite") == before
+    assert {incomplete.artifact_id for incomplete in recovery.incomplete} == {name for _, name in before}
+    assert not recovery.gone
+    with Workspace(tmp_path / "saved.sqlite") as workspace:
+        again = workspace.query("SELECT artifact_id, step_index, branch_path, fold_id FROM artifacts")
+        assert sorted(again) == branches
+        (model, *_) = workspace.records(dataset="wheat", class_name="PLSRegression", fold_id=0)
+        with pytest.raises(UntrustedArtifactError):  # nobody vouches for it any more
+            workspace.load(model.artifact_id, dataset="wheat")
+        workspace.trust(model.artifact_id, dataset="wheat")
+        assert type(workspace.load(model.artifact_id, dataset="wheat")).__name__ == "PLSRegression"
 
 
 def test_a_lost_record_is_an_event_of_the_history(study: Path, copy: Path, tmp_path: Path) -> None:

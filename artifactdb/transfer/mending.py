@@ -17,6 +17,7 @@ from artifactdb.database.restoring import Restored
 from artifactdb.errors import CorruptBlobError
 from artifactdb.formats.container import parts_of
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
+from artifactdb.transfer.rebuilding import rebuild_records
 from artifactdb.transfer.recovery import Gone, Incomplete, Recovery
 
 Progress = Callable[[int, int], None]
@@ -52,7 +53,7 @@ _UNUSABLE = "SELECT ?1 AS blob_key UNION SELECT blob_key FROM blob_parts WHERE p
 def mend(database: Database, restored: Restored, recovery: Recovery, progress: Progress | None = None) -> None:
     """Make whole what rows still tell, list and take out the rest. Runs within the caller's transaction."""
     _count_missing(restored, recovery)
-    lacking: Lacking = []
+    lacking: Lacking = rebuild_records(database, restored)
     _mend_chains(database, lacking)
     _mend_records(database, restored, lacking)
     _make_blobs_again(database, lacking)
