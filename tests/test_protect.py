@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from artifactdb import BusyError, InvalidValueError, Workspace
+from artifactdb import BusyError, InvalidValueError, StorageFullError, Workspace
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.cli.app import app
 from artifactdb.transfer.repair import repair
@@ -262,3 +262,18 @@ def test_nothing_is_written_to_a_sound_workspace_or_to_one_in_use(study: Path) -
     assert {file.name: file.stat().st_mtime_ns for file in study.parent.iterdir()} == before
     with Workspace(study), pytest.raises(BusyError):
         repair(study)
+
+
+def test_a_parity_that_cannot_be_put_aside_keeps_the_workspace_from_being_changed(study: Path) -> None:
+    blocker = study.with_name("study.sqlite.parity.stale")
+    blocker.mkdir()
+    (blocker / "something").write_bytes(b"")
+    with Workspace(study) as workspace:
+        before = len(workspace.records())
+        with pytest.raises(StorageFullError, match="put aside"):
+            workspace.registry("wheat", "0009_new").register_with_chain({"a": 1}, "s1.A", "model", 1)
+        assert len(workspace.records()) == before
+        blocker.joinpath("something").unlink()
+        blocker.rmdir()
+        workspace.registry("wheat", "0009_new").register_with_chain({"a": 1}, "s1.A", "model", 1)
+        assert len(workspace.records()) == before + 1

@@ -185,6 +185,9 @@ class Database:
                     outdate(self.path)
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except StorageError:
+                self._roll_back(connection, 0)
+                raise
             session.depth += 1
             try:
                 yield

@@ -9,6 +9,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from artifactdb.errors import StorageFullError
+
 
 def parity_file(path: Path) -> Path:
     """Give the file that protects a workspace as it is now."""
@@ -24,14 +26,24 @@ def outdate(path: Path) -> None:
     """Put aside what protects a workspace, by whoever alone may write to it, before the first change.
 
     It would bring an older state back. Durable before the change can be.
+
+    Raises
+    ------
+    StorageFullError
+        When it cannot be put aside; then nothing may be changed.
     """
     if not os.access(f"{path}.parity", os.F_OK):  # asked at each transaction, and answered in a microsecond
         return
-    with suppress(FileNotFoundError):
-        parity_file(path).replace(outdated_file(path))
-    if os.name == "posix":
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    try:
+        with suppress(FileNotFoundError):
+            parity_file(path).replace(outdated_file(path))
+        if os.name == "posix":
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise StorageFullError(
+            f"{parity_file(path)} could not be put aside ({error.strerror}).", hint="Nothing was changed."
+        ) from error

@@ -54,13 +54,13 @@ class Pages:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._file = path.open("rb")
         except OSError as error:
             raise WorkspaceNotFoundError(f"{path} cannot be read ({error.strerror}).") from None
         self.path = path
         self._log: dict[int, bytes] = {}
         try:
-            length = os.fstat(self._descriptor).st_size
+            length = self._file.seek(0, os.SEEK_END)
             self.size = self._size_shown(length)
             self.count = -(-length // self.size)
             self._take_log(path.with_name(f"{path.name}-wal"))
@@ -73,7 +73,7 @@ class Pages:
 
     def close(self) -> None:
         """Give the file back."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def page(self, number: int) -> bytes:
         """Give a page; zeros where the device or the end of the file gives none."""
@@ -81,7 +81,8 @@ class Pages:
         if found is None:
             found = b""
             with suppress(OSError):
-                found = os.pread(self._descriptor, self.size, (number - 1) * self.size)
+                self._file.seek((number - 1) * self.size)
+                found = self._file.read(self.size)
         return found.ljust(self.size, b"\0")
 
     def number_at(self, offset: int) -> int:
@@ -212,7 +213,8 @@ class Pages:
 
     def _size_shown(self, length: int) -> int:
         """Give the size at which most pages are such: the first entry of a page was put at its very end."""
-        header = os.pread(self._descriptor, 100, 0)
+        self._file.seek(0)
+        header = self._file.read(100)
         said = {1: 65536}.get(_u16(header, 16), _u16(header, 16)) if len(header) == 100 else 0
         votes: Counter[int] = Counter()
         for self.size in _SIZES:
