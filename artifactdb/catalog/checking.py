@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from artifactdb.artifacts.check import Problem
 from artifactdb.catalog.arrays import is_what_its_id_says
 from artifactdb.catalog.asking import ask
@@ -14,6 +16,7 @@ from artifactdb.catalog.inside import content_hash_inside
 from artifactdb.catalog.parquet import ids_of
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
+from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError
 
 _AT_ONCE = 1000
@@ -26,6 +29,7 @@ SELECT array_id FROM named WHERE array_id NOT IN (SELECT array_id FROM arrays) O
 """
 
 
+@interprets
 def check(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
     """Compare every file with its hash, then every row with the arrays it names."""
     problems: list[Problem] = []
@@ -42,8 +46,7 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
                     else content_hash(store.folder / file.name)
                 )
                 wrong = "" if found == digest else "has other content than was written"
-            if not wrong and not _filter_knows_all(state, file):
-                wrong = "is not described as it was written: its filter of ids does not know them all"
+            wrong = wrong or _wrong_filter(state, file)
             if wrong:
                 problems.append(Problem(_name_of(store, file), wrong))
             if progress:
@@ -64,14 +67,15 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
     return problems
 
 
-def _filter_knows_all(state: State, file: CatalogFile) -> bool:
-    """Tell whether the Bloom filter lets every id of a file pass; else one that is there could be added again."""
+def _wrong_filter(state: State, file: CatalogFile) -> str:
+    """See that the Bloom filter lets every id of a file pass; else one that is there could be added again."""
     (bits,) = state.snapshot.rows("SELECT id_filter FROM catalog_files WHERE file_key = ?", (file.file_key,))[0]
-    if not bits:
-        return not file.rows
-    return all(
-        may_contain(bits, hashed(ids)).all() for ids in ids_of(state.inspector.path_of(state.snapshot, file), file.kind)
-    )
+    try:
+        path = state.inspector.path_of(state.snapshot, file)
+        knows_all = all(bits and may_contain(bits, hashed(ids)).all() for ids in ids_of(path, file.kind) if ids)
+    except (ArtifactDBError, pa.ArrowException, OSError) as error:
+        return f"cannot be read ({error})"
+    return "" if knows_all else "is not described as it was written: its filter of ids does not know them all"
 
 
 def _name_of(store: Store, file: CatalogFile) -> str:
