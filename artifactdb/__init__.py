@@ -38,6 +38,8 @@ _HOMES = {
     "artifactdb.runner.predictions": ("Predictions",),
     "artifactdb.runner.runner": ("PipelineRunner",),
     "artifactdb.runs": ("PipelineRecord", "PipelineRun", "Run", "RunRecord"),
+    "artifactdb.transfer.recover": ("recover",),
+    "artifactdb.transfer.recovery": ("Recovery",),
     "artifactdb.workspace": ("Workspace",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -97,16 +99,19 @@ if TYPE_CHECKING:
     from artifactdb.runner.predictions import Predictions
     from artifactdb.runner.runner import PipelineRunner
     from artifactdb.runs import PipelineRecord, PipelineRun, Run, RunRecord
+    from artifactdb.transfer.recover import recover
+    from artifactdb.transfer.recovery import Recovery
     from artifactdb.workspace import Workspace
 
 __all__ = [  # noqa: RUF022 - sorted as people look for them: the classes, the functions, the errors
     "Workspace", "ArtifactRegistry", "ArtifactLoader", "Catalog", "LibraryManager", "PipelineRunner",
     "Predictions", "Logged", "ArtifactRecord",
     "ArtifactType", "MetaModelConfig", "Run", "PipelineRun", "RunRecord", "PipelineRecord",
-    "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "ArtifactVersionWarning",
+    "OperatorChain", "OperatorNode", "DependencyGraph", "LRUCache", "QueryResult", "Recovery", "ArtifactVersionWarning",
     "compute_chain_hash", "compute_content_hash", "extract_fold_id_from_artifact_id",
     "extract_pipeline_id_from_artifact_id", "generate_artifact_id_v3", "generate_filename", "get_short_hash",
-    "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "register_artifact_type", "validate_artifact_id",
+    "is_v3_artifact_id", "parse_artifact_id_v3", "parse_filename", "recover", "register_artifact_type",
+    "validate_artifact_id",
     "ArtifactDBError", "ArtifactNotFoundError", "BusyError", "CatalogFileError", "CorruptBlobError",
     "CorruptWorkspaceError", "DependencyCycleError", "DeserializationError", "DuplicateError", "InvalidChainError",
     "InvalidIdError", "InvalidValueError", "LibraryEntryNotFoundError", "MissingDependencyError", "NewerSchemaError",

@@ -108,5 +108,9 @@ def test_the_same_bytes_re_encoded_keep_their_id(workspace: Workspace, fitted: d
                 "UPDATE chunks SET codec = 'raw', shuffle = NULL, payload = ? WHERE blob_key = ? AND chunk_index = ?",
                 (plain, key, index),
             )
+        workspace.database.rows(
+            "UPDATE blobs AS b SET stored_bytes = "
+            "(SELECT sum(length(c.payload)) FROM chunks AS c WHERE c.blob_key = b.blob_key)"
+        )
     assert workspace.record(record.artifact_id) == record
     assert workspace.load(record.artifact_id).n_estimators == 10

@@ -91,7 +91,7 @@ def test_every_command_has_help_with_an_example_and_takes_json() -> None:
         "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "backups", "restore",
         "top",
         "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
-        "predict", "trust", "sign", "history",
+        "predict", "trust", "sign", "history", "recover", "protect",
     }  # fmt: skip
     library = [f"library {name}" for name in ("ls", "show", "save", "export", "rm")]
     keys = [f"keys {name}" for name in ("make", "show", "trust", "forget")]

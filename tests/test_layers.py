@@ -38,6 +38,7 @@ OWNERS = {
     "safetensors": {"formats.tensors"},
     "matplotlib": {"catalog.plots", "demo"},
     "prompt_toolkit": {"cli"},
+    "zfec": {"database.parity"},
     "zstandard": {"blobs.codec"},
     "dill": {"formats"},
     "pickle": {"formats", "trust"},

@@ -336,6 +336,9 @@ class TestStrangers:
             ours.merge(theirs)
         assert len(ours.catalog) == 0
         assert not ours.catalog.folder.exists()
+        assert "other content than its id says" in str(theirs.verify().problems)
+        theirs.catalog.delete([row["id"] for row in theirs.catalog.filter().to_dicts()])
+        theirs.database.rows("DELETE FROM staged_arrays")
 
     @pytest.mark.parametrize("process", ["[1]", "null", "5", '{"pid": -1}'])
     def test_whatever_a_run_says_of_its_process_the_file_opens(

@@ -8,6 +8,7 @@ from typing import Any
 
 from artifactdb.blobs import store
 from artifactdb.database import Database
+from artifactdb.database.rules import broken_rules
 from artifactdb.database.translate import interprets
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 
@@ -37,12 +38,15 @@ class Verification:
     blobs, bytes_read, records : int
         How much was read and compared.
     problems : list of Problem
+    notes : list of str
+        What to know besides; nothing that is wrong.
     """
 
     blobs: int = 0
     bytes_read: int = 0
     records: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -58,6 +62,7 @@ class Verification:
             "bytes_read": self.bytes_read,
             "records": self.records,
             "problems": problems,
+            "notes": list(self.notes),
         }
 
 
@@ -90,6 +95,9 @@ def _check_structure(database: Database, found: Verification) -> None:
     for (message,) in database.rows("PRAGMA integrity_check"):
         if message != "ok":
             found.problems.append(Problem(str(database.path), message))
+    # A connection that cannot write knows no CHECK, and ``integrity_check`` passes over them there.
+    for table, rule, count in broken_rules(database):
+        found.problems.append(Problem(f"table {table}", f"{count} rows break the rule {rule}"))
     for table, rowid, parent, _ in database.rows("PRAGMA foreign_key_check"):
         found.problems.append(Problem(f"{table} row {rowid}", f"refers to a row of {parent} that is not there"))
 

@@ -51,6 +51,7 @@ _PARTS_OF = """
 SELECT b.content_hash FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
 WHERE bp.blob_key = ? ORDER BY bp.position
 """
+_OTHER_SIZE = "its row speaks of"
 _OTHER_PARTS = "the arrays that it names are not those that are listed"
 Encoded = dict[bytes, list[EncodedChunk]]
 
@@ -167,13 +168,13 @@ def _take_part(database: Database, buffers: dict[bytes, list[bytearray]], digest
 
 def check(database: Database, blob_key: int) -> str:
     """Read a blob chunk by chunk; give "" when it matches its hash, else what is wrong with it."""
-    row = database.row("SELECT content_hash, size_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
+    row = database.row("SELECT content_hash, size_bytes, stored_bytes FROM blobs WHERE blob_key = ?", (blob_key,))
     if row is None:
         raise _missing(database, f"with key {blob_key}")
     hasher = hashlib.sha256()
     named: list[bytes] = []
     try:
-        digest, size_bytes = described(blob_key, *row)
+        digest, size_bytes = described(blob_key, *row[:2])
         _require_stored(database, blob_key, digest, size_bytes)
         for index, chunk in enumerate(_chunks(database, blob_key, digest, size_bytes)):
             plain = _decoded(decode, digest, chunk)
@@ -184,8 +185,20 @@ def check(database: Database, blob_key: int) -> str:
         return str(error)
     if hasher.digest() != digest:
         return "its bytes do not match its hash."
+    if row[2] != (stored := database.rows(_STORED, (blob_key,))[0][1]):
+        return f"{_OTHER_SIZE} {row[2]} stored bytes where its chunks take {stored}."
     listed = [part for (part,) in database.rows(_PARTS_OF, (blob_key,))]
     return "" if listed == named else f"{_OTHER_PARTS}."
+
+
+def lists_other_parts(what: str) -> bool:
+    """Tell whether ``check`` found nothing wrong with a blob but the list of its arrays."""
+    return what == f"{_OTHER_PARTS}."
+
+
+def says_other_size(what: str) -> bool:
+    """Tell whether ``check`` found nothing wrong with a blob but what its row says that it takes."""
+    return what.startswith(_OTHER_SIZE)
 
 
 def pieces(database: Database, blob_key: int) -> Iterator[bytearray]:

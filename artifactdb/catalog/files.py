@@ -85,7 +85,7 @@ def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     """
     files = [CatalogFile(*row) for row in database.rows(LIVE)]
     for file in files:
-        if file.kind not in FINAL_NAMES or not is_catalog_name(file.name):
+        if file.kind not in FINAL_NAMES or not catalog_file_kind(file.name):
             raise CorruptWorkspaceError(f"{database.path} names a catalog file {str(file.name)[:80]!r}, which is none.")
         if not all(isinstance(number, int) for number in (file.rows, file.size_bytes)) or not isinstance(
             file.footer_hash, bytes
@@ -94,9 +94,10 @@ def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     return files
 
 
-def is_catalog_name(name: object) -> bool:
-    """Tell whether a name is one that a Parquet file of a catalog can bear; it leads nowhere else."""
-    return isinstance(name, str) and _OURS.fullmatch(name) is not None
+def catalog_file_kind(name: object) -> str:
+    """Give what a file of that name holds, or "" when it is none of a catalog, whose names lead nowhere else."""
+    matched = _OURS.fullmatch(name) if isinstance(name, str) else None
+    return matched[1] if matched else ""
 
 
 def new_name(kind: str) -> str:

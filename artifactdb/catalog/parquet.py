@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +75,16 @@ def written_of(path: Path, kind: str) -> Written:
     """Give what the workspace keeps of a file that was written before."""
     with pq.ParquetFile(path) as file:
         filter_of_ids = BloomBuilder(file.metadata.num_rows)
-        for batch in file.iter_batches(ROWS_A_BATCH, columns=[_IDS[kind]]):
-            filter_of_ids.add(batch.column(0).to_pylist())
+        for ids in ids_of(path, kind):
+            filter_of_ids.add(ids)
         return Written(kind, file.metadata.num_rows, filter_of_ids.bits(), content_hash(path))
+
+
+def ids_of(path: Path, kind: str) -> Iterator[list[str]]:
+    """Give the ids of a file, some at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS_A_BATCH, columns=[_IDS[kind]]):
+            yield batch.column(0).to_pylist()
 
 
 def _is_full(kind: str, group: list[pa.RecordBatch]) -> bool:

@@ -159,6 +159,9 @@ def verify(
     signatures: Annotated[
         bool, typer.Option("--signatures", help="Say who signed it, and what was changed since.")
     ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make whole what can be without a loss; a copy of the file is kept.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read the whole file back and compare every blob with its hash; exit code 7 when something is wrong.
@@ -166,6 +169,9 @@ def verify(
     With --signatures exit code 6, unless somebody whom you trust signed exactly what is there, or each record is your
     own and nobody signed the file as a whole.
     """
+    if repair:
+        workspaces.repair(path, as_json)
+        return
     with Workspace(path, mode="ro") as workspace, render.progress("verify") as progress:
         found = workspace.verify(progress)
         signed = workspace.signatures() if signatures else None
@@ -175,6 +181,8 @@ def verify(
         for problem in found.problems:
             users = f" (used by {', '.join(problem.artifact_ids)})" if problem.artifact_ids else ""
             print(render.plain(f"{problem.where}: {problem.what}{users}"))
+        for note in found.notes:
+            print(render.plain(f"note: {note}"))
         verdict = "all is well" if found.ok else f"{len(found.problems)} problems"
         print(f"{found.records} records, {found.blobs} blobs, {render.size(found.bytes_read)} read: {verdict}")
         if signed is not None:

@@ -22,6 +22,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(epilog="Example: `artifactdb runs wheat.sqlite --status interrupted`")(runs)
     app.command(epilog="Example: `artifactdb pack wheat.sqlite wheat-for-the-post.sqlite`")(pack)
+    app.command(epilog="Example: `artifactdb protect wheat.sqlite --overhead 0.2`")(protect)
+    app.command(epilog="Example: `artifactdb recover damaged.sqlite saved.sqlite`")(recover)
     app.command(epilog="Example: `artifactdb merge all.sqlite colleague.sqlite --on-conflict newer`")(merge)
     app.command(epilog="Example: `artifactdb export wheat.sqlite folder`")(export)
     app.command(name="import", epilog="Example: `artifactdb import wheat.sqlite nirs4all-workspace`")(import_)
@@ -116,6 +118,70 @@ def merge(
             ("kind", "name", "ours", "theirs", "kept"),
             [(found.kind, found.name, found.ours, found.theirs, found.kept) for found in merged.conflicts],
         )
+
+
+def recover(
+    source: Annotated[Path, typer.Argument(help="The damaged file, or its directory; it is not changed.")],
+    target: Annotated[Path, typer.Argument(help="A new file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Save what is still right of a damaged workspace, and list what is gone; exit code 7 when anything is."""
+    from artifactdb.transfer.recover import recover as save
+
+    with render.progress("recover") as progress:
+        found = save(source, target, progress=progress)
+    if as_json:
+        render.as_json(found.to_dict())
+    else:
+        for gone in found.gone:
+            left = "its record is in the history" if gone.has_record else "its record is gone"
+            left += ", its content is there" if gone.has_content else ""
+            print(render.plain(f"gone: {gone.artifact_id} of {gone.dataset or '?'}: {gone.reason} ({left})"))
+        for incomplete in found.incomplete:
+            print(render.plain(f"incomplete: {incomplete.artifact_id} of {incomplete.dataset}: {incomplete.what}"))
+        for kind, count in found.lost.items():
+            print(f"gone: {count} {kind}")
+        for note in found.notes:
+            print(render.plain(f"note: {note}"))
+        listed = ", ".join(f"{count} {kind}" for kind, count in found.saved.items() if count) or "nothing"
+        print(f"{found.path}: {listed}")
+    if not found.ok:
+        raise typer.Exit(_INCOMPLETE)
+
+
+def repair(path: Path, as_json: bool) -> None:
+    """Repair in place, and say what was done and what is left."""
+    from artifactdb.transfer.repair import repair as make_whole
+
+    with render.progress("repair") as progress:
+        found = make_whole(path, progress=progress)
+    if as_json:
+        render.as_json(found.to_dict())
+    else:
+        for kept in found.kept:
+            print(f"kept as it was: {kept}")
+        for done in found.done:
+            print(render.plain(f"done: {done}"))
+        for problem in found.problems:
+            print(render.plain(f"left: {problem.where}: {problem.what}"))
+        print("all is well" if found.ok else f"{len(found.problems)} problems are left")
+    if not found.ok:
+        raise typer.Exit(_INCOMPLETE)
+
+
+def protect(
+    path: PathArgument,
+    overhead: Annotated[
+        float, typer.Option(help="Size of what protects, as a share of the workspace; so much of it may be damaged.")
+    ] = 0.1,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a file beside the workspace from which `verify --repair` restores damaged blocks, until the next change."""
+    require_file(path)
+    with Workspace(path) as workspace, render.progress("protect") as progress:
+        made = workspace.protect(overhead, progress=progress)
+    answer = {"path": str(made), "size_bytes": made.stat().st_size}
+    render.as_json(answer) if as_json else print(f"{made}: {render.size(made.stat().st_size)}")
 
 
 def export(

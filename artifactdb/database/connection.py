@@ -22,6 +22,7 @@ import apsw
 from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.opening import open_connection, workspace_file
+from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, translate, translated
@@ -183,8 +184,12 @@ class Database:
                     connection.execute(f"SAVEPOINT level_{session.depth}")
                 else:
                     self._begin(connection, self.timeout_s if wait else 0.0)
+                    outdate(self.path)
             except apsw.Error as error:
                 raise translate(error, self.path) from error
+            except StorageError:
+                self._roll_back(connection, 0)
+                raise
             session.depth += 1
             try:
                 yield

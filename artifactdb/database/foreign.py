@@ -85,7 +85,7 @@ def open_foreign(path: Path) -> Iterator[ForeignFile]:
     NotAWorkspaceError
         When it is no SQLite file.
     """
-    _refuse_if_open_here(path)
+    refuse_if_open_here(path)
     _require_sqlite(path)
     with tempfile.TemporaryDirectory() as scratch, translated(path):
         connection = _connect(path, Path(scratch))
@@ -134,7 +134,8 @@ def _require_sqlite(path: Path) -> None:
         raise NotAWorkspaceError(f"{path} is not an SQLite database.")
 
 
-def _refuse_if_open_here(path: Path) -> None:
+def refuse_if_open_here(path: Path) -> None:
+    """Refuse a file of which this process has a descriptor: closing another would drop that one's locks."""
     if _is_open_here(path):
         raise BusyError(f"{path} is open in this process.", hint="Close it there first, or import in another process.")
 

@@ -12,6 +12,7 @@ import apsw
 from artifactdb.database.connection import Database
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import connect
+from artifactdb.database.outdating import outdate
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import CorruptWorkspaceError
@@ -114,6 +115,18 @@ def _without_payload(source: apsw.Connection, table: str) -> str:
     return ", ".join("x''" if column == "id_filter" else f'"{column}"' for column in columns)
 
 
+def fold_log(database: Database) -> None:
+    """Fold the write-ahead log into the file.
+
+    Raises
+    ------
+    BusyError
+        When others read or write.
+    """
+    with translated(database.path):
+        database.connection().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
 def release_space(database: Database, *, wait: bool = True) -> None:
     """Give free pages back to the file system, and fold the write-ahead log into the file.
 
@@ -126,6 +139,7 @@ def release_space(database: Database, *, wait: bool = True) -> None:
     with translated(database.path):
         connection.set_busy_timeout(int(database.timeout_s * 1000) if wait else 0)
         try:
+            outdate(database.path)
             for _ in connection.execute("PRAGMA incremental_vacuum"):
                 pass
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -11,7 +11,7 @@ from artifactdb.errors import CorruptWorkspaceError
 _READ_THROUGH_BYTES = 2 << 20
 """A file up to this size is read through before it is used, which takes a few milliseconds."""
 _REMEMBERED = 256
-_DAMAGED = "Restore a backup, or copy what is readable with the sqlite3 shell's .recover."
+_DAMAGED = "Restore a backup, or save what is right with `artifactdb recover`."
 _seen: dict[tuple[int, int], tuple[int, int]] = {}
 
 

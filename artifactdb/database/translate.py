@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _BUSY = "Another process or thread is writing; try again, or open the workspace with a longer timeout_s."
-_DAMAGED = "Restore a backup, or copy what is readable with the sqlite3 shell's .recover."
+_DAMAGED = "Restore a backup, or save what is right with `artifactdb recover`."
 _READ_ONLY = "Check the permissions of the file and its folder, or open it with mode='ro' to read."
 
 # Nearest class first: the first that matches wins.

@@ -94,6 +94,16 @@ def unpack(content: StoredContent) -> tuple[memoryview, list[bytearray]]:
     return stream, buffers
 
 
+def stream_begins_with(data: Buffer) -> bytes:
+    """Give the first byte of the stream of a container, which tells a pickle from JSON; b"" for other bytes."""
+    view = memoryview(data)
+    if len(view) < _HEADER.size or view[: len(MAGIC)] != MAGIC:
+        return b""
+    _, count, _, _ = _HEADER.unpack_from(view)
+    start = _HEADER.size + _ENTRY.size * count + 32 * len(parts_of(view))
+    return bytes(view[start : start + 1])
+
+
 def parts_of(data: Buffer) -> list[tuple[bytes, int]]:
     """Give hash and item size of each array that a container names and does not hold, in order; [] for other bytes.
 

@@ -20,7 +20,7 @@ from typing import Any
 from artifactdb.artifacts import check
 from artifactdb.catalog import copying
 from artifactdb.catalog.checking import check as check_catalog
-from artifactdb.catalog.files import catalog_folder, is_catalog_name, only_writer
+from artifactdb.catalog.files import catalog_file_kind, catalog_folder, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk
 from artifactdb.database.making import new_file
@@ -196,7 +196,7 @@ def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
         kinds = [entry["kind"] for entry in found["files"]]
         wrong = wrong or kinds.count("workspace") != 1 or {*kinds} - {"workspace", "catalog"}
         for entry in found["files"]:
-            name_fits = is_catalog_name(entry["name"]) or entry["kind"] == "workspace"
+            name_fits = catalog_file_kind(entry["name"]) or entry["kind"] == "workspace"
             pieces = entry["pieces"]
             fits = name_fits and entry["size_bytes"] >= 0 and all(map(_HASH.fullmatch, [entry["sha256"], *pieces]))
             wrong = wrong or not fits or len(pieces) != -(-entry["size_bytes"] // PIECE_BYTES)

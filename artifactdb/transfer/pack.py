@@ -49,7 +49,7 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
             if state.files or state.snapshot.rows("SELECT 1 FROM staged_predictions LIMIT 1"):
                 for path, written in write_pair(store, state, files_of(made.path)).values():
                     put_inside(made, path, written)
-        _check(made)
+        require_sound(made)
         made.connection().pragma("journal_mode", "WAL")
     return target
 
@@ -67,9 +67,9 @@ def _without_journal(database: Database) -> None:
     connection.pragma("synchronous", "OFF")
 
 
-def _check(database: Database) -> None:
-    """Look at the structure of the new file; its content was compared with its hashes on the way."""
+def require_sound(database: Database) -> None:
+    """Look at the structure of a new file; its content was compared with its hashes on the way."""
     for statement in ("PRAGMA quick_check", "PRAGMA foreign_key_check"):
         wrong = [row for row in database.rows(statement) if row != ("ok",)]
         if wrong:
-            raise CorruptWorkspaceError(f"the packed file is not sound ({wrong[0]}).")
+            raise CorruptWorkspaceError(f"the new file is not sound ({wrong[0]}).")

@@ -11,6 +11,7 @@ from artifactdb.artifacts import check, delete
 from artifactdb.artifacts.check import Verification
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.database import snapshot
+from artifactdb.database.outdating import outdated_file, parity_file
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
@@ -21,11 +22,49 @@ class Care(Opened):
     """The part of ``Workspace`` that looks after the file."""
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check every page, reference, blob, id and Parquet file; runs nothing of what the file holds."""
+        """Check every page, reference, blob, id and Parquet file; runs nothing of what the file holds.
+
+        Where the workspace is protected, every block of it too.
+        """
         found = check.verify(self.database, progress)
         if self._has_predictions():
             found.problems += self.catalog.verify()
+        if parity_file(self.path).exists() or outdated_file(self.path).exists():
+            from artifactdb.transfer.protect import differences
+
+            problems, notes = differences(self.path, progress)
+            found.problems += problems
+            found.notes += notes
         return found
+
+    def protect(self, overhead: float = 0.1, *, progress: Callable[[int, int], None] | None = None) -> Path:
+        """Write a file beside the workspace from which damaged blocks of it can be made again.
+
+        It protects the workspace as it is now, its Parquet files included, until the next change; any change puts it
+        aside. ``verify`` compares every block with it, and ``artifactdb verify --repair`` restores from it.
+
+        Parameters
+        ----------
+        overhead : float, default 0.1
+            How large it is, as a share of the workspace: up to that share of it may be damaged. 0.01 to 1.
+        progress : callable, optional
+            Called with (done, in all).
+
+        Returns
+        -------
+        Path
+            The workspace's name and ``.parity``.
+
+        Raises
+        ------
+        StorageError
+            Without the package zfec, which the extra ``artifactdb[parity]`` brings.
+        BusyError
+            When others read or write.
+        """
+        from artifactdb.transfer.protect import protect
+
+        return protect(self.database, overhead, progress)
 
     def orphans(self) -> list[Orphan]:
         """Give the content that no record reaches."""

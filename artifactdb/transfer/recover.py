@@ -1,0 +1,124 @@
+"""Everything of a damaged workspace that is still what was written goes into a new one; the rest is listed.
+
+The source is read page by page (``database/damaged.py``), never by SQLite, and never written. What comes out is a
+workspace like any other, in which nothing dangles: what is gone is an event of its history.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from artifactdb.artifacts import history
+from artifactdb.artifacts.statistics import has_predictions
+from artifactdb.catalog.asking import ask
+from artifactdb.catalog.files import catalog_folder
+from artifactdb.catalog.store import Store
+from artifactdb.database import Database
+from artifactdb.database.damaged import DamagedDatabase
+from artifactdb.database.foreign import refuse_if_open_here
+from artifactdb.database.making import new_file
+from artifactdb.database.opening import workspace_file
+from artifactdb.database.pages import Pages
+from artifactdb.database.restoring import restore
+from artifactdb.errors import InvalidValueError, NotAWorkspaceError
+from artifactdb.transfer.mending import mend
+from artifactdb.transfer.pack import require_sound
+from artifactdb.transfer.recovered_catalog import recover_catalog
+from artifactdb.transfer.recovery import Recovery
+
+Progress = Callable[[int, int], None]
+
+
+def recover(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Progress | None = None
+) -> Recovery:
+    """Save everything of a damaged workspace that is still what was written, into a new one.
+
+    Nothing of the source is changed or run. It may be damaged anywhere; its Parquet files are looked for beside it.
+
+    Parameters
+    ----------
+    source : str or Path
+        The damaged file, or its directory.
+    target : str or Path
+        A new file; nothing is left of it when recovery fails.
+    progress : callable, optional
+        Called with (done, in all): first tables, then blobs, then Parquet files.
+
+    Returns
+    -------
+    Recovery
+        What was saved, and what is gone.
+
+    Raises
+    ------
+    InvalidValueError
+        When the target is there.
+    NotAWorkspaceError
+        When nothing of the source looks like a workspace.
+    WorkspaceNotFoundError, BusyError, StorageFullError
+
+    Examples
+    --------
+    >>> from artifactdb import Workspace, recover
+    >>> folder = getfixture("tmp_path")
+    >>> with Workspace(folder / "wheat.sqlite") as workspace:
+    ...     record = workspace.registry("wheat", "0001_pls").register_with_chain({"a": 1}, "s1.A", "model", 1)
+    >>> with (folder / "wheat.sqlite").open("r+b") as file:
+    ...     written = file.write(bytes(100))  # the header is gone
+    >>> recovery = recover(folder / "wheat.sqlite", folder / "saved.sqlite")
+    >>> recovery.ok, recovery.saved["artifacts"]
+    (True, 1)
+    >>> with Workspace(folder / "saved.sqlite") as workspace:
+    ...     workspace.load(record.artifact_id)
+    {'a': 1}
+    """
+    path, made = workspace_file(source), workspace_file(target)
+    refuse_if_open_here(path)
+    folder = catalog_folder(made)
+    if folder.exists():
+        raise InvalidValueError(f"{folder} is there already.", hint="Name another file.")
+    try:
+        return _recover(path, made, progress)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _recover(path: Path, made: Path, progress: Progress | None) -> Recovery:
+    recovery = Recovery(made)
+    with new_file(made) as unfinished:
+        with closing(Pages(path)) as pages:
+            restored = restore(DamagedDatabase(pages), unfinished, progress)
+        if not restored.rows:
+            raise NotAWorkspaceError(f"nothing in {path} is of a workspace.", hint="Nothing was written.")
+        recovery.pages = restored.pages
+        database = Database(unfinished)
+        try:
+            store = Store(database, catalog_folder(made))
+            with database.transaction():
+                mend(database, restored, recovery, progress)
+                recover_catalog(store, catalog_folder(path), restored, recovery, progress)
+                history.note(database, "recovered", details={"from": path.name, "gone": len(recovery.gone)})
+            recovery.saved = _counted(store)
+            require_sound(database)
+            database.connection().pragma("journal_mode", "WAL")
+        finally:
+            database.close()
+    return recovery
+
+
+def _counted(store: Store) -> dict[str, int]:
+    tables = {
+        "artifacts": "records", "blobs": "blobs", "runs": "run_entries", "pipelines": "pipelines",
+        "metrics": "pipeline_metrics", "library entries": "library_entries", "events": "history",
+    }  # fmt: skip
+    counted = {kind: int(store.database.value(f"SELECT count(*) FROM {table}")) for kind, table in tables.items()}
+    counted["predictions"] = 0
+    if has_predictions(store.database):
+        counted["predictions"] = int(ask(store, "SELECT count(*) FROM predictions")[0][0])
+    return counted
