@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -223,7 +223,7 @@ def device_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageFullError(
-            f"a file in {folder} could not be written ({error}).", hint="Free space; nothing was lost."
+            f"a file in {folder} could not be read or written ({error}).", hint="Free space; nothing was lost."
         ) from error
 
 
@@ -242,7 +242,8 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with device_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
         if not _lock_within(descriptor, timeout_s):
             raise BusyError(
@@ -282,6 +283,8 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return True
+    except OSError:
+        return False
     try:
         if fcntl is not None and not _lock_within(descriptor, timeout_s):
             return False
@@ -291,6 +294,13 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
         return False
     finally:
         _release(descriptor)
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Remove new files that shall not count; what cannot be removed now, the next merge sweeps away."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:

@@ -23,7 +23,7 @@ from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, translate, translated
-from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
+from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError, StorageFullError
 
 _FORK_PATIENCE_S = 10.0
 _SEALED_TRIES = 3
@@ -34,12 +34,13 @@ _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 class _Session:
     """What one thread holds: its connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "seal")
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
         self.depth = 0
+        self.reads = False
 
     def take(self, connection: apsw.Connection) -> None:
         self.connection: apsw.Connection | None = connection
@@ -191,6 +192,8 @@ class Database:
                 self._roll_back(connection, session.depth)
                 raise
             session.depth -= 1
+            if not connection.in_transaction:
+                raise _lost(self.path)
             if not keep:
                 self._roll_back(connection, session.depth)
                 return
@@ -211,11 +214,12 @@ class Database:
                 return
             with translated(self.path):
                 connection.execute("BEGIN")
+            session.reads = True
             try:
                 yield
             finally:
-                with translated(self.path):
-                    connection.execute("ROLLBACK")
+                session.reads = False
+                self._roll_back(connection, 0)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -347,6 +351,8 @@ class Database:
     def _live(self, session: _Session) -> apsw.Connection:
         if session.connection is None:
             raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+        if (session.depth or session.reads) and not session.connection.in_transaction:
+            raise _lost(self.path)  # else what follows would be kept, or read, statement by statement
         return session.connection
 
     def _close_session(self, session: _Session) -> None:
@@ -390,6 +396,14 @@ class Database:
 _numbers = count()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _fork_state: list[tuple[Database, list[_Session]]] = []
+
+
+def _lost(path: Path) -> StorageFullError:
+    """Give the error for a transaction that SQLite ended by itself, as it does when a disk or memory is full."""
+    return StorageFullError(
+        f"a statement failed on {path}, and SQLite has taken back all of its transaction.",
+        hint="Nothing was changed. Leave the block, and begin again.",
+    )
 
 
 def _before_fork() -> None:

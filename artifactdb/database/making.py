@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,6 +81,23 @@ def files_of(unfinished: Path) -> Path:
 
 
 @contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give an empty folder among the temporary ones, which goes when the block ends.
+
+    Raises
+    ------
+    StorageFullError
+        When none can be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="artifactdb-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageFullError(f"no temporary folder can be made ({error}).", hint="Nothing was changed.") from error
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
 def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 4096) -> Iterator[Database]:
     """Give an empty workspace to fill, which gets the target's name when the block ends, and goes when it raises.
 
@@ -137,8 +155,12 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what a process left that died while it made this very file."""
     if fcntl is None:
         return
-    for path in target.parent.glob(".*.unfinished"):
+    for path in target.parent.glob(".*.unfinished*"):
         if not path.name.startswith(f".{target.name}."):
+            continue
+        if path.suffix == ".files" and not path.with_suffix("").exists():
+            shutil.rmtree(path, ignore_errors=True)  # could not be removed when the file itself was
+        if path.suffix != ".unfinished":
             continue
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR)

@@ -34,8 +34,8 @@ _READ_ONLY = "Check the permissions of the file and its folder, or open it with 
 # Nearest class first: the first that matches wins.
 TRANSLATIONS: list[tuple[type[apsw.Error], type[ArtifactDBError], str, str]] = [
     (apsw.NotADBError, NotAWorkspaceError, "{path} is not an SQLite database", "Name another file."),
-    (apsw.CorruptError, CorruptWorkspaceError, "{path} is damaged or truncated", _DAMAGED),
-    (apsw.FormatError, CorruptWorkspaceError, "{path} is damaged or truncated", _DAMAGED),
+    (apsw.CorruptError, CorruptWorkspaceError, "{path} is damaged or truncated, or its device failed", _DAMAGED),
+    (apsw.FormatError, CorruptWorkspaceError, "{path} is damaged or truncated, or its device failed", _DAMAGED),
     (apsw.BusyError, BusyError, "{path} is locked by another writer", _BUSY),
     (apsw.LockedError, BusyError, "{path} is locked by another statement", _BUSY),
     (apsw.ProtocolError, BusyError, "the locks of {path} could not be had", _BUSY),

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, StorageFullError
 from artifactdb.trust.home import home
 
 FILE: Final = "key"
@@ -51,6 +51,8 @@ def own_key() -> OwnKey:
     ------
     InvalidValueError
         When the file holds no key.
+    StorageFullError
+        When it is there, and the device fails.
     """
     with _lock:  # else threads that find none at once would each make one
         return _own_key(home() / FILE)
@@ -64,6 +66,9 @@ def _own_key(file: Path) -> OwnKey:
     try:
         text = _read(file) if file.exists() else _make(file)
     except OSError as error:
+        if file.exists() and not isinstance(error, PermissionError):
+            # Another key in its place would make strangers' objects of all that this process saves.
+            raise StorageFullError(f"{file} cannot be read just now ({error}).", hint="Try again.") from error
         warnings.warn(
             f"no key can be kept at {file} ({error.strerror}): what this process saves will be a stranger's to the "
             f"next one. Let ARTIFACTDB_HOME name a folder that can be written, or set ARTIFACTDB_TRUST=all where only "

@@ -17,6 +17,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from artifactdb import ArtifactRegistry, Workspace
 from artifactdb.trust import team_keys
+from artifactdb.trust.own_key import _own_key, own_key
 
 CHAIN = "s1.MinMaxScaler>s3.Ridge"
 SIGNER = "tester"
@@ -54,11 +55,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done; ``prepare`` runs before anything may fail, ``makes`` names what comes to lie in ``Case.out``."""
+    """What is done.
+
+    ``prepare`` runs before anything may fail; ``makes`` names what comes to lie in ``Case.out``. What is done ``in_parts``
+    may stop between two of them, or say that it left one out, and is done to its end by doing it again.
+    """
 
     run: Callable[[Case], Any]
     prepare: Callable[[Case], Any] = lambda case: None
     makes: tuple[str, ...] = ()
+    in_parts: bool = False
 
 
 def prediction(number: int) -> dict[str, Any]:
@@ -159,7 +165,9 @@ def picture(workspace: Workspace) -> dict[str, Any]:
 
 
 def save_small(case: Case) -> Any:
-    return case.registry("0003_new").register_with_chain(MinMaxScaler().fit(_X), "s1.New", "transformer", 1).content_hash
+    return (
+        case.registry("0003_new").register_with_chain(MinMaxScaler().fit(_X), "s1.New", "transformer", 1).content_hash
+    )
 
 
 def save_large(case: Case) -> Any:
@@ -180,6 +188,12 @@ def transaction(case: Case) -> Any:
         case.workspace.catalog.add(**prediction(20))
         case.workspace.library.delete_template("template")
         replace(case)
+
+
+def save_first(case: Case) -> Any:
+    """Save as the first thing that a process does: what it signs with is read from the disk."""
+    save_small(case)
+    return own_key().key_id
 
 
 def log(case: Case) -> Any:
@@ -285,6 +299,7 @@ def first_id(case: Case) -> Any:
 
 OPERATIONS: dict[str, Operation] = {
     "save-small": Operation(save_small),
+    "save-first": Operation(save_first, lambda case: _own_key.cache_clear()),
     "save-large": Operation(save_large, lambda case: forest(1)),
     "replace": Operation(replace),
     "delete": Operation(delete_pipeline),
@@ -317,7 +332,7 @@ OPERATIONS: dict[str, Operation] = {
     "query": Operation(query),
     "sql": Operation(sql),
     "sqlite-utils": Operation(lambda case: case.workspace.sqlite_utils()["records"].count),
-    "stats": Operation(lambda case: case.workspace.stats()["artifacts"]),
+    "stats": Operation(lambda case: case.workspace.stats()["orphaned_count"]),
     "history": Operation(lambda case: len(case.workspace.history())),
     "verify": Operation(verify),
     "gc": Operation(lambda case: len(case.workspace.gc())),
@@ -329,7 +344,7 @@ OPERATIONS: dict[str, Operation] = {
     "merge-packed": Operation(lambda case: case.workspace.merge(case.root / "other" / "packed.sqlite") and None),
     "export": Operation(lambda case: case.workspace.export(case.out / "folder") and None, makes=("folder",)),
     "import-folder": Operation(
-        lambda case: case.workspace.import_folder(case.root / "other" / "folder", trust=True) and None
+        lambda case: case.workspace.import_folder(case.root / "other" / "folder", trust=True).ok, in_parts=True
     ),
     "library-template": Operation(lambda case: case.workspace.library.save_template(["X"], "new")["name"]),
     "library-full": Operation(library_full),
@@ -340,7 +355,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "trust": Operation(trust),
     "sign": Operation(lambda case: case.workspace.sign(SIGNER) and None),
-    "signatures": Operation(lambda case: str(case.workspace.signatures()), lambda case: case.workspace.sign(SIGNER)),
+    "signatures": Operation(lambda case: case.workspace.signatures().own, lambda case: case.workspace.sign(SIGNER)),
     "open": Operation(open_existing, lambda case: case.workspace.close()),
     "open-beside": Operation(open_existing),
     "open-read-only": Operation(open_read_only, lambda case: case.workspace.close()),

@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 
 ROOT = "ARTIFACTDB_FAULTS"
-_CALLS = "read write sync lock truncate open create rename unlink mkdir map memory".split()
+_CALLS = ["read", "write", "sync", "lock", "truncate", "open", "create", "rename", "unlink", "mkdir", "map", "memory"]
 _FOR_GOOD = 1 << 60
 
 
@@ -63,9 +63,7 @@ def run_with_faults(module: str, *arguments: str) -> subprocess.CompletedProcess
             "ARTIFACTDB_HOME": str(root / "work" / "home"), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1",
         }  # fmt: skip
         environment.pop("ARTIFACTDB_TRUST", None)
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments], env=environment, text=True, check=False
-        )
+        return subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, check=False)
 
 
 class Faults:
