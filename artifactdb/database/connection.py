@@ -22,8 +22,8 @@ from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
-from artifactdb.database.translate import no_text, translate, translated
-from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError, StorageFullError
+from artifactdb.database.translate import no_text, taken_back, translate, translated
+from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
 _SEALED_TRIES = 3
@@ -34,13 +34,14 @@ _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 class _Session:
     """What one thread holds: its connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal")
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
         self.depth = 0
         self.reads = False
+        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
 
     def take(self, connection: apsw.Connection) -> None:
         self.connection: apsw.Connection | None = connection
@@ -189,18 +190,19 @@ class Database:
                 yield
             except BaseException:
                 session.depth -= 1
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 raise
             session.depth -= 1
-            if not connection.in_transaction:
-                raise _lost(self.path)
+            if session.spoilt or not connection.in_transaction:
+                self._roll_back(session, connection)
+                raise taken_back(self.path)
             if not keep:
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 return
             try:
                 connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
             except apsw.Error as error:
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 raise translate(error, self.path) from error
 
     @contextmanager
@@ -219,7 +221,7 @@ class Database:
                 yield
             finally:
                 session.reads = False
-                self._roll_back(connection, 0)
+                self._roll_back(session, connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -249,16 +251,20 @@ class Database:
                     raise
                 time.sleep(0.005)
 
-    def _roll_back(self, connection: apsw.Connection, depth: int) -> None:
+    def _roll_back(self, session: _Session, connection: apsw.Connection) -> None:
         # After a full disk, for one, SQLite has rolled everything back already.
-        if not connection.in_transaction:
-            return
-        with suppress(apsw.Error):
-            if depth:
-                connection.execute(f"ROLLBACK TO level_{depth}")
-                connection.execute(f"RELEASE level_{depth}")
-            else:
+        try:
+            if connection.in_transaction and session.depth:
+                connection.execute(f"ROLLBACK TO level_{session.depth}")
+                connection.execute(f"RELEASE level_{session.depth}")
+            elif connection.in_transaction:
                 connection.execute("ROLLBACK")
+        except (apsw.Error, MemoryError):
+            if not session.depth:
+                self._close_session(session)  # which takes back what is open, and needs no memory
+            session.spoilt = True
+        if not session.depth:
+            session.spoilt = False
 
     # -- connections --------------------------------------------------------------------------------
 
@@ -273,12 +279,14 @@ class Database:
         """Keep little of what is read in memory while the block lasts: it is read from end to end, and once."""
         session = self._session()
         connection = self.connection()
-        usual = connection.pragma("cache_size")
-        connection.pragma("cache_size", -4096)
+        with translated(self.path):
+            usual = connection.pragma("cache_size")
+            connection.pragma("cache_size", -4096)
         try:
             yield
         finally:
-            self._live(session).pragma("cache_size", usual)
+            with translated(self.path):
+                self._live(session).pragma("cache_size", usual)
 
     def open_reader(self) -> apsw.Connection:
         """Open one more connection, which cannot write; the caller closes it.
@@ -329,7 +337,8 @@ class Database:
     def _open_anew(self, session: _Session, old: apsw.Connection, *, sealed: bool = True) -> apsw.Connection:
         known = session.seal is not None and session.seal.is_of_same_file(self.path)
         session.take(connection := self._open(known=known, writable=self.mode == "rw", sealed=sealed))
-        connection.pragma("cache_size", old.pragma("cache_size"))
+        with translated(self.path):
+            connection.pragma("cache_size", old.pragma("cache_size"))
         shut(old)
         return connection
 
@@ -351,8 +360,8 @@ class Database:
     def _live(self, session: _Session) -> apsw.Connection:
         if session.connection is None:
             raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
-        if (session.depth or session.reads) and not session.connection.in_transaction:
-            raise _lost(self.path)  # else what follows would be kept, or read, statement by statement
+        if (session.depth or session.reads) and (session.spoilt or not session.connection.in_transaction):
+            raise taken_back(self.path)  # else what follows would be kept, or read, statement by statement
         return session.connection
 
     def _close_session(self, session: _Session) -> None:
@@ -396,14 +405,6 @@ class Database:
 _numbers = count()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _fork_state: list[tuple[Database, list[_Session]]] = []
-
-
-def _lost(path: Path) -> StorageFullError:
-    """Give the error for a transaction that SQLite ended by itself, as it does when a disk or memory is full."""
-    return StorageFullError(
-        f"a statement failed on {path}, and SQLite has taken back all of its transaction.",
-        hint="Nothing was changed. Leave the block, and begin again.",
-    )
 
 
 def _before_fork() -> None:

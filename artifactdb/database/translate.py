@@ -85,6 +85,14 @@ def no_text(error: UnicodeDecodeError, path: Path | str) -> CorruptWorkspaceErro
     return CorruptWorkspaceError(f"{path} is damaged: it holds text that is no UTF-8 ({error.reason}).", hint=_DAMAGED)
 
 
+def taken_back(path: Path | str) -> StorageFullError:
+    """Give the error for a transaction that SQLite ended by itself, as it does when a disk or memory is full."""
+    return StorageFullError(
+        f"a statement failed on {path}, and SQLite has taken back all of its transaction.",
+        hint="Nothing was changed. Leave the block, and begin again.",
+    )
+
+
 def interprets(function: Callable[P, T]) -> Callable[P, T]:
     """Let a function that makes values of rows say what is wrong with a row that artifactdb cannot have written.
 

@@ -1,4 +1,4 @@
-"""What the campaign of faults does to a workspace: each public operation, and pictures of all that a workspace holds."""
+"""What the campaign of faults does: each public operation, and pictures of all that a workspace holds."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Case:
 class Operation:
     """What is done.
 
-    ``prepare`` runs before anything may fail; ``makes`` names what comes to lie in ``Case.out``. What is done ``in_parts``
-    may stop between two of them, or say that it left one out, and is done to its end by doing it again.
+    ``prepare`` runs before anything may fail; ``makes`` names what comes to lie in ``Case.out``. What is done
+    ``in_parts`` may stop between two of them, or say that it left one out, and is done to its end by doing it again.
     """
 
     run: Callable[[Case], Any]

@@ -49,8 +49,8 @@ def possible() -> bool:
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 
-def run_with_faults(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process with the library, a folder of its own to keep everything in, and nobody's keys."""
+def run(module: str, *arguments: str) -> int:
+    """Run a module in a process with the library, a folder for all that it keeps, and nobody's keys; give its code."""
     with tempfile.TemporaryDirectory(prefix="artifactdb-faults-") as folder:
         root = Path(folder).resolve()
         library = root / "faults.so"
@@ -63,11 +63,14 @@ def run_with_faults(module: str, *arguments: str) -> subprocess.CompletedProcess
             "ARTIFACTDB_HOME": str(root / "work" / "home"), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1",
         }  # fmt: skip
         environment.pop("ARTIFACTDB_TRUST", None)
-        return subprocess.run([sys.executable, "-m", module, *arguments], env=environment, text=True, check=False)
+        code = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=False).returncode
+        if code < 0:
+            print(f"FAILED: the process died of signal {-code} at {(root / 'last').read_text(encoding='ascii')}")
+        return code
 
 
 class Faults:
-    """Tells the library what is to fail; for a process that ``run_with_faults`` started."""
+    """Tells the library what is to fail; for a process that ``run`` started."""
 
     def __init__(self) -> None:
         self.root = Path(os.environ[ROOT])
