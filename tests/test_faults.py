@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,13 @@ needs_faults = pytest.mark.skipif(not faulty.possible(), reason="faults are made
 
 
 @needs_faults
-def test_a_write_that_fails_anywhere_leaves_the_state_before_or_after() -> None:
-    operations = ["--operation=transaction", "--operation=catalog-flush"]
-    assert faulty.run(CAMPAIGN, *operations, "--kind=io-error", "--kind=disk-full") == 0
+def test_a_disk_that_is_full_anywhere_leaves_the_state_before_or_after() -> None:
+    assert faulty.run(CAMPAIGN, "--operation=transaction", "--operation=catalog-flush", "--kind=disk-full") == 0
 
 
 @needs_faults
-def test_memory_that_runs_out_and_opening_that_fails_do_no_harm() -> None:
-    operations = ["--operation=replace", "--operation=load-composite", "--operation=backup"]
-    assert faulty.run(CAMPAIGN, *operations, "--kind=memory", "--kind=descriptors", "--sample") == 0
+def test_memory_that_runs_out_leaves_the_state_before_or_after() -> None:
+    assert faulty.run(CAMPAIGN, "--operation=merge", "--kind=memory-gone", "--sample") == 0
 
 
 @pytest.mark.slow
@@ -117,3 +116,18 @@ def test_a_part_that_cannot_be_taken_back_takes_the_whole_with_it(workspace: Wor
         _ = 1 / 0
     assert workspace.records() == []
     registry.register_with_chain(np.arange(4.0), "s1.Whole", "model", 1)
+
+
+def test_a_file_that_cannot_be_opened_just_now_is_not_skipped_as_damaged(workspace: Workspace) -> None:
+    workspace.catalog.add(dataset_name="wheat", model_name="PLS", partition="val", y_true=[1.0], y_pred=[2.0])
+    workspace.catalog.compact()
+    count = "SELECT count(*) FROM predictions"
+    assert workspace.sql(count).rows == [(1,)]
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, usual[1]))
+    try:
+        with pytest.raises(StorageFullError, match="cannot be read just now"):
+            workspace.sql(count, skip_damaged=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert workspace.sql(count, skip_damaged=True).rows == [(1,)]

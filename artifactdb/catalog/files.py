@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -43,6 +44,7 @@ FROM catalog_files AS f ORDER BY file_key
 """
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
+_OF_THIS_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Inspector:
         except FileNotFoundError:
             return _NOT_THERE
         except OSError as error:
+            if error.errno in _OF_THIS_PROCESS:  # who skips what is damaged would give up a file that is sound
+                raise StorageFullError(f"{path} cannot be read just now ({error}).", hint="Try again.") from error
             return f"cannot be read ({error.strerror})"
         self._seen[file.file_key] = signature
         return ""

@@ -23,6 +23,8 @@ CHAIN = "s1.MinMaxScaler>s3.Ridge"
 SIGNER = "tester"
 _X = np.random.default_rng(0).normal(size=(60, 5))
 _Y = _X @ np.arange(5.0)
+_SCALER = MinMaxScaler().fit(_X)
+_RIDGE = Ridge(alpha=9).fit(_X, _Y)
 _TIMEOUT_S = 0.05
 
 
@@ -86,14 +88,19 @@ def make(root: Path) -> None:
         workspace.catalog.add(**prediction(8))
         workspace.registry("wheat", "0002_old").delete_pipeline_artifacts("0002_old")
         workspace.database.close()  # what is staged stays so
+    team_keys.make(SIGNER)
+
+
+def make_other(case: Case) -> None:
+    """Make what comes in from elsewhere: a workspace, packed and as a folder too."""
+    root = case.root
+    if (root / "other").exists():
+        return
     with Workspace(root / "other" / "other.sqlite") as workspace:
         fill(workspace, range(4, 12), alpha=2.0)
         workspace.registry("wheat", "0009_new").register_with_chain(forest(9), "s1.RandomForestRegressor", "model", 1)
         workspace.pack(root / "other" / "packed.sqlite")
         workspace.export(root / "other" / "folder")
-        with without_warnings():
-            workspace.close()
-    team_keys.make(SIGNER)
 
 
 def fill(workspace: Workspace, predictions: range, alpha: float = 0.5) -> None:
@@ -165,9 +172,7 @@ def picture(workspace: Workspace) -> dict[str, Any]:
 
 
 def save_small(case: Case) -> Any:
-    return (
-        case.registry("0003_new").register_with_chain(MinMaxScaler().fit(_X), "s1.New", "transformer", 1).content_hash
-    )
+    return case.registry("0003_new").register_with_chain(_SCALER, "s1.New", "transformer", 1).content_hash
 
 
 def save_large(case: Case) -> Any:
@@ -175,7 +180,7 @@ def save_large(case: Case) -> Any:
 
 
 def replace(case: Case) -> Any:
-    return case.registry().register_with_chain(Ridge(alpha=9).fit(_X, _Y), CHAIN, "model", 3, fold_id=0).content_hash
+    return case.registry().register_with_chain(_RIDGE, CHAIN, "model", 3, fold_id=0).content_hash
 
 
 def delete_pipeline(case: Case) -> Any:
@@ -251,9 +256,35 @@ def verify(case: Case) -> Any:
     return sorted((problem.where, problem.what) for problem in case.workspace.verify().problems)
 
 
+def pack(case: Case) -> Any:
+    case.workspace.pack(case.out / "packed.sqlite")
+
+
+def merge(case: Case) -> Any:
+    case.workspace.merge(case.root / "other" / "other.sqlite")
+
+
+def merge_packed(case: Case) -> Any:
+    case.workspace.merge(case.root / "other" / "packed.sqlite")
+
+
+def export(case: Case) -> Any:
+    case.workspace.export(case.out / "folder")
+
+
+def import_folder(case: Case) -> Any:
+    return case.workspace.import_folder(case.root / "other" / "folder", trust=True).ok
+
+
+def backup(case: Case) -> Any:
+    case.workspace.backup(case.out / "copy.sqlite")
+
+
 def trust(case: Case) -> Any:
     (record, *_) = case.workspace.records(class_name="MinMaxScaler")
     case.workspace.trust(record.artifact_id)
+    noted = case.workspace.query("SELECT count(*) FROM history WHERE act = 'trusted'").rows[0][0]
+    return noted > 0  # the user's own memory of it is what counts
 
 
 def open_existing(case: Case) -> Any:
@@ -336,16 +367,12 @@ OPERATIONS: dict[str, Operation] = {
     "history": Operation(lambda case: len(case.workspace.history())),
     "verify": Operation(verify),
     "gc": Operation(lambda case: len(case.workspace.gc())),
-    "backup": Operation(
-        lambda case: case.workspace.backup(case.out / "copy.sqlite") and None, makes=("copy.catalog", "copy.sqlite")
-    ),
-    "pack": Operation(lambda case: case.workspace.pack(case.out / "packed.sqlite") and None, makes=("packed.sqlite",)),
-    "merge": Operation(lambda case: case.workspace.merge(case.root / "other" / "other.sqlite") and None),
-    "merge-packed": Operation(lambda case: case.workspace.merge(case.root / "other" / "packed.sqlite") and None),
-    "export": Operation(lambda case: case.workspace.export(case.out / "folder") and None, makes=("folder",)),
-    "import-folder": Operation(
-        lambda case: case.workspace.import_folder(case.root / "other" / "folder", trust=True).ok, in_parts=True
-    ),
+    "backup": Operation(backup, makes=("copy.catalog", "copy.sqlite")),
+    "pack": Operation(pack, makes=("packed.sqlite",)),
+    "merge": Operation(merge, make_other),
+    "merge-packed": Operation(merge_packed, make_other),
+    "export": Operation(export, makes=("folder",)),
+    "import-folder": Operation(import_folder, make_other, in_parts=True),
     "library-template": Operation(lambda case: case.workspace.library.save_template(["X"], "new")["name"]),
     "library-full": Operation(library_full),
     "library-delete": Operation(lambda case: case.workspace.library.delete("full")),
@@ -353,7 +380,7 @@ OPERATIONS: dict[str, Operation] = {
     "inspect": Operation(
         lambda case: str(case.workspace.inspect(case.workspace.records(class_name="Ridge")[0].artifact_id))
     ),
-    "trust": Operation(trust),
+    "trust": Operation(trust, in_parts=True),
     "sign": Operation(lambda case: case.workspace.sign(SIGNER) and None),
     "signatures": Operation(lambda case: case.workspace.signatures().own, lambda case: case.workspace.sign(SIGNER)),
     "open": Operation(open_existing, lambda case: case.workspace.close()),
