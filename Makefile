@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills mutations lint types benchmarks clean
+.PHONY: install demo test test-slow kills mutations faults lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -23,6 +23,9 @@ kills: install
 
 mutations: install
 	$(PYTHON) -m tests.campaigns.mutations --count 1000000
+
+faults: install
+	$(PYTHON) -m tests.campaigns.faults --minutes 120
 
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
