@@ -4,9 +4,9 @@
     python -m tests.campaigns.faults --operation catalog-flush --kind disk-full --n 12
 
 For every n until the operation passes; beyond 150, where one operation allocates ten thousand times, in steps that
-grow, and with ``--sample`` from the start. It raises an error of ours or succeeds; the workspace is as before or as after;
-the same object goes on working when the fault is gone, and leaves nothing behind when it is closed. One workspace sees
-all the faults of a kind until an operation changes it. ``--n`` repeats one fault on a new one.
+grow, and with ``--sample`` from the start. It raises an error of ours or succeeds; the workspace is as before or as
+after; the same object goes on working when the fault is gone, and leaves nothing behind when it is closed. One
+workspace sees all the faults of a kind until an operation changes it. ``--n`` repeats one fault on a new one.
 """
 
 from __future__ import annotations
