@@ -66,7 +66,7 @@ def _own_key(file: Path) -> OwnKey:
     try:
         text = _read(file) if file.exists() else _make(file)
     except OSError as error:
-        if file.exists() and not isinstance(error, PermissionError):
+        if not isinstance(error, PermissionError) and os.access(file, os.F_OK):
             # Another key in its place would make strangers' objects of all that this process saves.
             raise StorageFullError(f"{file} cannot be read just now ({error}).", hint="Try again.") from error
         warnings.warn(
