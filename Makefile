@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills power-cuts mutations golden-environments lint types benchmarks clean
+.PHONY: install demo test test-slow kills power-cuts mutations faults golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -29,6 +29,9 @@ mutations: install
 
 golden-environments: install
 	$(PYTHON) -m tests.golden.environments
+
+faults: install
+	$(PYTHON) -m tests.campaigns.faults --minutes 120
 
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

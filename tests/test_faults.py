@@ -1,119 +1,133 @@
-"""Faults: the n-th write, sync or lock fails, for every n until the operation passes; nothing is ever half there."""
+"""Faults: the n-th call of the system fails, for every n until the operation passes; nothing is ever half there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
 
-from artifactdb import ArtifactDBError, ArtifactRegistry, Workspace
+from artifactdb import Workspace
+from artifactdb.errors import StorageFullError
+from tests.campaigns import faulty
 
-CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
-
-
-class Faults:
-    """Counts the calls of the file system, and lets one of them fail."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.failing = 0
-
-    def call(self, error: type[apsw.Error]) -> None:
-        self.calls += 1
-        if self.calls == self.failing:
-            raise error("injected")
+CAMPAIGN = "tests.campaigns.faults"
+needs_faults = pytest.mark.skipif(not faulty.possible(), reason="faults are made on Linux, with a C compiler")
 
 
-class FaultyFile(apsw.VFSFile):
-    def __init__(self, faults: Faults, name: Any, flags: Any) -> None:
-        super().__init__("unix", name, flags)
-        self.faults = faults
-
-    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
-        self.faults.call(apsw.FullError)
-        super().xWrite(data, offset)
-
-    def xSync(self, flags: int) -> None:  # noqa: N802
-        self.faults.call(apsw.IOError)
-        super().xSync(flags)
-
-    def xTruncate(self, size: int) -> None:  # noqa: N802
-        self.faults.call(apsw.IOError)
-        super().xTruncate(size)
+@needs_faults
+def test_a_disk_that_is_full_anywhere_leaves_the_state_before_or_after() -> None:
+    assert faulty.run(CAMPAIGN, "--operation=transaction", "--operation=catalog-flush", "--kind=disk-full") == 0
 
 
-class FaultyVFS(apsw.VFS):
-    def __init__(self, faults: Faults) -> None:
-        super().__init__("faulty", "unix", makedefault=True)
-        self.faults = faults
-
-    def xOpen(self, name: Any, flags: Any) -> FaultyFile:  # noqa: N802
-        return FaultyFile(self.faults, name, flags)
+@needs_faults
+def test_memory_that_runs_out_leaves_the_state_before_or_after() -> None:
+    assert faulty.run(CAMPAIGN, "--operation=merge", "--kind=memory-gone", "--sample") == 0
 
 
-@pytest.fixture
-def faults() -> Iterator[Faults]:
-    counted = Faults()
-    default = apsw.vfs_names()[0]
-    vfs = FaultyVFS(counted)
-    yield counted
-    vfs.unregister()
-    apsw.set_default_vfs(default)
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@needs_faults
+def test_any_operation_bears_any_fault() -> None:
+    assert faulty.run(CAMPAIGN, "--sample", "--minutes=2") == 0
 
 
-def register(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:
-    registry.register_with_chain(fitted["forest"], CHAIN, "model", 3, fold_id=0)
+def test_a_transaction_that_sqlite_took_back_is_not_carried_on_with(workspace: Workspace) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    registry.register_with_chain(np.arange(3.0), "s1.Before", "model", 1)
+    connection = workspace.database.connection()
+    connection.pragma("max_page_count", connection.pragma("page_count") + 4)
+    with pytest.raises(StorageFullError, match="taken back all of its transaction"), workspace.transaction():
+        with suppress(StorageFullError):  # as somebody does who goes on with the next one
+            registry.register_with_chain(np.random.default_rng(0).random(100_000), "s1.Large", "model", 1)
+        registry.register_with_chain(np.arange(4.0), "s1.After", "model", 1)
+    connection.pragma("max_page_count", 1 << 30)
+    assert [record.chain_path for record in workspace.records()] == ["s1.Before"]
+    registry.register_with_chain(np.arange(4.0), "s1.After", "model", 1)
 
 
-def replace(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:
-    registry.register_with_chain(fitted["ridge"], "s1.Before", "model", 1)
+def test_statements_of_a_transaction_that_sqlite_took_back_are_refused(workspace: Workspace) -> None:
+    database = workspace.database
+    with pytest.raises(StorageFullError, match="taken back"), workspace.transaction():
+        database.connection().execute("ROLLBACK")  # what SQLite does by itself when a device fails
+        with pytest.raises(StorageFullError):
+            database.insert("INSERT INTO datasets (name) VALUES (?)", ("barley",))
+    with pytest.raises(StorageFullError, match="taken back"), database.reading():
+        database.connection().execute("ROLLBACK")
+        workspace.records()
+    assert workspace.datasets() == []
 
 
-def delete(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:
-    registry.delete_pipeline_artifacts("0001_pls", delete_files=True)
+def test_what_cannot_be_removed_now_is_cleared_away_by_the_next_try(workspace: Workspace, tmp_path: Path) -> None:
+    left = tmp_path / ".packed.sqlite.0123456789abcdef.unfinished.files"
+    left.mkdir()
+    (left / "predictions_meta.parquet").touch()
+    workspace.pack(tmp_path / "packed.sqlite")
+    assert not left.exists()
 
 
-def purge(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:
-    registry.purge_dataset_artifacts(confirm=True)
-
-
-@pytest.mark.parametrize("operation", [register, replace, delete, purge])
-def test_an_operation_that_fails_anywhere_leaves_the_state_before_or_after(
-    faults: Faults, tmp_path: Path, fitted: dict[str, Any], operation: Callable[..., None]
+@pytest.mark.filterwarnings("ignore:.*could be read by others")
+def test_a_key_that_cannot_be_read_just_now_is_not_replaced_by_another(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitted: dict[str, Any]
 ) -> None:
-    failing, failures = 0, 0
-    while True:
-        failing += 1
-        assert failing < 500, "the operation never passes"
-        with Workspace(tmp_path / f"{failing}.sqlite") as workspace:
-            registry = workspace.registry("wheat", "0001_pls")
-            registry.register_with_chain(fitted["pls"], "s1.Before", "model", 1)
-            before = content(workspace)
-            faults.calls, faults.failing = 0, failing
-            try:
-                operation(registry, fitted)
-                failed = False
-            except ArtifactDBError:
-                failed = True
-                failures += 1
-            reached = faults.calls >= failing
-            faults.failing = 0
-            after = content(workspace)
-            if failed:
-                assert after == before, f"call {failing} left something behind"
-            else:
-                assert after != before
-            # The same object goes on working when the fault is gone.
-            operation(registry, fitted)
-            assert content(workspace) != before
-            assert workspace.verify().ok
-        if not reached:
-            break
-    assert failures >= 3, "faults were really met"
+    home = tmp_path / "home"
+    (home / "key").mkdir(parents=True)  # reading it fails, and not for lack of permission
+    monkeypatch.setenv("ARTIFACTDB_HOME", str(home))
+    registry = workspace.registry("wheat", "0001_pls")
+    with pytest.raises(StorageFullError, match="cannot be read just now"):
+        registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+    (home / "key").rmdir()
+    registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
 
 
-def content(workspace: Workspace) -> list[Any]:
-    return [record.to_dict() for record in workspace.records()]
+def without_rollback(connection: apsw.Connection) -> None:
+    """Let taking back fail, as it does where there is no memory left to prepare the statement."""
+    connection.authorizer = lambda action, first, *_: (
+        apsw.SQLITE_DENY
+        if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT) and first == "ROLLBACK"
+        else apsw.SQLITE_OK
+    )
+
+
+def test_what_cannot_be_taken_back_is_neither_seen_nor_kept(workspace: Workspace) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    with pytest.raises(ZeroDivisionError), workspace.transaction():
+        registry.register_with_chain(np.arange(3.0), "s1.Half", "model", 1)
+        without_rollback(workspace.database.connection())
+        _ = 1 / 0
+    assert workspace.records() == []
+    with Workspace(workspace.path, timeout_s=0.1) as other:
+        other.registry("wheat", "0001_pls").register_with_chain(np.arange(4.0), "s1.Whole", "model", 1)
+    assert [record.chain_path for record in workspace.records()] == ["s1.Whole"]
+
+
+def test_a_part_that_cannot_be_taken_back_takes_the_whole_with_it(workspace: Workspace) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    with (
+        pytest.raises(StorageFullError, match="taken back"), workspace.transaction(),
+        suppress(ZeroDivisionError), workspace.transaction(),
+    ):  # fmt: skip
+        registry.register_with_chain(np.arange(3.0), "s1.Half", "model", 1)
+        without_rollback(workspace.database.connection())
+        _ = 1 / 0
+    assert workspace.records() == []
+    registry.register_with_chain(np.arange(4.0), "s1.Whole", "model", 1)
+
+
+def test_a_file_that_cannot_be_opened_just_now_is_not_skipped_as_damaged(workspace: Workspace) -> None:
+    workspace.catalog.add(dataset_name="wheat", model_name="PLS", partition="val", y_true=[1.0], y_pred=[2.0])
+    workspace.catalog.compact()
+    count = "SELECT count(*) FROM predictions"
+    assert workspace.sql(count).rows == [(1,)]
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, usual[1]))
+    try:
+        with pytest.raises(StorageFullError, match="cannot be read just now"):
+            workspace.sql(count, skip_damaged=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert workspace.sql(count, skip_damaged=True).rows == [(1,)]

@@ -18,7 +18,7 @@ from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, is_there, save_content
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, InvalidValueError
+from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, StorageFullError
 from artifactdb.ids import require_artifact_id
 from artifactdb.records import ArtifactRecord
 from artifactdb.trust.home import everything_is_trusted
@@ -87,6 +87,8 @@ def import_manifest(
                 try:
                     _import_one(database, record, Path(folder), dataset, trust=trust)
                     result.imported.append(record.artifact_id)
+                except (StorageFullError, BusyError):
+                    raise  # of the workspace itself
                 except (ArtifactDBError, OSError) as error:
                     result.refused.append((record.artifact_id or record.path, str(error)))
             done = {id(record) for record in ready}

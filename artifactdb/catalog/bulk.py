@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from artifactdb.catalog.arrays import StoredArray
-from artifactdb.catalog.files import device_errors, enter, new_name, only_writer
+from artifactdb.catalog.files import device_errors, discard, enter, new_name, only_writer
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.rows import Row, to_rows
@@ -49,8 +49,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
                 _enter(store, writing)
                 disk.sync(store.folder)
         except BaseException:
-            for path in made:
-                disk.remove(path)
+            discard(made)
             store.forget()  # the numbers of these files will be those of others
             raise
     return ids

@@ -40,12 +40,15 @@ def check(store: Store, progress: Callable[[int, int], None] | None = None) -> l
                 (digest,) = state.snapshot.rows(
                     "SELECT content_hash FROM catalog_files WHERE file_key = ?", (file.file_key,)
                 )[0]
-                found = (
-                    content_hash_inside(state.snapshot, file.file_key)
-                    if file.inside
-                    else content_hash(store.folder / file.name)
-                )
-                wrong = "" if found == digest else "has other content than was written"
+                try:
+                    found = (
+                        content_hash_inside(state.snapshot, file.file_key)
+                        if file.inside
+                        else content_hash(store.folder / file.name)
+                    )
+                    wrong = "" if found == digest else "has other content than was written"
+                except OSError as error:
+                    wrong = f"cannot be read ({error.strerror})"
             wrong = wrong or _wrong_filter(state, file)
             if wrong:
                 problems.append(Problem(_name_of(store, file), wrong))

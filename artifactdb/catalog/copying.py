@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from artifactdb.catalog.files import catalog_folder, live_files
+from artifactdb.catalog.files import catalog_folder, device_errors, discard, live_files
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
 from artifactdb.database import Database, disk, snapshot
@@ -30,7 +30,7 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
     try:
         for _ in range(_TRIES):
             # The files of this state stay in place while the block lasts, whatever others do.
-            with state_of(store.database, store.inspector) as state:
+            with device_errors(file.parent), state_of(store.database, store.inspector) as state:
                 _copy_files(state, folder)
                 copied_files = state.files
             snapshot.backup(store.database, file, progress)
@@ -43,7 +43,7 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
             disk.remove_folder(folder)
         raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
     except BaseException:
-        disk.remove(file)
+        discard([file])
         disk.remove_folder(folder)
         raise
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ FROM catalog_files AS f ORDER BY file_key
 """
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
+_OF_THIS_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class Inspector:
         except FileNotFoundError:
             return _NOT_THERE
         except OSError as error:
+            if error.errno in _OF_THIS_PROCESS:  # who skips what is damaged would give up a file that is sound
+                raise StorageFullError(f"{path} cannot be read just now ({error}).", hint="Try again.") from error
             return f"cannot be read ({error.strerror})"
         self._seen[file.file_key] = signature
         return ""
@@ -228,7 +232,7 @@ def device_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageFullError(
-            f"a file in {folder} could not be written ({error}).", hint="Free space; nothing was lost."
+            f"a file in {folder} could not be read or written ({error}).", hint="Free space; nothing was lost."
         ) from error
 
 
@@ -245,7 +249,8 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with device_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
         if not _lock_within(descriptor, timeout_s):
             raise BusyError(
@@ -285,6 +290,8 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return True
+    except OSError:
+        return False
     try:
         if fcntl is not None and not _lock_within(descriptor, timeout_s):
             return False
@@ -294,6 +301,13 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
         return False
     finally:
         _release(descriptor)
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Remove new files that shall not count; what cannot be removed now, the next merge sweeps away."""
+    for path in paths:
+        with suppress(OSError):
+            disk.remove(path)
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:

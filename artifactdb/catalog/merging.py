@@ -23,6 +23,7 @@ from artifactdb.catalog.files import (
     FINAL_NAMES,
     CatalogFile,
     device_errors,
+    discard,
     enter,
     live_files,
     new_name,
@@ -155,7 +156,7 @@ def _write(
             _write_all(session, state, merges, progress, referenced_only=referenced_only)
         disk.sync(store.folder)
     except BaseException:
-        _remove(merges)
+        discard(merge.path for merge in merges)
         raise
 
 
@@ -257,7 +258,7 @@ def _publish(store: Store, merges: Sequence[_Merge], last_deletion: int, *, refe
                 replaced = [(file.file_key,) for file in merge.files]
                 database.run_many("DELETE FROM catalog_files WHERE file_key = ?", replaced)
     except BaseException:
-        _remove(merges)
+        discard(merge.path for merge in merges)
         raise
     store.staged_bytes = 0
 
@@ -325,8 +326,3 @@ def _take_final_names(store: Store) -> None:
         disk.sync(folder)
         with database.transaction():
             database.rows("UPDATE catalog_files SET name = ? WHERE file_key = ?", (final.name, file.file_key))
-
-
-def _remove(merges: Sequence[_Merge]) -> None:
-    for merge in merges:
-        disk.remove(merge.path)

@@ -25,7 +25,7 @@ from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
-from artifactdb.database.translate import no_text, translate, translated
+from artifactdb.database.translate import no_text, taken_back, translate, translated
 from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
@@ -37,12 +37,14 @@ _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 class _Session:
     """What one thread holds: its connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "seal")
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
         self.depth = 0
+        self.reads = False
+        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
 
     def take(self, connection: apsw.Connection) -> None:
         self.connection: apsw.Connection | None = connection
@@ -188,23 +190,26 @@ class Database:
             except apsw.Error as error:
                 raise translate(error, self.path) from error
             except StorageError:
-                self._roll_back(connection, 0)
+                self._roll_back(session, connection)
                 raise
             session.depth += 1
             try:
                 yield
             except BaseException:
                 session.depth -= 1
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 raise
             session.depth -= 1
+            if session.spoilt or not connection.in_transaction:
+                self._roll_back(session, connection)
+                raise taken_back(self.path)
             if not keep:
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 return
             try:
                 connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
             except apsw.Error as error:
-                self._roll_back(connection, session.depth)
+                self._roll_back(session, connection)
                 raise translate(error, self.path) from error
 
     @contextmanager
@@ -218,11 +223,12 @@ class Database:
                 return
             with translated(self.path):
                 connection.execute("BEGIN")
+            session.reads = True
             try:
                 yield
             finally:
-                with translated(self.path):
-                    connection.execute("ROLLBACK")
+                session.reads = False
+                self._roll_back(session, connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -252,16 +258,20 @@ class Database:
                     raise
                 time.sleep(0.005)
 
-    def _roll_back(self, connection: apsw.Connection, depth: int) -> None:
+    def _roll_back(self, session: _Session, connection: apsw.Connection) -> None:
         # After a full disk, for one, SQLite has rolled everything back already.
-        if not connection.in_transaction:
-            return
-        with suppress(apsw.Error):
-            if depth:
-                connection.execute(f"ROLLBACK TO level_{depth}")
-                connection.execute(f"RELEASE level_{depth}")
-            else:
+        try:
+            if connection.in_transaction and session.depth:
+                connection.execute(f"ROLLBACK TO level_{session.depth}")
+                connection.execute(f"RELEASE level_{session.depth}")
+            elif connection.in_transaction:
                 connection.execute("ROLLBACK")
+        except (apsw.Error, MemoryError):
+            if not session.depth:
+                self._close_session(session)  # which takes back what is open, and needs no memory
+            session.spoilt = True
+        if not session.depth:
+            session.spoilt = False
 
     # -- connections --------------------------------------------------------------------------------
 
@@ -276,12 +286,14 @@ class Database:
         """Keep little of what is read in memory while the block lasts: it is read from end to end, and once."""
         session = self._session()
         connection = self.connection()
-        usual = connection.pragma("cache_size")
-        connection.pragma("cache_size", -4096)
+        with translated(self.path):
+            usual = connection.pragma("cache_size")
+            connection.pragma("cache_size", -4096)
         try:
             yield
         finally:
-            self._live(session).pragma("cache_size", usual)
+            with translated(self.path):
+                self._live(session).pragma("cache_size", usual)
 
     def open_reader(self) -> apsw.Connection:
         """Open one more connection, which cannot write; the caller closes it.
@@ -333,7 +345,8 @@ class Database:
     def _open_anew(self, session: _Session, old: apsw.Connection, *, sealed: bool = True) -> apsw.Connection:
         known = session.seal is not None and session.seal.is_of_same_file(self.path)
         session.take(connection := self._open(known=known, writable=self.mode == "rw", sealed=sealed))
-        connection.pragma("cache_size", old.pragma("cache_size"))
+        with translated(self.path):
+            connection.pragma("cache_size", old.pragma("cache_size"))
         shut(old)
         return connection
 
@@ -354,11 +367,16 @@ class Database:
 
     def _live(self, session: _Session) -> apsw.Connection:
         connection = session.connection
+        in_block = session.depth or session.reads
         if connection is None:
             if self._closed:
                 raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
+            if in_block:
+                raise taken_back(self.path)
             # Another thread forked after this one had asked for its session.
             session.take(connection := self._open(known=self._known, writable=self.mode == "rw"))
+        if in_block and (session.spoilt or not connection.in_transaction):
+            raise taken_back(self.path)  # else what follows would be kept, or read, statement by statement
         return connection
 
     def _close_session(self, session: _Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,23 @@ def files_of(unfinished: Path) -> Path:
     folder = unfinished.with_name(f"{unfinished.name}.files")
     disk.make_folder(folder)
     return folder
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give an empty folder among the temporary ones, which goes when the block ends.
+
+    Raises
+    ------
+    StorageFullError
+        When none can be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="artifactdb-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageFullError(f"no temporary folder can be made ({error}).", hint="Nothing was changed.") from error
+    with folder as name:
+        yield Path(name)
 
 
 @contextmanager

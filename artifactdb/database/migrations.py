@@ -80,7 +80,7 @@ def _announcement(connection: apsw.Connection) -> tuple[int, int, list[Declarati
         declared = connection.execute(DECLARED).fetchall()
         return int(connection.pragma("application_id")), int(connection.pragma("user_version")), declared
     finally:
-        if alone:
+        if alone and connection.in_transaction:
             connection.execute("ROLLBACK")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,22 +39,18 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
 
 def copy_as_it_is(path: Path, target: Path) -> Path:
     """Copy a workspace of any schema without opening it as one."""
-    with translated(path):
-        source = connect(path, writable=False, sealed=True)
-        copy = restrict(apsw.Connection(str(target)))
-        try:
-            with copy.backup("main", source, "main") as work:
-                work.step()
-        finally:
-            copy.close()
-            source.close()
+    with (
+        translated(path),
+        closing(connect(path, writable=False, sealed=True)) as source,
+        closing(restrict(apsw.Connection(str(target)))) as copy,
+        copy.backup("main", source, "main") as work,
+    ):
+        work.step()
     return target
 
 
 def _copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
-    source = database.open_reader()
-    copy = restrict(apsw.Connection(str(target)))
-    try:
+    with closing(database.open_reader()) as source, closing(restrict(apsw.Connection(str(target)))) as copy:
         # One read transaction keeps the source as it is now, so that writers cannot make the copy start again.
         source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_schema").fetchall()
@@ -68,9 +65,6 @@ def _copy(database: Database, target: Path, progress: Callable[[int, int], None]
             raise CorruptWorkspaceError(f"the copy of {database.path} is damaged ({found}).")
         # At rest a workspace is one file in WAL mode.
         copy.pragma("journal_mode", "WAL")
-    finally:
-        copy.close()
-        source.close()
 
 
 def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
@@ -80,30 +74,26 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
     """
     import sqlite_utils
 
-    source = database.open_reader()
-    copy = restrict(apsw.Connection(":memory:"))
-    try:
-        with translated(database.path):
-            source.execute("BEGIN")
-            copy.pragma("foreign_keys", False)
-            copy.execute("BEGIN")
-            for name, sql in source.execute(_TABLES).fetchall():
-                copy.execute(str(sql))
-                rows = source.execute(f"SELECT {_without_payload(source, str(name))} FROM {name}")
-                first = rows.fetchone()
-                if first is not None:
-                    insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(first))})'
-                    copy.execute(insert, first)
-                    copy.executemany(insert, rows)
-            for (sql,) in source.execute(
-                "SELECT sql FROM sqlite_schema WHERE type IN ('index', 'view') AND sql NOT NULL"
-            ):
-                copy.execute(str(sql))
-            copy.execute("COMMIT")
-            content = copy.serialize("main")
-    finally:
-        copy.close()
-        source.close()
+    with (
+        translated(database.path),
+        closing(database.open_reader()) as source,
+        closing(restrict(apsw.Connection(":memory:"))) as copy,
+    ):
+        source.execute("BEGIN")
+        copy.pragma("foreign_keys", False)
+        copy.execute("BEGIN")
+        for name, sql in source.execute(_TABLES).fetchall():
+            copy.execute(str(sql))
+            rows = source.execute(f"SELECT {_without_payload(source, str(name))} FROM {name}")
+            first = rows.fetchone()
+            if first is not None:
+                insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(first))})'
+                copy.execute(insert, first)
+                copy.executemany(insert, rows)
+        for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE type IN ('index', 'view') AND sql NOT NULL"):
+            copy.execute(str(sql))
+        copy.execute("COMMIT")
+        content = copy.serialize("main")
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     connection.deserialize(content)
     return sqlite_utils.Database(connection)

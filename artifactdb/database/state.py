@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 
 from artifactdb.database.sealed import believed, seal_of
+from artifactdb.database.translate import taken_back
 
 Row = tuple[Any, ...]
 
@@ -34,6 +35,8 @@ class Snapshot:
     ) -> Iterator[list[Row]]:
         """Run one statement and give its rows, so many at a time."""
         with self._lock, believed(self._seal, self.path):
+            if not self._connection.in_transaction:
+                raise taken_back(self.path)  # else what follows would be read of another state
             cursor = self._connection.execute(sql, parameters)
         while True:
             with self._lock, believed(self._seal, self.path):

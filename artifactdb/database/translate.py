@@ -34,8 +34,8 @@ _READ_ONLY = "Check the permissions of the file and its folder, or open it with 
 # Nearest class first: the first that matches wins.
 TRANSLATIONS: list[tuple[type[apsw.Error], type[ArtifactDBError], str, str]] = [
     (apsw.NotADBError, NotAWorkspaceError, "{path} is not an SQLite database", "Name another file."),
-    (apsw.CorruptError, CorruptWorkspaceError, "{path} is damaged or truncated", _DAMAGED),
-    (apsw.FormatError, CorruptWorkspaceError, "{path} is damaged or truncated", _DAMAGED),
+    (apsw.CorruptError, CorruptWorkspaceError, "{path} is damaged or truncated, or its device failed", _DAMAGED),
+    (apsw.FormatError, CorruptWorkspaceError, "{path} is damaged or truncated, or its device failed", _DAMAGED),
     (apsw.BusyError, BusyError, "{path} is locked by another writer", _BUSY),
     (apsw.LockedError, BusyError, "{path} is locked by another statement", _BUSY),
     (apsw.ProtocolError, BusyError, "the locks of {path} could not be had", _BUSY),
@@ -83,6 +83,14 @@ def translate(error: apsw.Error, path: Path | str) -> ArtifactDBError:
 def no_text(error: UnicodeDecodeError, path: Path | str) -> CorruptWorkspaceError:
     """Give the error for text in the file that is no UTF-8."""
     return CorruptWorkspaceError(f"{path} is damaged: it holds text that is no UTF-8 ({error.reason}).", hint=_DAMAGED)
+
+
+def taken_back(path: Path | str) -> StorageFullError:
+    """Give the error for a transaction that SQLite ended by itself, as it does when a disk or memory is full."""
+    return StorageFullError(
+        f"a statement failed on {path}, and SQLite has taken back all of its transaction.",
+        hint="Nothing was changed. Leave the block, and begin again.",
+    )
 
 
 def interprets(function: Callable[P, T]) -> Callable[P, T]:

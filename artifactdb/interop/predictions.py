@@ -13,7 +13,7 @@ from artifactdb.catalog.catalog import Catalog
 from artifactdb.catalog.exchange import predictions_of, read_arrays
 from artifactdb.catalog.files import FINAL_NAMES
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, CatalogFileError, StorageError
+from artifactdb.errors import ArtifactDBError, BusyError, CatalogFileError, StorageError, StorageFullError
 from artifactdb.interop.report import ImportReport
 
 Refuse = Callable[[str, str], None]
@@ -46,6 +46,8 @@ def import_pair(catalog: Catalog, meta: Path, data: Path, report: ImportReport, 
         held = read_arrays(data) if data.exists() else {}
         enter(catalog, lambda refuse: _of_dataset(predictions_of(meta, held, refuse), dataset), report)
     except (CatalogFileError, pa.ArrowException, KeyError, OSError) as error:
+        if isinstance(error, StorageFullError | BusyError):
+            raise  # of the workspace itself
         report.refused.append((meta.name, f"it is no Parquet file of predictions ({' '.join(str(error).split())})."))
 
 

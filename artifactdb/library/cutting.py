@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from artifactdb.catalog.files import FINAL_NAMES
 from artifactdb.catalog.inside import put_inside
 from artifactdb.catalog.parquet import written_of
 from artifactdb.database import Database
-from artifactdb.database.making import new_workspace
+from artifactdb.database.making import new_workspace, scratch_folder
 from artifactdb.library import entries
 from artifactdb.library.entries import Entry
 from artifactdb.runs.manifests import enter_pipeline, enter_run, json_text
@@ -70,8 +69,8 @@ def _let_predictions_count(made: Database, files: dict[str, int]) -> None:
     """Put the pair of Parquet files that a fullrun keeps to where the catalog looks for it."""
     for kind, name in FINAL_NAMES.items():
         if name in files:
-            with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
-                path = Path(folder) / name
+            with scratch_folder() as folder:
+                path = folder / name
                 with path.open("wb") as stream:
                     stream.writelines(blobs.pieces(made, files[name]))
                 put_inside(made, path, written_of(path, kind))

@@ -15,7 +15,7 @@ from artifactdb.artifacts.history import now
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, CorruptBlobError, InvalidValueError
+from artifactdb.errors import ArtifactDBError, BusyError, CorruptBlobError, InvalidValueError, StorageFullError
 from artifactdb.formats.container import parts_of
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
@@ -93,6 +93,8 @@ def import_entries(database: Database, folder: Path, *, trust: bool = False) -> 
         try:
             with database.transaction():
                 taken += _take(database, kind, source, trust=trust)
+        except (StorageFullError, BusyError):
+            raise  # of the workspace itself
         except (ArtifactDBError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             refused.append((f"library/{source.relative_to(folder)}", str(error)))
     return taken, refused

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import mmap
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from graphlib import TopologicalSorter
@@ -19,11 +18,13 @@ from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.blobs import store as blobs
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.engine import literal
+from artifactdb.catalog.files import device_errors
 from artifactdb.catalog.pairs import of_pipelines, write_pair
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
+from artifactdb.database.making import scratch_folder
 from artifactdb.errors import InvalidValueError
 from artifactdb.library.entries import record_by_key
 from artifactdb.runs import store as runs
@@ -124,9 +125,9 @@ def files(database: Database, store: Store, condition: str, data: Mapping[str, A
     Runs within the caller's transaction.
     """
     kept: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder, ExitStack() as opened:
+    with scratch_folder() as folder, device_errors(folder), ExitStack() as opened:
         with state_of(database, store.inspector) as state:
-            pair = write_pair(store, state, Path(folder), condition)
+            pair = write_pair(store, state, folder, condition)
         for path, _ in pair.values():
             stream = opened.enter_context(path.open("rb"))
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

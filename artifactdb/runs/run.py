@@ -82,8 +82,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.is_going_on:
-            self._ended = True
             _say_how_it_ended(store.end_run, self.workspace, self._key, error)
+            self._ended = True
 
     @property
     def is_going_on(self) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from artifactdb.artifacts.statistics import has_predictions
-from artifactdb.catalog.files import catalog_folder, only_writer
+from artifactdb.catalog.files import catalog_folder, discard, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
+from artifactdb.database.making import scratch_folder
 from artifactdb.database.opening import has_older_schema, workspace_file
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
-from artifactdb.transfer.predictions import remove, take_predictions
+from artifactdb.transfer.predictions import take_predictions
 from artifactdb.transfer.taking import take_in
 from artifactdb.transfer.trust import note_arrival
 
@@ -54,9 +54,9 @@ def merge_into(
                 if predicts:
                     made = take_predictions(store, theirs, state, result)
             if dry_run:
-                remove(made)
+                discard(made)
         except BaseException:
-            remove(made)
+            discard(made)
             raise
         finally:
             store.forget()
@@ -84,12 +84,14 @@ def _opened(other: object, ours: Path) -> Iterator[Store]:
     if isinstance(given, Database):
         yield Store(given)
         return
-    with tempfile.TemporaryDirectory(prefix="artifactdb-") as folder:
+    with scratch_folder() as folder:
         file, mode = path, "ro"
         if is_older:
-            file, mode = snapshot.copy_as_it_is(path, Path(folder) / path.name), "rw"
+            file, mode = snapshot.copy_as_it_is(path, folder / path.name), "rw"
         database = Database(file, mode=mode)
+        store = Store(database, catalog_folder(path))
         try:
-            yield Store(database, catalog_folder(path))
+            yield store
         finally:
             database.close()
+            store.unpacked.remove()

@@ -12,7 +12,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
 from artifactdb.database.making import files_of, new_workspace
-from artifactdb.database.translate import interprets
+from artifactdb.database.translate import interprets, translated
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.taking import take_in
@@ -50,7 +50,8 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
                 for path, written in write_pair(store, state, files_of(made.path)).values():
                     put_inside(made, path, written)
         require_sound(made)
-        made.connection().pragma("journal_mode", "WAL")
+        with translated(target):
+            made.connection().pragma("journal_mode", "WAL")
     return target
 
 
@@ -63,8 +64,9 @@ def _is(target: Path, path: Path) -> bool:
 
 def _without_journal(database: Database) -> None:
     connection = database.connection()
-    connection.pragma("journal_mode", "OFF")
-    connection.pragma("synchronous", "OFF")
+    with translated(database.path):
+        connection.pragma("journal_mode", "OFF")
+        connection.pragma("synchronous", "OFF")
 
 
 def require_sound(database: Database) -> None:

@@ -11,7 +11,7 @@ from artifactdb.catalog.arrays import wrong_ids
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS
 from artifactdb.catalog.deleting import delete
 from artifactdb.catalog.engine import translated
-from artifactdb.catalog.files import device_errors, enter, new_name
+from artifactdb.catalog.files import device_errors, discard, enter, new_name
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.staging import unstage
 from artifactdb.catalog.store import Store
@@ -85,7 +85,7 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                 disk.sync(ours.folder)
             merge.count("predictions", new=rows - len(won), same=in_all - rows - (len(conflicting) - len(won)))
     except BaseException:
-        remove(made)
+        discard(made)
         raise
     return made
 
@@ -98,9 +98,3 @@ def _require_ids(batch: pa.RecordBatch) -> None:
             f"the array {wrong[0]} of the other workspace has other content than its id says.",
             hint="Nothing was changed here.",
         )
-
-
-def remove(made: list[Path]) -> None:
-    """Remove files that do not count."""
-    for path in made:
-        disk.remove(path)

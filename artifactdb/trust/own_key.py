@@ -18,7 +18,7 @@ from typing import Final
 
 from artifactdb.database import disk
 from artifactdb.database.grants import Secret
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, StorageFullError
 from artifactdb.trust import remembered
 from artifactdb.trust.home import home, keep_closed, keep_home_closed, make_home, written_beside
 
@@ -53,6 +53,8 @@ def own_key() -> OwnKey:
     ------
     InvalidValueError
         When the file holds no key.
+    StorageFullError
+        When it is there, and the device fails.
     """
     with _lock:  # else threads that find none at once would each make one
         return _own_key(home() / FILE)
@@ -76,6 +78,9 @@ def _own_key(file: Path) -> OwnKey:
     try:
         text = _read(file) if file.exists() else _make(file)
     except OSError as error:
+        if not isinstance(error, PermissionError) and os.access(file, os.F_OK):
+            # Another key in its place would make strangers' objects of all that this process saves.
+            raise StorageFullError(f"{file} cannot be read just now ({error}).", hint="Try again.") from error
         warnings.warn(
             f"no key can be kept at {file} ({error.strerror or error}): what this process saves will be a stranger's "
             f"to the next one. Let ARTIFACTDB_HOME name a folder that can be written, or set ARTIFACTDB_TRUST=all "
