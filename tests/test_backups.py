@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from artifactdb import (
     WorkspaceNotFoundError,
 )
 from artifactdb.cli.app import app
+from artifactdb.transfer import backups
 from artifactdb.transfer.backups import PIECE_BYTES
 
 
@@ -197,7 +200,9 @@ def test_a_damaged_workspace_takes_the_place_of_no_good_copy(file: Path, tmp_pat
     "change",
     [
         lambda found: found.update(format="artifactdb backup 2"),
-        lambda found: found.update(workspace="../../elsewhere.sqlite"),
+        lambda found: found.update(workspace=["elsewhere.sqlite"]),
+        lambda found: found.update(taken_at="2000-01-01T00:00:00+00:00"),
+        lambda found: found["files"][0].update(piece_bytes=1),
         lambda found: found["files"][-1].update(name="../outside.parquet"),
         lambda found: found["files"][-1].update(name="/etc/passwd"),
         lambda found: found["files"][0].update(pieces=["../../../etc/passwd"]),
@@ -227,6 +232,118 @@ def test_a_list_that_leads_elsewhere_is_refused(file: Path, tmp_path: Path, fitt
     with Workspace(file) as workspace, pytest.raises(CorruptWorkspaceError):
         workspace.backup_to(folder, keep=5)
     assert len(list(folder.glob("pieces/*/*"))) >= pieces, "and while one cannot be read nothing is swept away"
+
+
+@pytest.mark.parametrize(
+    "name", ["json.py", "study.sqlite-wal", "../elsewhere.sqlite", ".hidden.sqlite", "", "a\ud800.sqlite", "x" * 300]
+)
+def test_a_copy_that_is_put_into_a_folder_bears_the_name_of_a_workspace(
+    file: Path, tmp_path: Path, fitted: Any, name: str
+) -> None:
+    """A list may say json.py: the next script that runs there would import it."""
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.backup_to(folder)
+    (listed,) = (folder / "copies").iterdir()
+    listed.write_text(json.dumps(json.loads(listed.read_text()) | {"workspace": name}))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ArtifactDBError):
+        Workspace.restore(folder, tmp_path)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_what_is_no_workspace_is_not_restored_as_one(tmp_path: Path) -> None:
+    code = b"print('ran')"
+    digest = hashlib.sha256(code).hexdigest()
+    folder = tmp_path / "backups"
+    (folder / "pieces" / digest[:2]).mkdir(parents=True)
+    (folder / "pieces" / digest[:2] / digest).write_bytes(code)
+    (folder / "copies").mkdir()
+    (folder / "copies" / "20260101T000000.000000Z.json").write_text(
+        json.dumps(
+            {"format": "artifactdb backup 1", "taken_at": "2026-01-01T00:00:00+00:00", "workspace": "wheat.sqlite",
+             "new_bytes": 1, "files": [{"kind": "workspace", "name": "wheat.sqlite", "size_bytes": len(code),
+             "sha256": digest, "piece_bytes": PIECE_BYTES, "pieces": [digest]}]}
+        )
+    )  # fmt: skip
+    assert len(Workspace.backups(folder)) == 1
+    for target in (tmp_path, tmp_path / "json.py"):
+        with pytest.raises(ArtifactDBError, match=r"not an SQLite database|is not a"):
+            Workspace.restore(folder, target)
+    assert {path.name for path in tmp_path.iterdir()} == {"backups"}
+
+
+def test_links_in_a_folder_of_backups_lead_to_no_other_files(file: Path, tmp_path: Path, fitted: Any) -> None:
+    victim = tmp_path / "victim" / "docs"
+    victim.mkdir(parents=True)
+    for name in ("thesis.txt", "20200101T000000.000000Z.json", "a" * 64):
+        (victim / name).write_text("years of work")
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.backup_to(folder)
+        piece = next(folder.glob("pieces/*/*"))
+        for link in (folder / "pieces" / "zz", folder / "pieces", folder / "copies"):
+            kept = link.rename(tmp_path / "kept") if link.exists() else None
+            link.symlink_to(victim if link.name == "zz" else victim.parent, target_is_directory=True)
+            with pytest.raises(InvalidValueError, match="is a link"):
+                workspace.backup_to(folder, keep=1)
+            link.unlink()
+            if kept:
+                kept.rename(link)
+        piece.unlink()
+        os.mkfifo(piece)
+        with pytest.raises(CorruptWorkspaceError, match="not there"):
+            Workspace.restore(folder, tmp_path / "restored.sqlite")
+        workspace.backup_to(folder, keep=1)
+    assert sorted(path.read_text() for path in victim.iterdir()) == ["years of work"] * 3
+    picture(Workspace.restore(folder, tmp_path / "restored.sqlite"))
+
+
+def test_a_copy_of_a_time_to_come_is_no_reason_to_remove_the_new_one(file: Path, tmp_path: Path, fitted: Any) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        first = workspace.backup_to(folder)
+        listed = folder / "copies" / f"{first.name}.json"
+        for days, fits in ((0.5, True), (400, False)):
+            later = datetime.now(UTC) + timedelta(days=days)
+            name = later.strftime("%Y%m%dT%H%M%S.%fZ")
+            made_up = folder / "copies" / f"{name}.json"
+            made_up.write_text(json.dumps(json.loads(listed.read_text()) | {"taken_at": later.isoformat()}))
+            if fits:
+                newest = workspace.backup_to(folder, keep=1)  # the clock was put back
+                assert [copy.name for copy in Workspace.backups(folder)] == [newest.name]
+                listed = folder / "copies" / f"{newest.name}.json"
+            else:
+                with pytest.raises(InvalidValueError, match="still to come"):
+                    workspace.backup_to(folder, keep=1)
+                assert listed.exists()
+
+
+def test_a_large_file_is_cut_into_fewer_pieces() -> None:
+    assert [backups._piece_bytes(size) for size in (0, 1, PIECE_BYTES << 16, (PIECE_BYTES << 16) + 1, 100 << 30)] == [
+        PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 2 * PIECE_BYTES, 8 * PIECE_BYTES,
+    ]  # fmt: skip
+
+
+def test_a_catalog_that_is_a_link_is_not_written_to(file: Path, tmp_path: Path, fitted: Any) -> None:
+    """A stranger's workspace may come with a link to another's catalog beside it."""
+    with Workspace(tmp_path / "mine.sqlite") as mine:
+        fill(mine, 0, fitted["ridge"])
+        mine.catalog.compact()
+    with Workspace(file) as workspace:
+        workspace.registry("wheat", "0100").register(np.arange(3.0), "0100$aaaaaaaaaaaa:0", "model")
+    file.with_suffix(".catalog").symlink_to(tmp_path / "mine.catalog", target_is_directory=True)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine.catalog").iterdir()}
+    with Workspace(file) as workspace:
+        fill(workspace, 1, fitted["svr"])
+        for write in (workspace.catalog.flush, workspace.catalog.compact):
+            with pytest.raises(ArtifactDBError, match="is a link"):
+                write()
+        file.with_suffix(".catalog").unlink()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine.catalog").iterdir()} == before
 
 
 def test_bad_input_gets_a_clear_error(file: Path, tmp_path: Path, fitted: Any) -> None:

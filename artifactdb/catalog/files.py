@@ -242,6 +242,9 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
 
     The lock lies on the folder itself, so that none is left behind when a process dies.
     """
+    if folder.is_symlink():
+        # Whoever sent the workspace may have sent the link with it, and another's files would be written.
+        raise ReadOnlyError(f"{folder} is a link, and is not written to.", hint="Move what it leads to into its place.")
     try:
         disk.make_folder(folder)
     except OSError as error:

@@ -44,6 +44,19 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     return location.resolve() if location.is_symlink() else location
 
 
+def is_workspace_name(name: object) -> bool:
+    """Tell whether a file of that name is taken for a workspace by its name alone, and shown for what it is.
+
+    Examples
+    --------
+    >>> [is_workspace_name(name) for name in ("wheat.sqlite", "wheat.sqlite-wal", ".sqlite", "../wheat.db", "json.py")]
+    [True, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name.isprintable() or Path(name).name != name or name.startswith("."):
+        return False
+    return Path(name).suffix.lower() in _FILE_SUFFIXES
+
+
 def open_connection(
     path: Path, *, writable: bool, timeout_s: float, known: bool = False, sealed: bool = False
 ) -> apsw.Connection:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from artifactdb.catalog.files import catalog_file_kind, catalog_folder, only_wri
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk
 from artifactdb.database.making import new_file
+from artifactdb.database.opening import is_workspace_name
 from artifactdb.errors import (
     ArtifactDBError,
     CorruptWorkspaceError,
@@ -36,9 +39,14 @@ from artifactdb.version import __version__
 Progress = Callable[[int, int], None]
 
 PIECE_BYTES = 256 << 10
+_MAX_PIECES = 1 << 16
+"""Of one file: larger ones are cut into larger pieces, so that a list stays short whoever wrote it."""
+_MAX_LIST_BYTES = 16 << 20
+_PATIENCE = timedelta(days=1)
 _FORMAT = "artifactdb backup 1"
 _PIECES, _LISTS, _UNFINISHED = "pieces", "copies", ".unfinished-"
 _HASH = re.compile(r"[0-9a-f]{64}")
+_HALF = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,14 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
         unfinished = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
         unfinished.mkdir()
         try:
-            taken_at = datetime.now(UTC)
+            taken_at = _next_moment(folder)
             file = copying.backup(store, unfinished / store.database.path.name, None)
             _require_sound(file)
             made = _keep(folder, file, taken_at, progress)
         finally:
             disk.remove_folder(unfinished)
         if keep is not None:
-            for old in _names(folder)[:-keep]:
+            for old in [name for name in _names(folder) if name < made.name][: 1 - keep or None]:
                 disk.remove(_list_file(folder, old))
             disk.sync(folder / _LISTS)
             _sweep(folder)
@@ -126,15 +134,20 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     files = _read_list(folder, chosen[-1].name)["files"]
     total, done = sum(file["size_bytes"] for file in files), 0
     if target.is_dir():
+        if not is_workspace_name(chosen[-1].workspace):
+            raise InvalidValueError(
+                f"the copy is of {chosen[-1].workspace[:80]!r}, which is no name for a workspace.",
+                hint="Say which file it shall be, for example restored.sqlite.",
+            )
         target = target / chosen[-1].workspace
     beside = catalog_folder(target)
-    if beside.exists():
+    if os.path.lexists(beside):
         raise InvalidValueError(f"{beside} is there already.", hint="Name a new file, or remove that one first.")
     try:
         with _failing(target), new_file(target) as unfinished:
             for file in files:
                 path = beside / file["name"] if file["kind"] == "catalog" else unfinished
-                path.parent.mkdir(exist_ok=True)
+                disk.make_folder(path.parent)
                 for size in _put_together(folder, file, path):
                     done += size
                     if progress:
@@ -143,6 +156,7 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
             if beside.exists():
                 disk.sync(beside)
                 disk.sync(beside.parent)
+            Database(unfinished, mode="ro").close()  # only a workspace gets the name of one
     except BaseException:
         disk.remove_folder(beside)
         raise
@@ -167,12 +181,41 @@ def _moment(at: str | None) -> str | None:
     return _name(time.astimezone(UTC))  # without a zone: the local one
 
 
+def _next_moment(folder: Path) -> datetime:
+    """Give the time, and one that no copy has yet should the clock have been put back."""
+    now = datetime.now(UTC)
+    last = max(map(_time_of, _names(folder)), default=now)
+    if last > now + _PATIENCE:
+        raise InvalidValueError(
+            f"{folder} holds a copy of {_name(last)}, which is still to come.",
+            hint="Set the clock, or remove that list from the folder copies.",
+        )
+    return max(now, last + timedelta(microseconds=1))
+
+
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+
+
 def _name(time: datetime) -> str:
-    return time.strftime("%Y%m%dT%H%M%S.%fZ")
+    return time.strftime(_TIME)
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in (folder / _LISTS).glob("*.json"))
+    """Give the names of the copies, oldest first."""
+    names = sorted(path.stem for path in (folder / _LISTS).glob("[!.]*.json"))
+    for name in names:
+        _time_of(name)
+    return names
+
+
+def _time_of(name: str) -> datetime:
+    try:
+        time = datetime.strptime(name, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        time = None
+    if time is None or _name(time) != name:
+        raise CorruptWorkspaceError(f"among the copies lies {name[:80]!r}, which is none.", hint="Move it away.")
+    return time
 
 
 def _list_file(folder: Path, name: str) -> Path:
@@ -185,24 +228,28 @@ def _require_series(folder: Path) -> None:
         raise InvalidValueError(f"{folder} holds other files.", hint="Name a folder of its own for backups.")
     for part in (_LISTS, _PIECES):
         disk.make_folder(folder / part)
+    for path in (folder / _LISTS, folder / _PIECES, *(folder / _PIECES).iterdir()):
+        if path.is_symlink():
+            raise InvalidValueError(f"{path} is a link: what it leads to would be written.", hint="Remove it.")
 
 
 def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
     """Read and check the list of a copy: it says where files are written, and comes from anybody."""
     file = _list_file(folder, name)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(_read(file, _MAX_LIST_BYTES))
         wrong = found["format"] != _FORMAT or not isinstance(found["new_bytes"], int)
         kinds = [entry["kind"] for entry in found["files"]]
         wrong = wrong or kinds.count("workspace") != 1 or {*kinds} - {"workspace", "catalog"}
         for entry in found["files"]:
             name_fits = catalog_file_kind(entry["name"]) or entry["kind"] == "workspace"
-            pieces = entry["pieces"]
+            pieces, size = entry["pieces"], entry["piece_bytes"]
             fits = name_fits and entry["size_bytes"] >= 0 and all(map(_HASH.fullmatch, [entry["sha256"], *pieces]))
-            wrong = wrong or not fits or len(pieces) != -(-entry["size_bytes"] // PIECE_BYTES)
-        for text in (found["taken_at"], found["workspace"]):
-            wrong = wrong or not isinstance(text, str) or Path(text).name != text
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            wrong = wrong or not fits or size != _piece_bytes(entry["size_bytes"])
+            wrong = wrong or len(pieces) != -(-entry["size_bytes"] // size)
+        wrong = wrong or _name(datetime.fromisoformat(found["taken_at"])) != name
+        wrong = wrong or not isinstance(found["workspace"], str)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         raise CorruptWorkspaceError(f"{file} cannot be read ({type(error).__name__}: {str(error)[:200]}).") from error
     if wrong:
         raise CorruptWorkspaceError(f"{file} is no list of a backup, or of a newer artifactdb.")
@@ -225,8 +272,8 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
     written: list[Path] = []
     new_bytes, files = 0, []
     for kind, path in kinds:
-        whole, names = hashlib.sha256(), []
-        for piece in _pieces(path):
+        whole, names, size = hashlib.sha256(), [], path.stat().st_size
+        for piece in _pieces(path, _piece_bytes(size)):
             whole.update(piece)
             digest = hashlib.sha256(piece).hexdigest()
             names.append(digest)
@@ -239,8 +286,8 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
             if progress:
                 progress(done, total)
         files.append(
-            {"kind": kind, "name": path.name, "size_bytes": path.stat().st_size, "sha256": whole.hexdigest(),
-             "pieces": names}
+            {"kind": kind, "name": path.name, "size_bytes": size, "sha256": whole.hexdigest(),
+             "piece_bytes": _piece_bytes(size), "pieces": names}
         )  # fmt: skip
     for kept in written:
         disk.sync(kept)
@@ -257,9 +304,17 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
     return _copy(name, found)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _piece_bytes(size_bytes: int) -> int:
+    """Give how large the pieces of a file are: the same for a file that grows, until there would be too many."""
+    size = PIECE_BYTES
+    while size * _MAX_PIECES < size_bytes:
+        size *= 2
+    return size
+
+
+def _pieces(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as stream:
-        while piece := stream.read(PIECE_BYTES):
+        while piece := stream.read(size):
             yield piece
 
 
@@ -270,16 +325,25 @@ def _piece_file(folder: Path, digest: str) -> Path:
 def _holds(kept: Path, piece: bytes) -> bool:
     """Tell whether a piece is there, by its bytes: a power cut or the years may have left others under its name."""
     try:
-        return kept.stat().st_size == len(piece) and kept.read_bytes() == piece
-    except FileNotFoundError:
+        return _read(kept, len(piece)) == piece
+    except (FileNotFoundError, ValueError):
         return False
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a file that is a file, and no larger than it can be; ValueError for what is not: it may wait, or not end."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+        raise ValueError(f"{path.name} is no file of {limit} bytes at most")
+    return path.read_bytes()
 
 
 def _write(path: Path, content: bytes, *, synced: bool = False) -> None:
     if not path.parent.is_dir():
         disk.make_folder(path.parent)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(content)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(disk.create(unfinished), "wb") as stream:
+        stream.write(content)
     if synced:  # else a name could outlast a power cut that what it names does not
         disk.sync(unfinished)
     disk.rename(unfinished, path)
@@ -290,8 +354,8 @@ def _put_together(folder: Path, file: Mapping[str, Any], target: Path) -> Iterat
     with target.open("wb") as stream:
         for digest in file["pieces"]:
             try:
-                piece = _piece_file(folder, digest).read_bytes()
-            except FileNotFoundError:
+                piece = _read(_piece_file(folder, digest), file["piece_bytes"])
+            except (FileNotFoundError, ValueError):
                 piece = b""
             if hashlib.sha256(piece).hexdigest() != digest:
                 raise CorruptWorkspaceError(
@@ -311,7 +375,8 @@ def _sweep(folder: Path) -> None:
         digest for name in _names(folder) for file in _read_list(folder, name)["files"] for digest in file["pieces"]
     }
     for path in (folder / _PIECES).glob("*/*"):
-        if path.name not in needed:
+        # Half-written ones of a killed process too; but nothing that is not ours.
+        if (_HASH.fullmatch(path.name) and path.name not in needed) or _HALF.fullmatch(path.name):
             disk.remove(path)
 
 
