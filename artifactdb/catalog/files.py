@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from artifactdb.database import Database, Snapshot
 from artifactdb.database.making import sync
 from artifactdb.database.opening import FILE_NAME
+from artifactdb.database.turns import lock_within, unlock
 from artifactdb.errors import (
     ArtifactDBError,
     BusyError,
@@ -124,7 +124,7 @@ class Inspector:
             yield problems
         finally:
             for descriptor in descriptors:
-                _release(descriptor)
+                unlock(descriptor)
 
     def _pin(self, file: CatalogFile, descriptors: list[int]) -> str:
         path = self.folder / file.name
@@ -239,41 +239,19 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
             sync(folder.parent)
     except OSError as error:
         raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
-    if fcntl is None:
+    if fcntl is None:  # a folder cannot be opened there
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock_within(descriptor, timeout_s):
+        if not lock_within(descriptor, timeout_s):
             raise BusyError(
                 f"somebody else has been writing to {folder} for {timeout_s:g} s.",
                 hint="Try again, or open the workspace with a longer timeout_s.",
             )
         yield
     finally:
-        _release(descriptor)
-
-
-def _lock_within(descriptor: int, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
-        except OSError:
-            return True  # A file system without such locks; the commit still decides what counts.
-
-
-def _release(descriptor: int) -> None:
-    """Give a lock back; closing alone would leave it to a child that was forked meanwhile."""
-    if fcntl is not None:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+        unlock(descriptor)
 
 
 def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
@@ -283,14 +261,14 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
     except FileNotFoundError:
         return True
     try:
-        if fcntl is not None and not _lock_within(descriptor, timeout_s):
+        if not lock_within(descriptor, timeout_s):
             return False
         path.unlink(missing_ok=True)
         return True
     except OSError:
         return False
     finally:
-        _release(descriptor)
+        unlock(descriptor)
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:

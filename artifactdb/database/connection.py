@@ -19,13 +19,16 @@ from typing import Any
 import apsw
 
 from artifactdb.database.grants import Grants, grants_of
+from artifactdb.database.log import LOG_BYTES, shorten_log
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, translate, translated
+from artifactdb.database.turns import turn
 from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
+_LOOK_EVERY_S = 0.001
 _SEALED_TRIES = 3
 _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 """What APSW raises for a text with lone surrogates, a number beyond 64 bits, and an object of another kind."""
@@ -76,6 +79,7 @@ class Database:
         self._guard = threading.Lock()
         self._closed = False
         self._known = False
+        self._log_limit = LOG_BYTES
         self._unusable = ""
         self._abandoned: list[_Session] = []
         _databases.add(self)
@@ -175,30 +179,41 @@ class Database:
         session = self._session()
         with session.lock:
             connection = self._newest(session)
-            inner = session.depth > 0
-            try:
-                if inner:
-                    connection.execute(f"SAVEPOINT level_{session.depth}")
-                else:
-                    self._begin(connection, self.timeout_s if wait else 0.0)
-            except apsw.Error as error:
-                raise translate(error, self.path) from error
-            session.depth += 1
-            try:
-                yield
-            except BaseException:
-                session.depth -= 1
-                self._roll_back(connection, session.depth)
-                raise
-            session.depth -= 1
-            if not keep:
-                self._roll_back(connection, session.depth)
+            if session.depth:
+                with self._level(session, connection, keep=keep):
+                    yield
                 return
-            try:
-                connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
-            except apsw.Error as error:
-                self._roll_back(connection, session.depth)
-                raise translate(error, self.path) from error
+            with self._level(session, connection, keep=keep, timeout_s=self.timeout_s if wait else 0.0):
+                yield
+            if keep:
+                self._log_limit = shorten_log(connection, self.path, self._log_limit, self.timeout_s)
+
+    @contextmanager
+    def _level(
+        self, session: _Session, connection: apsw.Connection, *, keep: bool, timeout_s: float = 0.0
+    ) -> Iterator[None]:
+        inner = session.depth > 0
+        with translated(self.path):
+            if inner:
+                connection.execute(f"SAVEPOINT level_{session.depth}")
+            else:
+                self._begin(connection, timeout_s)
+        session.depth += 1
+        try:
+            yield
+        except BaseException:
+            session.depth -= 1
+            self._roll_back(connection, session.depth)
+            raise
+        session.depth -= 1
+        if not keep:
+            self._roll_back(connection, session.depth)
+            return
+        try:
+            connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
+        except apsw.Error as error:
+            self._roll_back(connection, session.depth)
+            raise translate(error, self.path) from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -227,23 +242,20 @@ class Database:
             yield Snapshot(self._live(self._session()), self.path)
 
     def _begin(self, connection: apsw.Connection, timeout_s: float) -> None:
-        # SQLite gives up at once where waiting could deadlock; a fresh BEGIN may still be granted.
         deadline = time.monotonic() + timeout_s
-        if not timeout_s:
-            connection.set_busy_timeout(0)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            finally:
-                connection.set_busy_timeout(int(self.timeout_s * 1000))
-            return
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except apsw.BusyError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.005)
+        connection.set_busy_timeout(0)
+        try:
+            with turn(self.path, timeout_s):
+                while True:
+                    try:
+                        connection.execute("BEGIN IMMEDIATE")
+                        return
+                    except apsw.BusyError:
+                        if time.monotonic() >= deadline:
+                            raise
+                        time.sleep(_LOOK_EVERY_S)
+        finally:
+            connection.set_busy_timeout(int(self.timeout_s * 1000))
 
     def _roll_back(self, connection: apsw.Connection, depth: int) -> None:
         # After a full disk, for one, SQLite has rolled everything back already.
