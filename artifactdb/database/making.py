@@ -59,6 +59,7 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield unfinished
         sync(unfinished)
+        _remove_files(unfinished)  # while its owner has a name that tells of it
         _clear(target)
         unfinished.replace(target)
         sync(target.parent)
@@ -159,7 +160,12 @@ def sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", *_BESIDE):
+    """Remove an unfinished file, itself last: a process that dies meanwhile leaves what the next one looks for."""
+    _remove_files(path)
+    for suffix in (*_BESIDE, ""):
         with suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _remove_files(path: Path) -> None:
     shutil.rmtree(path.with_name(f"{path.name}.files"), ignore_errors=True)
