@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills power-cuts mutations faults golden-environments lint types benchmarks clean
+.PHONY: install demo test test-slow kills crowds power-cuts mutations faults golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -19,7 +19,10 @@ test-slow: install
 	$(PYTHON) -m pytest -m slow
 
 kills: install
-	$(PYTHON) -m tests.campaigns.catalog_kills --kills 1200
+	$(PYTHON) -m tests.campaigns.kills --kills 1000
+
+crowds: install
+	$(PYTHON) -m tests.campaigns.crowds --minutes 10
 
 power-cuts: install
 	$(PYTHON) -m tests.campaigns.power_cut --cuts 25000

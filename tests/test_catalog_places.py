@@ -16,7 +16,7 @@ import pytest
 
 from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, Workspace
 from artifactdb.catalog import copying, views
-from tests.campaigns.catalog_kills import prediction
+from tests.campaigns.acts import prediction
 
 
 def filled(path: Path, count: int = 3) -> Path:
@@ -153,6 +153,22 @@ class TestOthersMeanwhile:
         workspace.backup(tmp_path / "copy.sqlite")
         with Workspace(tmp_path / "copy.sqlite") as copy:
             assert len(copy.catalog) == 4 and copy.verify().ok
+
+    def test_a_copy_has_no_name_before_it_is_known_to_be_whole(
+        self, workspace: Workspace, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is killed meanwhile leaves no file of that name, which would be taken for a copy."""
+        live_files, seen = copying.live_files, []
+
+        def look(made: Any) -> Any:
+            seen.append([path.name for path in tmp_path.glob("copy*")])
+            return live_files(made)
+
+        monkeypatch.setattr(copying, "live_files", look)
+        workspace.backup(tmp_path / "copy.sqlite")
+        assert seen == [[]]
+        left = {path.name for path in tmp_path.iterdir()} - {path.name for path in workspace.path.parent.glob("study*")}
+        assert left == {"copy.sqlite", "copy.catalog"}
 
     def test_a_reader_takes_a_newer_state_when_a_name_changed_hands(
         self, workspace: Workspace, catalog: Catalog, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from artifactdb import ArtifactDBError, StorageFullError, Workspace
-from tests.campaigns.catalog_kills import campaign
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -103,16 +101,6 @@ def test_threads_and_joblib_workers_add_and_ask(tmp_path: Path) -> None:
         joblib.Parallel(n_jobs=2)(joblib.delayed(catalog.add)(**pair(number, 1)) for number in range(1000, 1010))
         assert len(catalog) == 40
         assert workspace.verify().ok
-
-
-def test_a_process_that_is_killed_at_any_step_of_a_merge_loses_nothing() -> None:
-    campaign(kills=24, seed=time.time_ns() % 10_000, report=print)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_thousand_kills() -> None:
-    campaign(kills=1200, seed=0, report=print)
 
 
 def fill(path: Path, limit: int, what: str, answer: Any) -> None:

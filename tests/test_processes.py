@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
 from artifactdb import ArtifactLoader, ArtifactRegistry, BusyError, StorageError, Workspace
+from tests.campaigns.kills import campaign
 
 
 def fit_and_register(registry: ArtifactRegistry, number: int) -> str:
@@ -87,47 +86,14 @@ def test_a_fork_inside_a_transaction_leaves_the_transaction_to_the_parent(
     assert len(registry.get_all_records()) == 2
 
 
-WRITER = """
-import sys
-import numpy as np
-from artifactdb import ArtifactRegistry, Workspace
-workspace = Workspace(sys.argv[1])
-registry = workspace.registry("wheat", sys.argv[2])
-number = 0
-while True:
-    with workspace.transaction():
-        first = registry.register(np.full(20_000, number), f"{sys.argv[2]}$aaaaaaaaaaaa:{number}", "model")
-        second = f"{sys.argv[2]}$bbbbbbbbbbbb:{number}"
-        registry.register({"n": number}, second, "model", depends_on=[first.artifact_id])
-    print(number, flush=True)
-    number += 1
-"""
+def test_killed_processes_leave_all_that_was_acknowledged_and_nothing_half() -> None:
+    campaign(kills=16, seed=time.time_ns() % 10_000)
 
 
-def test_a_killed_writer_leaves_every_acknowledged_artifact_and_no_half_one(workspace: Workspace, file: Path) -> None:
-    acknowledged: dict[str, int] = {}
-    for attempt in range(4):
-        writers = {
-            name: subprocess.Popen([sys.executable, "-c", WRITER, str(file), name], stdout=subprocess.PIPE, text=True)
-            for name in (f"{attempt}_a", f"{attempt}_b")
-        }
-        for writer in writers.values():
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "0\n"
-        time.sleep(0.1 + 0.1 * attempt)
-        for name, writer in writers.items():
-            writer.send_signal(signal.SIGKILL)
-            rest = writer.communicate()[0].split()
-            acknowledged[name] = int(rest[-1]) if rest else 0
-    assert workspace.verify().ok
-    for name, last in acknowledged.items():
-        rows = workspace.query("SELECT artifact_id FROM artifacts WHERE pipeline_id = ?", (name,)).rows
-        ids = {artifact_id for (artifact_id,) in rows}
-        assert len(ids) % 2 == 0, "both artifacts of a transaction or none"
-        for number in range(last + 1):
-            assert {f"{name}$aaaaaaaaaaaa:{number}", f"{name}$bbbbbbbbbbbb:{number}"} <= ids
-    loaded = workspace.load("0_a$aaaaaaaaaaaa:0")
-    np.testing.assert_array_equal(loaded, np.zeros(20_000))
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_minutes_of_kills() -> None:
+    campaign(minutes=2, seed=time.time_ns() % 10_000)
 
 
 def test_a_writer_that_waits_too_long_is_told_who_is_in_the_way(workspace: Workspace, file: Path) -> None:

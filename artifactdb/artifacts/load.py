@@ -13,7 +13,7 @@ from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.blobs import store
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, DeserializationError, MissingDependencyError
+from artifactdb.errors import ArtifactDBError, CorruptBlobError, DeserializationError, MissingDependencyError
 from artifactdb.formats import is_data_only, serializer
 
 
@@ -38,7 +38,7 @@ def load_with_parts(
     database: Database, records: Sequence[StoredRecord]
 ) -> Iterator[tuple[Any, dict[str, StoredRecord]]]:
     """Give the objects of several records, each with the records of its parts by id; raises what ``load`` raises."""
-    for record, obj in _read(database, records):
+    for record, obj in _read_current(database, records):
         if not isinstance(obj, Composite):
             yield obj, {}
             continue
@@ -119,6 +119,26 @@ class _Parts:
         if self._entry is not None:
             return self._entry.get((dataset, artifact_id))
         return find.by_id(self._database, artifact_id, dataset)
+
+
+def _read_current(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple[StoredRecord, Any]]:
+    """Give what records hold; of one that was replaced since it was looked up and is gone, what is there now."""
+    for first in range(0, len(records), _TOGETHER):
+        together = records[first : first + _TOGETHER]
+        while True:
+            try:
+                read = list(_read(database, together))
+                break
+            except CorruptBlobError:
+                current = [find.require(database, record.artifact_id, record.dataset) for record in together]
+                if [_content(record) for record in current] == [_content(record) for record in together]:
+                    raise
+                together = current
+        yield from read
+
+
+def _content(record: StoredRecord) -> tuple[int, str]:
+    return record.blob_key, record.content_hash
 
 
 def _read(database: Database, records: Sequence[StoredRecord]) -> Iterator[tuple[StoredRecord, Any]]:

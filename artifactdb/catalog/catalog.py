@@ -167,7 +167,7 @@ class Catalog:
     def flush_on_close(self) -> None:
         """Flush if this process staged anything; what cannot be moved now stays staged, and safe."""
         if self._has_staged and not self.database.closed and not self.database.in_transaction and self._flush_or_warn():
-            with suppress(BusyError):  # somebody is reading: the space comes back another time
+            with suppress(BusyError):  # somebody is writing: the space comes back another time
                 release_space(self.database, wait=False)
 
     def close(self) -> None:

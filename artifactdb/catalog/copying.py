@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from artifactdb.catalog.files import catalog_folder, device_errors, discard, live_files
+from artifactdb.catalog.files import catalog_folder, device_errors, live_files
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, state_of
 from artifactdb.database import Database, disk, snapshot
+from artifactdb.database.making import files_of, new_file
+from artifactdb.database.translate import translated
 from artifactdb.errors import BusyError, InvalidValueError
 
 _TRIES = 10
 
 
 def backup(store: Store, target: Path, progress: Callable[[int, int], None] | None) -> Path:
-    """Copy the Parquet files first and the SQLite file last: a copy that has its name is whole.
+    """Copy the Parquet files, then the SQLite file, which gets its name last: a copy that has its name is whole.
 
     Raises
     ------
@@ -28,24 +30,34 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
         if taken.exists():
             raise InvalidValueError(f"{taken} is there already.", hint="Name a new file, or remove that one first.")
     try:
-        for _ in range(_TRIES):
-            # The files of this state stay in place while the block lasts, whatever others do.
-            with device_errors(file.parent), state_of(store.database, store.inspector) as state:
-                _copy_files(state, folder)
-                copied_files = state.files
-            snapshot.backup(store.database, file, progress)
-            made = Database(file, mode="ro")
-            named = live_files(made)
-            made.close()
-            if named == copied_files:
-                return file
-            disk.remove(file)
-            disk.remove_folder(folder)
-        raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
+        with device_errors(file.parent), new_file(file) as unfinished:
+            copied = _copy(store, unfinished, progress)
+            if copied is not None:
+                disk.rename(copied, folder)
+                disk.sync(folder.parent)
     except BaseException:
-        discard([file])
         disk.remove_folder(folder)
         raise
+    return file
+
+
+def _copy(store: Store, file: Path, progress: Callable[[int, int], None] | None) -> Path | None:
+    """Copy everything of one state, and give the folder of the Parquet files, if there are any."""
+    folder = files_of(file) / "catalog"
+    for _ in range(_TRIES):
+        # The files of this state stay in place while the block lasts, whatever others do.
+        with state_of(store.database, store.inspector) as state:
+            _copy_files(state, folder)
+            copied_files = state.files
+        with translated(file):
+            snapshot.copy(store.database, file, progress)
+        made = Database(file, mode="ro")
+        named = live_files(made)
+        made.close()
+        if named == copied_files:
+            return folder if folder.is_dir() else None
+        disk.remove_folder(folder)
+    raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
 
 
 def _copy_files(state: State, folder: Path) -> None:

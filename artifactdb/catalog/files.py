@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from artifactdb.database import Database, Snapshot, disk
 from artifactdb.database.opening import FILE_NAME
+from artifactdb.database.turns import lock_within, unlock
 from artifactdb.errors import (
     ArtifactDBError,
     BusyError,
@@ -131,7 +132,7 @@ class Inspector:
             yield problems
         finally:
             for descriptor in descriptors:
-                _release(descriptor)
+                unlock(descriptor)
 
     def _pin(self, file: CatalogFile, descriptors: list[int]) -> str:
         path = self.folder / file.name
@@ -249,42 +250,20 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
         disk.make_folder(folder)
     except OSError as error:
         raise ReadOnlyError(f"the folder {folder} cannot be made ({error.strerror}).") from None
-    if fcntl is None:
+    if fcntl is None:  # a folder cannot be opened there
         yield
         return
     with device_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock_within(descriptor, timeout_s):
+        if not lock_within(descriptor, timeout_s):
             raise BusyError(
                 f"somebody else has been writing to {folder} for {timeout_s:g} s.",
                 hint="Try again, or open the workspace with a longer timeout_s.",
             )
         yield
     finally:
-        _release(descriptor)
-
-
-def _lock_within(descriptor: int, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
-        except OSError:
-            return True  # A file system without such locks; the commit still decides what counts.
-
-
-def _release(descriptor: int) -> None:
-    """Give a lock back; closing alone would leave it to a child that was forked meanwhile."""
-    if fcntl is not None:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+        unlock(descriptor)
 
 
 def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
@@ -296,14 +275,14 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
     except OSError:
         return False
     try:
-        if fcntl is not None and not _lock_within(descriptor, timeout_s):
+        if not lock_within(descriptor, timeout_s):
             return False
         disk.remove(path)
         return True
     except OSError:
         return False
     finally:
-        _release(descriptor)
+        unlock(descriptor)
 
 
 def discard(paths: Iterable[Path]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.catalog.arrays import from_parquet
-from artifactdb.catalog.asking import Ask, among, ask, asking
+from artifactdb.catalog.asking import Ask, among, asking
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -152,16 +152,15 @@ def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
     PredictionNotFoundError
         A KeyError.
     """
-    found = look_up(store, "predictions", "id", [prediction_id], COLUMNS)
-    if not found:
-        raise PredictionNotFoundError(
-            f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
-        )
-    row = dict(zip(COLUMNS, found[0], strict=True))
-    prediction = {name: json.loads(value or "{}") if name in JSON_COLUMNS else value for name, value in row.items()}
-    if arrays:
-        prediction |= _arrays_of(store, [row])[prediction_id]
-    return prediction
+    with asking(store) as put:  # the arrays of a prediction that is deleted meanwhile belong to it as well
+        found = look_up(put, "predictions", "id", [prediction_id], COLUMNS)
+        if not found:
+            raise PredictionNotFoundError(
+                f"no prediction has the id {prediction_id!r}.", hint="`artifactdb predictions` lists what is there."
+            )
+        row = dict(zip(COLUMNS, found[0], strict=True))
+        held = _arrays_of(put, [row])[prediction_id] if arrays else {}
+    return {name: json.loads(value or "{}") if name in JSON_COLUMNS else value for name, value in row.items()} | held
 
 
 @interprets
@@ -169,31 +168,30 @@ def arrays(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
     wanted = [ids] if isinstance(ids, str) else list(ids)
     columns = ("id", *(f"{name}_id" for name in ARRAYS))
-    rows = [dict(zip(columns, row, strict=True)) for row in look_up(store, "predictions", "id", wanted, columns)]
-    missing = sorted(set(wanted) - {row["id"] for row in rows})
-    if missing:
-        raise PredictionNotFoundError(
-            f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(wanted)} asked)."
-        )
-    found = _arrays_of(store, rows)
+    with asking(store) as put:
+        rows = [dict(zip(columns, row, strict=True)) for row in look_up(put, "predictions", "id", wanted, columns)]
+        missing = sorted(set(wanted) - {row["id"] for row in rows})
+        if missing:
+            raise PredictionNotFoundError(
+                f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(wanted)} asked)."
+            )
+        found = _arrays_of(put, rows)
     return {prediction_id: found[prediction_id] for prediction_id in wanted}
 
 
-def _arrays_of(store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _arrays_of(put: Ask, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     named = sorted({row[f"{name}_id"] for row in rows for name in ARRAYS if row[f"{name}_id"] is not None})
     columns = ("array_id", "array_dtype", "array_shape", "array_data", "array_bytes")
     stored: dict[str, Any] = {}
     for start in range(0, len(named), _AT_ONCE):
-        found = look_up(store, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
+        found = look_up(put, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
         stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
     return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
 
 
-def look_up(
-    store: Store, table: str, column: str, values: Sequence[str], columns: Sequence[str]
-) -> list[tuple[Any, ...]]:
+def look_up(put: Ask, table: str, column: str, values: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Give rows of ``predictions`` or ``arrays`` by id."""
     found: list[tuple[Any, ...]] = []
     for condition, parameters in among(column, values):
-        found += ask(store, f"SELECT {column_list(columns)} FROM {table} WHERE {condition}", parameters).rows
+        found += put(f"SELECT {column_list(columns)} FROM {table} WHERE {condition}", parameters).rows
     return found

@@ -8,12 +8,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +19,20 @@ import apsw
 
 from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
+from artifactdb.database.log import LOG_BYTES, shorten_log
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
-from artifactdb.database.sealed import believed, seal_of, shut
+from artifactdb.database.sealed import believed, shut
+from artifactdb.database.session import Session
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, taken_back, translate, translated
+from artifactdb.database.turns import begin
 from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
 _SEALED_TRIES = 3
 _UNSTORABLE = (UnicodeEncodeError, OverflowError, TypeError)
 """What APSW raises for a text with lone surrogates, a number beyond 64 bits, and an object of another kind."""
-
-
-class _Session:
-    """What one thread holds: its connection, and a lock that closing and forking wait for."""
-
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt")
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.take(connection)
-        self.lock = threading.RLock()
-        self.depth = 0
-        self.reads = False
-        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
-
-    def take(self, connection: apsw.Connection) -> None:
-        self.connection: apsw.Connection | None = connection
-        self.seal = seal_of(connection)
-        self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
 
 
 class Database:
@@ -77,12 +60,13 @@ class Database:
 
     def _start(self) -> None:
         self._local = threading.local()
-        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._closed = False
         self._known = False
+        self._log_limit = LOG_BYTES
         self._unusable = ""
-        self._abandoned: list[_Session] = []
+        self._abandoned: list[Session] = []
         _databases.add(self)
 
     def __repr__(self) -> str:
@@ -180,37 +164,50 @@ class Database:
         session = self._session()
         with session.lock:
             connection = self._newest(session)
-            inner = session.depth > 0
-            try:
-                if inner:
-                    connection.execute(f"SAVEPOINT level_{session.depth}")
-                else:
-                    self._begin(connection, self.timeout_s if wait else 0.0)
-                    outdate(self.path)
-            except apsw.Error as error:
-                raise translate(error, self.path) from error
-            except StorageError:
-                self._roll_back(session, connection)
-                raise
-            session.depth += 1
-            try:
-                yield
-            except BaseException:
-                session.depth -= 1
-                self._roll_back(session, connection)
-                raise
-            session.depth -= 1
-            if session.spoilt or not connection.in_transaction:
-                self._roll_back(session, connection)
-                raise taken_back(self.path)
-            if not keep:
-                self._roll_back(session, connection)
+            if session.depth:
+                with self._level(session, connection, keep=keep):
+                    yield
                 return
-            try:
-                connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
-            except apsw.Error as error:
-                self._roll_back(session, connection)
-                raise translate(error, self.path) from error
+            with self._level(session, connection, keep=keep, timeout_s=self.timeout_s if wait else 0.0):
+                yield
+            if keep:
+                self._log_limit = shorten_log(connection, self.path, self._log_limit, self.timeout_s)
+
+    @contextmanager
+    def _level(
+        self, session: Session, connection: apsw.Connection, *, keep: bool, timeout_s: float = 0.0
+    ) -> Iterator[None]:
+        inner = session.depth > 0
+        try:
+            if inner:
+                connection.execute(f"SAVEPOINT level_{session.depth}")
+            else:
+                begin(connection, self.path, timeout_s, self.timeout_s)
+                outdate(self.path)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        except StorageError:
+            session.roll_back(connection)
+            raise
+        session.depth += 1
+        try:
+            yield
+        except BaseException:
+            session.depth -= 1
+            session.roll_back(connection)
+            raise
+        session.depth -= 1
+        if session.spoilt or not connection.in_transaction:
+            session.roll_back(connection)
+            raise taken_back(self.path)
+        if not keep:
+            session.roll_back(connection)
+            return
+        try:
+            connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
+        except apsw.Error as error:
+            session.roll_back(connection)
+            raise translate(error, self.path) from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -228,7 +225,7 @@ class Database:
                 yield
             finally:
                 session.reads = False
-                self._roll_back(session, connection)
+                session.roll_back(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -238,40 +235,6 @@ class Database:
         """
         with self.reading():
             yield Snapshot(self._live(self._session()), self.path)
-
-    def _begin(self, connection: apsw.Connection, timeout_s: float) -> None:
-        # SQLite gives up at once where waiting could deadlock; a fresh BEGIN may still be granted.
-        deadline = time.monotonic() + timeout_s
-        if not timeout_s:
-            connection.set_busy_timeout(0)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            finally:
-                connection.set_busy_timeout(int(self.timeout_s * 1000))
-            return
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except apsw.BusyError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.005)
-
-    def _roll_back(self, session: _Session, connection: apsw.Connection) -> None:
-        # After a full disk, for one, SQLite has rolled everything back already.
-        try:
-            if connection.in_transaction and session.depth:
-                connection.execute(f"ROLLBACK TO level_{session.depth}")
-                connection.execute(f"RELEASE level_{session.depth}")
-            elif connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except (apsw.Error, MemoryError):
-            if not session.depth:
-                self._close_session(session)  # which takes back what is open, and needs no memory
-            session.spoilt = True
-        if not session.depth:
-            session.spoilt = False
 
     # -- connections --------------------------------------------------------------------------------
 
@@ -310,20 +273,20 @@ class Database:
             self._sessions.clear()
         for session in sessions:
             with session.lock:
-                self._close_session(session)
+                session.close()
 
-    def _session(self) -> _Session:
-        session: _Session | None = getattr(self._local, "session", None)
+    def _session(self) -> Session:
+        session: Session | None = getattr(self._local, "session", None)
         if session is None or session.connection is None:
             session = self._new_session()
         return session
 
-    def _new_session(self) -> _Session:
+    def _new_session(self) -> Session:
         if self._closed:
             raise StorageError(f"{self.path} was closed.", hint="Open the workspace again.")
         if self._unusable:
             raise StorageError(self._unusable, hint="Open a new Workspace in the child process.")
-        session = _Session(self._open(known=self._known, writable=self.mode == "rw"))
+        session = Session(self._open(known=self._known, writable=self.mode == "rw"))
         self._known = True
         self._local.session = session
         with self._guard:
@@ -335,14 +298,14 @@ class Database:
         with forks.unforked():
             return open_connection(self.path, writable=writable, timeout_s=self.timeout_s, known=known, sealed=sealed)
 
-    def _newest(self, session: _Session) -> apsw.Connection:
+    def _newest(self, session: Session) -> apsw.Connection:
         """Give a session's connection, outside a block a new one when somebody has come to write to a file at rest."""
         connection = self._live(session)
         if session.seal is None or connection.in_transaction or session.seal.is_newest():
             return connection
         return self._open_anew(session, connection)
 
-    def _open_anew(self, session: _Session, old: apsw.Connection, *, sealed: bool = True) -> apsw.Connection:
+    def _open_anew(self, session: Session, old: apsw.Connection, *, sealed: bool = True) -> apsw.Connection:
         known = session.seal is not None and session.seal.is_of_same_file(self.path)
         session.take(connection := self._open(known=known, writable=self.mode == "rw", sealed=sealed))
         with translated(self.path):
@@ -350,7 +313,7 @@ class Database:
         shut(old)
         return connection
 
-    def _rows_at_rest(self, session: _Session, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Row]:
+    def _rows_at_rest(self, session: Session, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Row]:
         """Ask a file that is read without locks, and once more where it changed meanwhile."""
         tries = 0
         while True:
@@ -365,7 +328,7 @@ class Database:
             # A file that changes each time it is read is not at rest.
             self._open_anew(session, connection, sealed=tries < _SEALED_TRIES)
 
-    def _live(self, session: _Session) -> apsw.Connection:
+    def _live(self, session: Session) -> apsw.Connection:
         connection = session.connection
         in_block = session.depth or session.reads
         if connection is None:
@@ -379,14 +342,9 @@ class Database:
             raise taken_back(self.path)  # else what follows would be kept, or read, statement by statement
         return connection
 
-    def _close_session(self, session: _Session) -> None:
-        connection, session.connection = session.connection, None
-        if connection is not None:
-            shut(connection)
-
     # -- forks --------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> list[_Session]:
+    def _before_fork(self) -> list[Session]:
         """Close what is idle, because SQLite's locks do not survive a fork; give the locks held."""
         held = []
         self._guard.acquire()
@@ -400,10 +358,10 @@ class Database:
                 self._unusable = f"this process was forked inside a transaction on {self.path}."
                 self._abandoned.append(session)
             else:
-                self._close_session(session)
+                session.close()
         return held
 
-    def _after_fork(self, held: list[_Session], *, in_child: bool) -> None:
+    def _after_fork(self, held: list[Session], *, in_child: bool) -> None:
         for session in held:
             session.lock.release()
         if in_child:
@@ -417,9 +375,8 @@ class Database:
             self._guard.release()
 
 
-_numbers = count()
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_fork_state: list[tuple[Database, list[_Session]]] = []
+_fork_state: list[tuple[Database, list[Session]]] = []
 
 
 def _before_fork() -> None:

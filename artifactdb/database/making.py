@@ -60,6 +60,7 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield unfinished
         disk.sync(unfinished)
+        _remove_files(unfinished)  # while its owner has a name that tells of it
         _clear(target)
         disk.rename(unfinished, target)
         disk.sync(target.parent)
@@ -173,7 +174,12 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", *_BESIDE):
+    """Remove an unfinished file, itself last: a process that dies meanwhile leaves what the next one looks for."""
+    _remove_files(path)
+    for suffix in (*_BESIDE, ""):
         with suppress(OSError):
             disk.remove(path.with_name(path.name + suffix))
+
+
+def _remove_files(path: Path) -> None:
     disk.remove_folder(path.with_name(f"{path.name}.files"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from artifactdb.database.declared import DECLARED, Declaration, require_declared
+from artifactdb.database.network import choose_journal
 from artifactdb.database.strict import restrict
 from artifactdb.errors import CorruptWorkspaceError, NewerSchemaError, NotAWorkspaceError
 
@@ -100,7 +101,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
     if connection.pragma("user_version") == 0:
         # Only a new file takes this; deleted content can then be given back without writing the file anew.
         connection.pragma("auto_vacuum", "INCREMENTAL")
-    connection.pragma("journal_mode", "WAL")
+    choose_journal(connection)
     with connection_transaction(connection):
         if is_current(connection, path):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ import apsw
 
 from artifactdb.database import disk
 from artifactdb.database.migrations import APPLICATION_ID, is_current, latest_version, migrate
+from artifactdb.database.network import choose_journal, is_single, require_unshared, without_log
 from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
 from artifactdb.database.strict import restrict
 from artifactdb.database.structure import look_over
@@ -74,6 +74,8 @@ def open_connection(
     WorkspaceNotFoundError, NotAWorkspaceError, NewerSchemaError, CorruptWorkspaceError, ReadOnlyError, BusyError
         Nothing of the file is changed then.
     """
+    if writable:
+        require_unshared(path)
     if writable and not path.exists():
         _make_folder(path.parent)
     for tries in range(1, _TRIES + 1):
@@ -110,6 +112,8 @@ def _prepare(connection: apsw.Connection, path: Path, timeout_s: float, *, known
         migrate(connection, path)
     if not known:
         look_over(connection, path)
+    if is_single() or not (connection.readonly("main") or connection.pragma("query_only")):
+        choose_journal(connection)  # the file may come from where another one was
     _make_ready(connection)
 
 
@@ -119,13 +123,14 @@ def connect(path: Path, *, writable: bool, sealed: bool) -> apsw.Connection:
         raise NotAWorkspaceError(f"{path} is not a file.")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     if writable and may_write:
-        return restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE))
+        return without_log(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)))
     seal = settled(path) if sealed or not may_write else None
     if seal is not None:
         return restrict(SealedConnection(path, seal))
+    require_unshared(path, to="read while others write, or before what they left in a -wal is folded in,")
     if may_write:
         # A reader that may write can clean up: opened read-only, it would leave the -wal and -shm files behind.
-        connection = restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))
+        connection = without_log(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE)))
         connection.pragma("query_only", True)
         return connection
     # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
@@ -171,10 +176,6 @@ def _require_writable(connection: apsw.Connection, path: Path) -> None:
 
 def _make_ready(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
-    if not connection.readonly("main") and not connection.pragma("query_only"):
-        with suppress(apsw.BusyError):  # in use by somebody who left it so
-            # Some tools take a file out of this mode, and so does a pack that was to replace it and failed.
-            connection.pragma("journal_mode", "WAL")
     # As FULL; and without a -wal, what was committed is not taken back by a -journal whose removal was lost.
     connection.pragma("synchronous", "EXTRA")
     # 64 MB of page cache is the bound on what SQLite itself keeps, however large a transaction grows.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import apsw
 
 from artifactdb.database.connection import Database
+from artifactdb.database.log import PATIENCE_S, empty_log
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import connect
-from artifactdb.database.outdating import outdate
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import CorruptWorkspaceError
@@ -33,7 +33,7 @@ def backup(database: Database, target: Path, progress: Callable[[int, int], None
     if target.is_dir():
         target = target / database.path.name
     with new_file(target) as unfinished, translated(target):
-        _copy(database, unfinished, progress)
+        copy(database, unfinished, progress)
     return target
 
 
@@ -49,22 +49,24 @@ def copy_as_it_is(path: Path, target: Path) -> Path:
     return target
 
 
-def _copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
-    with closing(database.open_reader()) as source, closing(restrict(apsw.Connection(str(target)))) as copy:
+def copy(database: Database, target: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Copy the file page by page over another one, and check the copy."""
+    with closing(database.open_reader()) as source, closing(restrict(apsw.Connection(str(target)))) as made:
+        made.pragma("locking_mode", "EXCLUSIVE")  # nobody knows of it yet, and it may lie where machines share files
         # One read transaction keeps the source as it is now, so that writers cannot make the copy start again.
         source.execute("BEGIN")
         source.execute("SELECT 1 FROM sqlite_schema").fetchall()
-        with copy.backup("main", source, "main") as work:
+        with made.backup("main", source, "main") as work:
             while not work.done:
                 work.step(_PAGES_A_STEP)
                 if progress:
                     progress(work.page_count - work.remaining, work.page_count)
-        copy.pragma("journal_mode", "DELETE")
-        found = copy.execute("PRAGMA quick_check").fetchone()
+        made.pragma("journal_mode", "DELETE")
+        found = made.execute("PRAGMA quick_check").fetchone()
         if found != ("ok",):
             raise CorruptWorkspaceError(f"the copy of {database.path} is damaged ({found}).")
         # At rest a workspace is one file in WAL mode.
-        copy.pragma("journal_mode", "WAL")
+        made.pragma("journal_mode", "WAL")
 
 
 def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
@@ -120,18 +122,14 @@ def fold_log(database: Database) -> None:
 def release_space(database: Database, *, wait: bool = True) -> None:
     """Give free pages back to the file system, and fold the write-ahead log into the file.
 
+    As long as others read an older state the file keeps its size; who comes to write later does the rest.
+
     Raises
     ------
     BusyError
-        When others read or write; with ``wait`` false, at once.
+        When others write for longer than the database waits; with ``wait`` false, at once.
     """
-    connection = database.connection()
-    with translated(database.path):
-        connection.set_busy_timeout(int(database.timeout_s * 1000) if wait else 0)
-        try:
-            outdate(database.path)
-            for _ in connection.execute("PRAGMA incremental_vacuum"):
-                pass
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        finally:
-            connection.set_busy_timeout(int(database.timeout_s * 1000))
+    with database.transaction(wait=wait):
+        database.rows("PRAGMA incremental_vacuum")
+    if not database.in_transaction:
+        empty_log(database.connection(), database.path, PATIENCE_S if wait else 0.0, database.timeout_s)

@@ -1,0 +1,53 @@
+"""What one thread holds of an open workspace: its connection, and how deep it is in a transaction."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+
+import apsw
+
+from artifactdb.database.sealed import seal_of, shut
+
+_numbers = count()
+
+
+class Session:
+    """A connection, and a lock that closing and forking wait for."""
+
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.take(connection)
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.reads = False
+        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
+
+    def take(self, connection: apsw.Connection) -> None:
+        """Go on with another connection."""
+        self.connection: apsw.Connection | None = connection
+        self.seal = seal_of(connection)
+        self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
+
+    def roll_back(self, connection: apsw.Connection) -> None:
+        """Take back what was done at the level that has just ended."""
+        # After a full disk, for one, SQLite has rolled everything back already.
+        try:
+            if connection.in_transaction and self.depth:
+                connection.execute(f"ROLLBACK TO level_{self.depth}")
+                connection.execute(f"RELEASE level_{self.depth}")
+            elif connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except (apsw.Error, MemoryError):
+            if not self.depth:
+                self.close()  # which takes back what is open, and needs no memory
+            self.spoilt = True
+        if not self.depth:
+            self.spoilt = False
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            shut(connection)
