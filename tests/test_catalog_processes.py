@@ -147,6 +147,7 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
 ) -> None:
     """The n-th call of what touches the disk raises; the same object goes on working when the fault is gone."""
     from artifactdb.catalog import files, merging, parquet
+    from artifactdb.database import disk
 
     calls = 0
 
@@ -168,9 +169,8 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
         catalog.delete(ids[0])
         with monkeypatch.context() as patched:
             for module, name in [
-                (merging, "sync"), (parquet, "sync"), (parquet, "content_hash"), (merging, "enter"),
-                (merging, "remove_unread"),
-                (files, "footer_hash"), (merging.os, "link"), (merging.Path, "unlink"),
+                (disk, "sync"), (disk, "link"), (disk, "remove"), (disk, "copy"), (parquet, "content_hash"),
+                (merging, "enter"), (merging, "remove_unread"), (files, "footer_hash"),
                 (parquet.pq.ParquetWriter, "close"), (parquet.pq.ParquetWriter, "write_table"),
             ]:  # fmt: skip
                 patched.setattr(module, name, faulty(getattr(module, name)))
