@@ -8,7 +8,7 @@ from tests.campaigns.everything import campaign
 
 
 def test_short_histories() -> None:
-    campaign(histories=3, steps=20, chosen=0)
+    campaign(histories=2, steps=20, chosen=0)
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ from tests.golden.make import CHAIN, fold_model
 from tests.test_older_files import FILES, assert_equal, copied
 
 OLDER = FILES[:-1]
+NEWEST_FIRST = [OLDER[-1], *(pytest.param(file, marks=pytest.mark.slow) for file in OLDER[:-1])]
+"""The cuts of the longer migrations take a minute."""
 
 
 class CutFile(apsw.VFSFile):
@@ -72,7 +74,7 @@ class Calls:
         return True
 
 
-@pytest.mark.parametrize("file", OLDER, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_migration_whose_file_fails_at_any_call_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path
 ) -> None:
@@ -90,7 +92,7 @@ def test_a_migration_whose_file_fails_at_any_call_leaves_the_old_file_or_the_new
     assert latest_version() in outcomes
 
 
-@pytest.mark.parametrize("file", OLDER, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_migration_that_is_stopped_before_any_statement_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path
 ) -> None:
@@ -140,7 +142,7 @@ while not passed:
 """
 
 
-@pytest.mark.parametrize("file", OLDER, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_process_killed_anywhere_in_a_migration_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path
 ) -> None:
