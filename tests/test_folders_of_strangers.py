@@ -228,7 +228,9 @@ class TestWhatTheUserVouchesForComesWhole:
         (eves / "runs").mkdir()
         entry = eves / "library/trained/pipeline/good"
         edit(entry / "artifacts.json", lambda items: [{**item, **EVES} for item in items])
-        edit(entry / "library_metadata.json", lambda described: {**described, "description": "EVE"})
+        edit(
+            entry / "library_metadata.json", lambda described: {**described, "description": "EVE", "created_at": "EVE"}
+        )
         edit(entry / "pipeline.json", lambda _: {"steps": ["EVE"]})
         return eves
 

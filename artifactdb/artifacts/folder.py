@@ -28,8 +28,8 @@ class Folder:
         """Tell whether a path is inside when every link is followed."""
         try:
             return path.resolve().is_relative_to(self.root)
-        except (OSError, RuntimeError):
-            return False  # links that go in a circle
+        except (OSError, RuntimeError, ValueError):
+            return False  # links that go in a circle, or what is no name
 
     def has(self, path: Path) -> bool:
         """Tell whether a path is a regular file inside."""
@@ -85,8 +85,8 @@ class Folder:
                     outside = True
                 elif resolved.is_file():
                     return resolved
-            except (OSError, RuntimeError):
-                continue  # a name that is too long, or links that go in a circle
+            except (OSError, RuntimeError, ValueError):
+                continue  # a name that is too long or none, or links that go in a circle
             looked.append(self.named(place))
         if outside:
             raise InvalidValueError(f"the file {name} is outside the folder, and was not read.")

@@ -42,7 +42,8 @@ def import_folder(
     """Take in a folder that artifactdb exported, a workspace of nirs4all, or files of fitted objects.
 
     Nothing of it is executed. What cannot come in is listed in the report, the rest comes; what is there already
-    stays as it is, so that importing twice changes nothing.
+    stays as it is, so that importing twice changes nothing. A stranger's record or library entry becomes the
+    user's where the user vouches for what comes in, or signed it.
 
     Parameters
     ----------

@@ -131,6 +131,7 @@ def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust:
         present = entries.artifacts_of(database, entries.key_of(database, kind, name))
         if not entries.is_replaced_by(database, present, [record for record, _ in records]):
             return False
+        entries.delete(database, kind, name)
     entry = Entry(
         kind,
         name,
@@ -167,7 +168,7 @@ def _records(database: Database, folder: Folder, source: Path, *, trust: bool) -
         record, _ = record_of(item, str(item.get("dataset") or ""), "")
         if trust:
             record.signature = str(signer_of(database).sign(record.artifact_id, record.content_hash, record.format))
-        records.append((record, str(item["file"])))
+        records.append((record, str(item.get("file") or "")))
     return records
 
 
