@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from artifactdb.artifacts import dependencies, find, load, manifest, stacking
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.artifacts.place import require_name
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
@@ -90,10 +91,16 @@ class ArtifactLoader:
             Objects to keep in memory.
         trust : bool, default False
             Vouch for all of it. Otherwise what the user did not sign is not loaded where that would run code.
+
+        Raises
+        ------
+        InvalidValueError
+            When it is no manifest.
         """
         items = manifest.items_of(manifest_)
         named = manifest_.get("dataset") if isinstance(manifest_, Mapping) else None
-        dataset = str(named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported")
+        named = named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported"
+        dataset = require_name("dataset", named)
         folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
         loader = cls(Path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
         loader._folder = folder

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from artifactdb.artifacts.reading import parse_json
 from artifactdb.errors import InvalidValueError
-from artifactdb.interop.texts import parse_json, parse_yaml, read_yaml
+from artifactdb.interop.texts import parse_yaml, read_yaml
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)

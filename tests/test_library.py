@@ -188,6 +188,7 @@ class TestTrained:
     def test_the_library_goes_out_as_folders_and_comes_back(
         self, workspace: Workspace, pipeline_id: str, tmp_path: Path
     ) -> None:
+        from artifactdb.artifacts.folder import Folder
         from artifactdb.library.folders import export_entries, import_entries
 
         workspace.registry("wheat", pipeline_id).register_with_chain(
@@ -205,8 +206,8 @@ class TestTrained:
         assert {path.name for path in folder.iterdir()} == {"templates", "trained"}
         assert len(list((folder / "templates").iterdir())) == 3
         with Workspace(tmp_path / "other.sqlite") as other:
-            assert import_entries(other.database, folder) == (6, [])
-            assert import_entries(other.database, folder) == (0, [])
+            assert import_entries(other.database, Folder(tmp_path)) == (6, [])
+            assert import_entries(other.database, Folder(tmp_path)) == (0, [])
             assert other.library.search() == library.search()
             assert other.library.records("p") == library.records("p")
             assert np.array_equal(other.library.load_data("r")["X"], np.eye(3))
@@ -220,6 +221,7 @@ class TestTrained:
     def test_what_is_wrong_in_a_library_folder_is_refused_and_the_rest_comes(
         self, workspace: Workspace, pipeline_id: str, tmp_path: Path
     ) -> None:
+        from artifactdb.artifacts.folder import Folder
         from artifactdb.library.folders import export_entries, import_entries
 
         workspace.library.save_pipeline_full("wheat", pipeline_id, "p")
@@ -229,7 +231,7 @@ class TestTrained:
         next(iter(sorted(binaries.iterdir()))).write_bytes(b"other")
         (tmp_path / "library" / "templates" / "broken.json").write_text("{")
         with Workspace(tmp_path / "other.sqlite") as other:
-            taken, refused = import_entries(other.database, tmp_path / "library")
+            taken, refused = import_entries(other.database, Folder(tmp_path))
             assert taken == 1
             assert [what for what, _ in refused] == ["library/templates/broken.json", "library/trained/pipeline/p"]
             assert "other bytes" in refused[1][1]

@@ -8,11 +8,13 @@ import types
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from artifactdb.errors import UntrustedArtifactError
 from artifactdb.trust.pickles.restricted import restricted_load
 from tests.pickle_attacks import called, contained, found, pickled, text
 
+RIDGE = pickle.dumps(Ridge(), 3)[2:-1]
 ALLOW = ["sklearn.*", "numpy.*"]
 NUMPY_TEXT = pickle.dumps(np.str_("__array__"), 3)[2:-1]
 
@@ -44,3 +46,46 @@ def test_a_text_of_numpy_names_an_item_like_any_other() -> None:
     name = pickle.dumps(np.str_("alpha"), 3)[2:-1]
     stream = pickled(called(found("sklearn.utils._bunch", "Bunch")), name, b"Ns")
     assert restricted_load(contained(stream), ALLOW) == {"alpha": None}
+
+
+ASKED_BY_COPY = ["__copy__", "__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__reduce_ex__"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
+@pytest.mark.parametrize("name", [*ASKED_BY_COPY, "__reduce__"])
+def test_nothing_that_a_copy_would_call_is_set_by_a_class_that_takes_any_state(name: str) -> None:
+    """Scikit-learn's ``__setstate__`` does, and a container is put together by a deep copy."""
+    stream = pickled(
+        found("sklearn.linear_model._ridge", "Ridge"), b")\x81}", text(name), found("numpy", "log1p"), b"sb"
+    )
+    with pytest.raises(UntrustedArtifactError, match=f"the attribute '{name}' of something of .*Ridge"):
+        restricted_load(contained(stream), ALLOW)
+
+
+def test_nor_after_the_object_was_given_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("sklearn_like")
+    keeps = type("Keeps", (), {"__module__": "sklearn_like", "__setstate__": lambda self, state: vars_of(self, state)})
+    module.Keeps = keeps  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sklearn_like", module)
+    late = b"}q\x01b0h\x01" + text("__deepcopy__") + found("numpy", "log1p") + b"s"
+    stream = pickled(called(found("sklearn_like", "Keeps")), b"q\x00", late, b"0h\x00")
+    with pytest.raises(UntrustedArtifactError, match="__deepcopy__"):
+        restricted_load(contained(stream), [*ALLOW, "sklearn_like.*"])
+
+
+def vars_of(kept: object, state: dict[str, object]) -> None:
+    kept.__dict__ = state  # so that the stream has it at hand
+
+
+def test_a_bunch_that_is_made_with_items_gives_no_method_either() -> None:
+    bunch, items = (
+        found("sklearn.utils._bunch", "Bunch"),
+        b"}" + text("__deepcopy__") + found("builtins", "list") + b"s",
+    )
+    rebuild = found("copyreg", "_reconstructor"), b"(", bunch, found("builtins", "dict"), items, b"tR"
+    with pytest.raises(UntrustedArtifactError, match="__deepcopy__"):
+        restricted_load(contained(pickled(*rebuild)), ALLOW)
+
+
+def test_what_scikit_learn_keeps_itself_loads() -> None:
+    assert restricted_load(contained(pickled(RIDGE)), ALLOW).get_params() == Ridge().get_params()

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artifactdb.artifacts.folder import Folder
 from artifactdb.catalog.arrays import from_parquet
 from artifactdb.catalog.columns import ARRAYS, VALUES
 from artifactdb.catalog.files import FINAL_NAMES, beside, device_errors
@@ -35,7 +36,8 @@ def import_parquet(store: Store, path: Path, data_path: Path | None) -> list[str
 
 
 def _pair(path: Path, data_path: Path | None) -> tuple[Path, Path]:
-    if path.is_dir():
+    folder = Folder(path) if path.is_dir() else None
+    if folder:
         metas = [path / FINAL_NAMES["meta"], *sorted(path.glob("*.meta.parquet"))]
         path = next((meta for meta in metas if meta.exists()), metas[0])
     name = path.name
@@ -47,8 +49,10 @@ def _pair(path: Path, data_path: Path | None) -> tuple[Path, Path]:
         else:
             raise InvalidValueError(f"{path} is not named as the rows of a pair are.", hint="Give data_path too.")
     for file in (path, data_path):
-        if not file.exists():
-            raise WorkspaceNotFoundError(f"{file} is not there.", hint="A pair is a file of rows and one of arrays.")
+        if not file.is_file():
+            raise WorkspaceNotFoundError(f"{file} is no file.", hint="A pair is a file of rows and one of arrays.")
+        if folder:
+            folder.within(file)
     return path, data_path
 
 

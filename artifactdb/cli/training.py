@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from artifactdb.artifacts.reading import parse_json
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument
 from artifactdb.database.opening import workspace_file
 from artifactdb.errors import DeserializationError, InvalidValueError, WorkspaceNotFoundError
-from artifactdb.interop.texts import read_json, read_yaml
+from artifactdb.interop.texts import parse_yaml
 from artifactdb.results import QueryResult
 from artifactdb.workspace import Workspace
 
@@ -137,9 +138,9 @@ def _steps(config: Path) -> Any:
     if not config.exists():
         raise WorkspaceNotFoundError(f"{config} is not there.", hint="Name a JSON or YAML file with the steps.")
     if config.suffix == ".json":
-        return read_json(config)
+        return parse_json(config.read_bytes(), config.name)
     if config.suffix in (".yaml", ".yml"):
-        return read_yaml(config)
+        return parse_yaml(config.read_bytes(), config.name)
     raise InvalidValueError(f"{config} ends neither in .json, .yaml nor .yml.")
 
 

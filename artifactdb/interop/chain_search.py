@@ -7,12 +7,14 @@ is not believed. The search is bounded, and likely paths come first.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
+
+from artifactdb.artifacts.reading import parse_json
+from artifactdb.errors import InvalidValueError
 
 Branch = tuple[int, ...]
 
@@ -293,6 +295,6 @@ def _qualifiers(branch: Branch, source: int | None, substep: int | None) -> str:
 def configuration_of(text: Any) -> Any:
     """Give the configuration that a column holds as JSON; None when it does not."""
     try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        return parse_json(text, "configuration") if isinstance(text, str) else None
+    except InvalidValueError:
         return None

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from artifactdb.artifacts.reading import open_file
+
 PREFIX_BYTES = 1 << 20
 UNKNOWN = "Unknown"
 _MAX_OPCODES = 20_000
@@ -33,7 +35,7 @@ _SKIPPED = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "MARK"}
 
 def read_head(file: Path) -> bytes:
     """Give as many of the first bytes of a file as are needed to know its class."""
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         return stream.read(PREFIX_BYTES)
 
 

@@ -5,17 +5,16 @@ A pipeline comes in whole or not at all; the disk is waited for a few times a se
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from artifactdb.artifacts import find
 from artifactdb.artifacts.history import now
+from artifactdb.artifacts.reading import content_of
 from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, is_there, save_content
 from artifactdb.blobs import store
@@ -40,8 +39,6 @@ Progress = Callable[[int, int], None]
 _THREADS = 2
 _GROUP_SECONDS = 0.3
 _AHEAD_BYTES, _AHEAD_STEPS = 96 << 20, 8
-_MAPPED_FROM_BYTES = 64 << 20
-"""Larger files are not read whole but encoded piece by piece while they are written."""
 _PRESENT = """
 SELECT lower(hex(b.content_hash)) FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
 WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
@@ -301,13 +298,13 @@ def _regrouped(waiting: list[tuple[Pipeline, Item]]) -> list[Pipeline]:
 def _read(item: Item, *, encode: bool) -> _Read:
     """Read an item's file, compare it with its hash, and encode it; runs in a thread, and knows nothing of the file."""
     assert item.file is not None
-    data = _bytes_of(item.file)
+    data = content_of(item.file)
     parts = []
     for digest, item_size in parts_of(data) if item.record.format in CONTAINER_FORMATS else ():
         file = item.parts.get(digest.hex())
         if file is None:
             raise InvalidValueError(f"an array of it (sha256:{digest.hex()}) is not among its files.")
-        part = Content([Segment(_bytes_of(file), item_size)])
+        part = Content([Segment(content_of(file), item_size)])
         _require_hash(part, digest.hex(), file)
         parts.append(part)
     content = Content([Segment(data)], parts)
@@ -329,12 +326,3 @@ def _read(item: Item, *, encode: bool) -> _Read:
 def _require_hash(content: Content, wanted: str, file: Path) -> None:
     if content.digest.hex() != wanted:
         raise InvalidValueError(f"{file.name} has the hash sha256:{content.digest.hex()}, not sha256:{wanted}.")
-
-
-def _bytes_of(file: Path) -> Any:
-    with file.open("rb") as stream:
-        size = stream.seek(0, 2)
-        if size >= _MAPPED_FROM_BYTES:
-            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        stream.seek(0)
-        return stream.read()

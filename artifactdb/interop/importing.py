@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from artifactdb.artifacts import history
+from artifactdb.artifacts.folder import Folder
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.database import Database
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
 from artifactdb.interop import objects, predictions
 from artifactdb.interop.entering import Entering
-from artifactdb.interop.folder import Folder
 from artifactdb.interop.nirs4all_store import FILE as STORE_FILE
 from artifactdb.interop.nirs4all_store import import_store
 from artifactdb.interop.report import ImportReport
@@ -42,7 +42,8 @@ def import_folder(
     """Take in a folder that artifactdb exported, a workspace of nirs4all, or files of fitted objects.
 
     Nothing of it is executed. What cannot come in is listed in the report, the rest comes; what is there already
-    stays as it is, so that importing twice changes nothing.
+    stays as it is, so that importing twice changes nothing. A stranger's record or library entry becomes the
+    user's where the user vouches for what comes in, or signed it.
 
     Parameters
     ----------
@@ -83,7 +84,9 @@ def _layout_of(source: Path, report: ImportReport) -> _TakeIn:
     if source.is_dir():
         # People name the folder of a project as well as the workspace in it.
         for folder in (source, source / "workspace"):
-            store = (folder / STORE_FILE).is_file()
+            if not Folder(source).holds(folder):
+                continue
+            store = Folder(folder).has(folder / STORE_FILE)
             tree = bool(Tree(folder, report).pipeline_folders() or predictions.pairs_of(folder))
             tree = tree or any((folder / "runs").glob("*/runs.json"))
             tree = tree or any((folder / "library" / kind).is_dir() for kind in ("templates", "trained"))
@@ -130,13 +133,14 @@ def _import_tree(
         tree.enter_runs(database)
     Entering(database, report).enter(tree.pipelines(), progress, len(tree.pipeline_folders()))
     tree.note_unnamed_files()
+    inside = Folder(folder)
     for meta, data in predictions.pairs_of(folder):
-        if Folder(folder).holds(meta) and Folder(folder).holds(data):
+        if inside.has(meta) and (inside.has(data) or not data.exists()):
             predictions.import_pair(catalog, meta, data, report, dataset)
         else:
-            report.refused.append((meta.name, "it is outside the folder, and was not read."))
+            report.refused.append((meta.name, "it is outside the folder, or no regular file, and was not read."))
     if dataset is None and (folder / "library").is_dir():
-        entries, refused = import_entries(database, folder / "library", trust=report.trusted)
+        entries, refused = import_entries(database, inside, trust=report.trusted)
         report.entries += entries
         report.refused += refused
     return tree.datasets

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from artifactdb.artifacts.folder import Folder
+from artifactdb.artifacts.foreign import record_of
+from artifactdb.artifacts.reading import parse_json
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.catalog.columns import lower_is_better
 from artifactdb.database import Database
@@ -17,8 +19,7 @@ from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError
 from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 from artifactdb.interop.chain_search import ChainSearch
 from artifactdb.interop.entering import Entering, Progress
-from artifactdb.interop.folder import Folder
-from artifactdb.interop.items import Item, Pipeline, record_of
+from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.predictions import enter
 from artifactdb.interop.report import ImportReport
 from artifactdb.interop.store_predictions import Arrays, predictions
@@ -49,10 +50,13 @@ def import_store(
     progress: Progress | None,
 ) -> set[str]:
     """Enter everything that a store holds; give the names of its datasets."""
+    folder = Folder(path)
+    for suffix in ("", "-wal", "-shm", "-journal"):  # which are copied, or read with it
+        folder.within(path / f"{FILE}{suffix}")
     with open_foreign(path / FILE) as file:
         file.require(_NEEDED, "a store of nirs4all 1.4")
         tables = Tables.of(file)
-        store = _Store(Folder(path), tables, report, dataset)
+        store = _Store(folder, tables, report, dataset)
         with database.transaction():
             store.enter_runs(database)
         Entering(database, report).enter(store.pipelines(), progress, len(tables.pipelines))
@@ -236,8 +240,7 @@ class _Store:
     def enter_predictions(self, catalog: Catalog, rows: Mapping[str, Row]) -> None:
         """Enter predictions with their arrays; those that are in the tables still, deletions notwithstanding."""
         folder = self._folder.path / "arrays"
-        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-        arrays = Arrays([file for file in files if self._folder.holds(file)])
+        arrays = Arrays(sorted(file for file in folder.glob("*.parquet") if self._folder.has(file)))
         timed = {key: {**row, "created_at": _time(row.get("created_at"))} for key, row in rows.items()}
         enter(catalog, lambda refuse: predictions(timed, arrays, self._place_of, refuse), self._report)
         for name, count in arrays.left_out.items():
@@ -296,8 +299,8 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(_JSON_SHAPED):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return parse_json(value, "value")
+    except InvalidValueError:
         return value
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from artifactdb.artifacts.folder import Folder
 from artifactdb.chain import OperatorChain, OperatorNode
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError
 from artifactdb.ids import artifact_id_of_hash, validate_pipeline_id
 from artifactdb.interop.classes import class_of, is_compressed, read_head, type_of
 from artifactdb.interop.entering import Entering
-from artifactdb.interop.folder import Folder
 from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.report import ImportReport
 from artifactdb.records import ArtifactRecord

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from artifactdb.artifacts.reading import parse_json
 from artifactdb.errors import InvalidValueError
 
 _ROWS_AT_ONCE = 2_000
@@ -117,7 +117,7 @@ def _decoded(labels: list[str | None]) -> tuple[list[Any], list[str]]:
     """
     read = []
     for text in labels:
-        value = json.loads(text) if text else None
+        value = parse_json(text, "labels") if text else None
         if value is not None and (not isinstance(value, dict) or value.get("schema_version") != 1):
             raise InvalidValueError("labels are written in a way that is not known.")
         read.append(value)
@@ -178,6 +178,6 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return parse_json(value, "value")
+    except InvalidValueError:
         return value

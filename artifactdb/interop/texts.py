@@ -1,6 +1,6 @@
-"""YAML and JSON of strangers, read within bounds: plain values come out, nothing is built or run.
+"""YAML of strangers, read within bounds: plain values come out, nothing is built or run.
 
-YAML is read event by event, so that neither depth nor aliases ("billion laughs") cost more than they are allowed.
+It is read event by event, so that neither depth nor aliases ("billion laughs") cost more than they are allowed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
+from artifactdb.artifacts.reading import MAX_VALUES, text_of
 from artifactdb.errors import InvalidValueError
 
-MAX_BYTES = 256 << 20
-MAX_NODES = 5_000_000
-"""Of the value with every alias written out."""
+MAX_NODES = 2 * MAX_VALUES
+"""Keys and values, with every alias written out."""
 MAX_DEPTH = 100
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -39,35 +39,12 @@ def read_yaml(path: Path) -> Any:
     InvalidValueError
         For what is malformed, too large, or asks for objects to be built.
     """
-    return parse_yaml(_bytes_of(path), path.name)
-
-
-def read_json(path: Path) -> Any:
-    """Give the value of a JSON file.
-
-    Raises
-    ------
-    InvalidValueError
-    """
-    return parse_json(_bytes_of(path), path.name)
+    return parse_yaml(text_of(path), path.name)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON that people can read."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def parse_json(text: bytes | str, name: str) -> Any:
-    """Give the value of JSON text.
-
-    Raises
-    ------
-    InvalidValueError
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{name} is no JSON ({error}).") from None
 
 
 def parse_yaml(text: bytes | str, name: str) -> Any:
@@ -88,13 +65,6 @@ def parse_yaml(text: bytes | str, name: str) -> Any:
         if isinstance(error, InvalidValueError):
             raise InvalidValueError(f"{name}: {error.message}") from None
         raise InvalidValueError(f"{name} is no YAML ({' '.join(str(error).split())[:200]}).") from None
-
-
-def _bytes_of(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise InvalidValueError(f"{path.name} has {size:,} bytes; {MAX_BYTES:,} is the most that is read.")
-    return path.read_bytes()
 
 
 class _Open:

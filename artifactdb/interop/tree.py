@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from artifactdb.artifacts.folder import Folder
+from artifactdb.artifacts.foreign import record_of
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError
 from artifactdb.interop.classes import class_of, read_head
-from artifactdb.interop.folder import Folder
-from artifactdb.interop.items import Item, Pipeline, of_older, record_of
+from artifactdb.interop.items import Item, Pipeline, of_older
 from artifactdb.interop.report import ImportReport
-from artifactdb.interop.texts import read_json, read_yaml
+from artifactdb.interop.texts import parse_yaml
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.manifests import enter_run
 from artifactdb.runs.store import key_of_run
@@ -57,8 +58,7 @@ class Tree:
             if not file.exists():
                 continue
             try:
-                self._require_inside(file)
-                runs = read_json(file)
+                runs = self._folder.json(file)
                 if not isinstance(runs, list):
                     raise InvalidValueError("it holds no list of runs.")
             except (ArtifactDBError, OSError) as error:
@@ -95,15 +95,13 @@ class Tree:
     def _manifest_of(self, folder: Path) -> dict[str, Any]:
         manifest: Any = {}
         if (folder / MANIFEST).exists():
-            self._require_inside(folder / MANIFEST)
-            manifest = read_yaml(folder / MANIFEST)
+            manifest = parse_yaml(self._folder.text(folder / MANIFEST), MANIFEST)
             if not isinstance(manifest, dict) or not all(isinstance(key, str) for key in manifest):
                 raise InvalidValueError("it holds no mapping of a pipeline.")
         for key, file in (("pipeline", folder / CONFIGURATION), ("metrics", folder / METRICS)):
             if not manifest.get(key) and file.exists():
                 try:
-                    self._require_inside(file)
-                    value = read_json(file)
+                    value = self._folder.json(file)
                     manifest[key] = {"steps": value} if key == "pipeline" else value
                 except (ArtifactDBError, OSError) as error:
                     self._refuse(file, error)
@@ -176,10 +174,6 @@ class Tree:
                 self._report.notes.append(
                     (self._folder.named(folder), f"{len(unnamed)} files that no manifest names: {examples}.")
                 )
-
-    def _require_inside(self, file: Path) -> None:
-        if not self._folder.holds(file):
-            raise InvalidValueError("it is outside the folder, and was not read.")
 
     def _refuse(self, file: Path, reason: object) -> None:
         self._report.refused.append((self._folder.named(file), str(reason)))

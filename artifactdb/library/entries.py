@@ -187,24 +187,16 @@ def artifacts_of(database: Database, key: int) -> list[StoredRecord]:
     return records
 
 
-def take_signatures(database: Database, key: int, theirs: Sequence[ArtifactRecord]) -> None:
-    """Let the user's own signatures take the place of others, where an entry keeps what they sign."""
-    signed = {_signed(record): record.signature for record in theirs if is_own(database, record)}
-    for position, present in enumerate(artifacts_of(database, key)):
-        signature = signed.get(_signed(present))
-        if signature and not is_own(database, present):
-            database.rows(_SIGN, (signature, key, position))
+def is_replaced_by(database: Database, present: Sequence[ArtifactRecord], theirs: Sequence[ArtifactRecord]) -> bool:
+    """Tell whether another takes the place of an entry: all that it keeps is the user's own, and of the present not.
+
+    An entry without artifacts is nobody's, and takes no place.
+    """
+    return bool(theirs) and _all_own(database, theirs) and not (present and _all_own(database, present))
 
 
-def _signed(record: ArtifactRecord) -> tuple[str, str, str]:
-    return record.artifact_id, record.content_hash, record.format
-
-
-_SIGN = """
-UPDATE library_artifacts SET record = json_set(record, '$.signature', ?)
-WHERE entry_key = ? AND position = (
-  SELECT position FROM library_artifacts WHERE entry_key = ?2 ORDER BY position LIMIT 1 OFFSET ?3)
-"""
+def _all_own(database: Database, records: Sequence[ArtifactRecord]) -> bool:
+    return all(is_own(database, record) for record in records)
 
 
 @interprets

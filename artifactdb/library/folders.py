@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from artifactdb.artifacts.folder import Folder
+from artifactdb.artifacts.foreign import record_of
 from artifactdb.artifacts.history import now
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
@@ -83,39 +85,53 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(plain, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def import_entries(database: Database, folder: Path, *, trust: bool = False) -> tuple[int, list[tuple[str, str]]]:
+def import_entries(database: Database, folder: Folder, *, trust: bool = False) -> tuple[int, list[tuple[str, str]]]:
     """Take in every entry that is not there yet; give how many, and what was refused and why.
 
-    An entry that is there stays as it is.
+    An entry that is there stays as it is, unless it is a stranger's and the user vouches for this one: it then comes
+    instead, as a whole.
+
+    Parameters
+    ----------
+    folder : Folder
+        What is imported, with a folder ``library``.
     """
     taken, refused = 0, []
     for kind, source in _sources(folder):
         try:
             with database.transaction():
-                taken += _take(database, kind, source, trust=trust)
+                taken += _take(database, kind, folder, source, trust=trust)
         except (StorageFullError, BusyError):
             raise  # of the workspace itself
         except (ArtifactDBError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            refused.append((f"library/{source.relative_to(folder)}", str(error)))
+            refused.append((folder.named(source), str(error)))
     return taken, refused
 
 
-def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
-    for file in sorted((folder / "templates").glob("*.json")):
-        yield "template", file
-    for kind in KINDS[1:]:
-        for metadata in sorted((folder / "trained" / kind).glob(f"*/{_METADATA}")):
-            yield kind, metadata.parent
+def _sources(folder: Folder) -> Iterator[tuple[str, Path]]:
+    """Give the entries; what leads outside too, to be refused by its name."""
+    for kind in KINDS:
+        place = folder.path / "library" / ("templates" if kind == "template" else f"trained/{kind}")
+        if not folder.holds(place):
+            yield kind, place
+            continue
+        for source in sorted(place.glob("*.json" if kind == "template" else "*")):
+            if kind == "template" or any(source.glob(_METADATA)):
+                yield kind, source
 
 
-def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
-    described = _read_json(source if kind == "template" else source / _METADATA)
+def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust: bool) -> bool:
+    folder.within(source)
+    described = folder.json(source if kind == "template" else source / _METADATA)
     if not isinstance(described, Mapping):
         raise InvalidValueError(f"{source.name} is no description of an entry.")
     name = str(described.get("name") or source.stem)
+    records = [] if kind == "template" else _records(database, folder, source, trust=trust)
     if entries.found(database, kind=kind, name=name):
-        _vouch(database, entries.key_of(database, kind, name), source, trust=trust)
-        return False
+        present = entries.artifacts_of(database, entries.key_of(database, kind, name))
+        if not entries.is_replaced_by(database, present, [record for record, _ in records]):
+            return False
+        entries.delete(database, kind, name)
     entry = Entry(
         kind,
         name,
@@ -130,68 +146,52 @@ def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
     if kind == "template":
         entry.config = json_text(described.get("config"))
     else:
-        entry.config = json_text(_read_if_there(source / "pipeline.json"))
-        entry.metrics = json_text(_metrics(_read_if_there(source / "metrics.json")))
-        entry.content = json_text(_read_if_there(source / "content.json"))
-        items = _read_if_there(source / "artifacts.json") or []
-        entry.artifacts = [_take_artifact(database, item, source, trust=trust) for item in items]
+        entry.config = json_text(_read_if_there(folder, source / "pipeline.json"))
+        entry.metrics = json_text(_metrics(_read_if_there(folder, source / "metrics.json")))
+        entry.content = json_text(_read_if_there(folder, source / "content.json"))
+        entry.artifacts = [_take_artifact(database, record, file, folder, source) for record, file in records]
         entry.files = {
-            file.name: blobs.put(database, Content([Segment(file.read_bytes())]), now(), {})
-            for file in sorted((source / "files").glob("*"))
+            file.name: blobs.put(database, Content([Segment(folder.content(file))]), now(), {})
+            for file in sorted(folder.within(source / "files").glob("*"))
         }
     entries.save(database, entry)
     return True
 
 
-def _vouch(database: Database, key: int, source: Path, *, trust: bool) -> None:
-    """Let what an entry keeps already be trusted as if it came in now."""
-    items = _read_if_there(source / "artifacts.json") or []
-    kept = {(record.artifact_id, record.content_hash) for record in entries.artifacts_of(database, key)}
-    theirs = []
+def _records(database: Database, folder: Folder, source: Path, *, trust: bool) -> list[tuple[ArtifactRecord, str]]:
+    """Give the records of an entry; signed where the user trusts it."""
+    items = _read_if_there(folder, source / "artifacts.json") or []
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise InvalidValueError("artifacts.json holds no list of records.")
+    records = []
     for item in items:
-        record = ArtifactRecord.from_dict(item)
-        if (record.artifact_id, record.content_hash) in kept:
-            record, _ = _read_artifact(database, item, source, trust=trust)
-            theirs.append(record)
-    entries.take_signatures(database, key, theirs)
+        record, _ = record_of(item, str(item.get("dataset") or ""), "")
+        if trust:
+            record.signature = str(signer_of(database).sign(record.artifact_id, record.content_hash, record.format))
+        records.append((record, str(item.get("file") or "")))
+    return records
 
 
 def _take_artifact(
-    database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
+    database: Database, record: ArtifactRecord, name: str, folder: Folder, source: Path
 ) -> tuple[dict[str, Any], int]:
-    record, content = _read_artifact(database, item, source, trust=trust)
-    return record.to_dict(), blobs.put(database, content, now(), {})
-
-
-def _read_artifact(
-    database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
-) -> tuple[ArtifactRecord, Content]:
-    """Give a record and its content, which is what the record says; signed where the user trusts it."""
-    record = ArtifactRecord.from_dict(item)
-    data = _inside(source, str(item["file"])).read_bytes()
+    """Store the content of a record, which is what the record says; give both."""
+    data = folder.content(folder.find(name, [source]))
     parts = []
     for digest, item_size in parts_of(data):
-        part = Content([Segment(_inside(source, f"_binaries/{digest.hex()}.bin").read_bytes(), item_size)])
-        _require(part, digest, f"{digest.hex()}.bin")
+        file = folder.find(f"_binaries/{digest.hex()}.bin", [source])
+        part = Content([Segment(folder.content(file), item_size)])
+        _require(part, digest, file.name)
         parts.append(part)
     content = Content([Segment(data)], parts)
-    _require(content, bytes.fromhex(record.content_hash.removeprefix("sha256:")), str(item["file"]))
-    if trust:
-        signer = signer_of(database)
-        record.signature = str(signer.sign(record.artifact_id, record.content_hash, record.format))
-    return record, content
+    _require(content, bytes.fromhex(record.content_hash.removeprefix("sha256:")), name)
+    record.size_bytes = content.total_bytes
+    return record.to_dict(), blobs.put(database, content, now(), {})
 
 
 def _require(content: Content, digest: bytes, name: str) -> None:
     if content.digest != digest:
         raise CorruptBlobError(f"{name} has other bytes than its record says.", content_hash=f"sha256:{digest.hex()}")
-
-
-def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise InvalidValueError(f"{name} points outside {folder.name}.", hint="It was not read.")
-    return path
 
 
 def _metrics(value: Any) -> dict[str, dict[str, Any]]:
@@ -207,9 +207,5 @@ def _metrics(value: Any) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _read_if_there(path: Path) -> Any:
-    return _read_json(path) if path.exists() else None
+def _read_if_there(folder: Folder, path: Path) -> Any:
+    return folder.json(path) if path.exists() else None

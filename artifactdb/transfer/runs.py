@@ -10,7 +10,7 @@ from artifactdb.artifacts.find import from_json
 from artifactdb.artifacts.place import require_name
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import InvalidValueError
-from artifactdb.library.entries import take_signatures
+from artifactdb.library import entries
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import AT_ONCE, Keys
 
@@ -114,13 +114,14 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
         own = {"entry_type": named["entry_type"], "name": named["name"]}
         _require_entry(named, [record for _, record, _ in artifacts])
         before = len(merge.conflicts), merge.added.get("library entries", 0)
+        vouched = _is_vouched_for(target, named, artifacts)
         key = _take(
             target, merge, "library entry", "library_entries", "entry_key", own, named, named["name"], time="saved_at",
-            ignored=("created_at", "saved_at"), kept=(artifacts, files),
+            ignored=("created_at", "saved_at"), kept=(artifacts, files), wins=vouched,
         )  # fmt: skip
         is_new = merge.added.get("library entries", 0) > before[1]
         won = len(merge.conflicts) > before[0] and merge.conflicts[-1].kept == "theirs"
-        if is_new or won:
+        if is_new or won or vouched:
             for table in ("library_artifacts", "library_files"):
                 target.rows(f"DELETE FROM {table} WHERE entry_key = ?", (key,))
             target.run_many(
@@ -130,8 +131,19 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             target.run_many(
                 "INSERT INTO library_files (entry_key, name, blob_key) VALUES (?, ?, ?)", [(key, *row) for row in files]
             )
-        else:
-            take_signatures(target, key, [from_json(record) for _, record, _ in artifacts])
+
+
+def _is_vouched_for(target: Database, entry: Mapping[str, Any], artifacts: Sequence[tuple[int, str, int]]) -> bool:
+    """Tell whether the user signed all of an entry, and the one of its name keeps the same as a stranger's."""
+    row = target.row(
+        "SELECT entry_key FROM library_entries WHERE entry_type = ? AND name = ?", (entry["entry_type"], entry["name"])
+    )
+    if row is None:
+        return False
+    present = entries.artifacts_of(target, row[0])
+    theirs = [from_json(record, blob) for _, record, blob in artifacts]
+    same = {record.blob_key for record in present} == {record.blob_key for record in theirs}
+    return same and entries.is_replaced_by(target, present, theirs)
 
 
 def _require_entry(entry: Mapping[str, Any], records: Sequence[str]) -> None:
@@ -170,8 +182,9 @@ def _take(
     time: str,
     ignored: Sequence[str],
     kept: tuple[list[Any], list[Any]] | None = None,
+    wins: bool = False,
 ) -> int:
-    """Take in one row: new, the same, or the subject of a conflict; give its key."""
+    """Take in one row: new, the same, or the subject of a conflict, unless it wins in any case; give its key."""
     where = " AND ".join(f"{column} = ?" for column in identity)
     chosen = ", ".join((primary, *columns))
     row = target.row(f"SELECT {chosen} FROM {table} WHERE {where}", list(identity.values()))
@@ -182,11 +195,12 @@ def _take(
         return target.insert(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
     key, present = row[0], dict(zip(columns, row[1:], strict=True))
     same = all(present[column] == value for column, value in columns.items() if column not in ignored)
-    if same and (kept is None or _unsigned(_kept(target, key)) == _unsigned(kept)):
+    same = same and (kept is None or _unsigned(_kept(target, key)) == _unsigned(kept))
+    if same or wins:
         merge.count(plural, same=1)
+    if same and not wins:
         return int(key)
-    ours, theirs = _side(present, time), _side(columns, time)
-    if merge.theirs_wins(kind, name, ours, theirs):
+    if wins or merge.theirs_wins(kind, name, _side(present, time), _side(columns, time)):
         changes = ", ".join(f"{column} = ?" for column in columns)
         target.rows(f"UPDATE {table} SET {changes} WHERE {primary} = ?", [*columns.values(), key])
     return int(key)

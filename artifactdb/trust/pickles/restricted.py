@@ -7,7 +7,8 @@
 - Only classes, and functions that are named in full or known to put objects together, are called; with plain
   values, arrays and classes as arguments. The result of a call is never called.
 - Only what the stream has made is changed: no attribute of a class, function or module is set, and no attribute
-  with two underscores on both sides.
+  with two underscores on both sides. What a class sets with its own ``__setstate__`` is looked at when all is done:
+  nothing that copying or pickling an object would call is on the object itself.
 
 What it does not protect against: a class on the list whose own ``__new__``, ``__init__`` or ``__setstate__`` does harm
 with the values it is given; what importing a listed module runs; native code that reads arrays it
@@ -38,6 +39,10 @@ _MAX_VALUES: Final = 5_000_000
 _PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
 _PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
 _TEXTS: Final = (str, numpy.str_)
+_ASKED_OF_OBJECTS: Final = (
+    "__copy__", "__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__reduce__", "__reduce_ex__",
+)  # fmt: skip
+"""What copying and pickling look for on an object, not on its class: whoever sets it there says what is called."""
 
 
 class AllowList:
@@ -150,6 +155,23 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._found: dict[int, Any] = {}  # by id; kept here, so that no id is given to something else
         self._callable: set[int] = set()
         self._values_left = _MAX_VALUES
+        self._made: dict[int, Any] = {}
+
+    def load(self) -> Any:
+        """Give the object, once nothing that was made brings methods of its own."""
+        loaded = super().load()
+        for made in self._made.values():
+            for name in _ASKED_OF_OBJECTS:
+                if name in getattr(made, "__dict__", ()):
+                    raise self._refusal(f"the attribute {name!r} of {_described(made)}")
+            if isinstance(made, dict) and type(made) is not dict:  # which may give its items as attributes
+                for key in made:
+                    self._require_plain_name(key)
+        return loaded
+
+    def _keep_made(self) -> None:
+        """Remember an object, to be looked at when nothing can change it any more."""
+        self._made[id(self.stack[-1])] = self.stack[-1]
 
     def find_class(self, module: str, name: str) -> Any:
         """Give what is on the list; importing a module happens only after its name was found there."""
@@ -202,6 +224,7 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     def _load_reduce(self) -> None:
         self._check_call(self.stack[-2], self.stack[-1])
         super().load_reduce()
+        self._keep_made()
 
     def _load_newobj(self) -> None:
         cls, arguments = self.stack[-2:]
@@ -209,11 +232,13 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         # A named tuple only keeps what it is given.
         self._check_call(cls, () if issubclass(cls, tuple) and hasattr(cls, "_fields") else arguments)
         super().load_newobj()
+        self._keep_made()
 
     def _load_newobj_ex(self) -> None:
         self._require_class(self.stack[-3])
         self._check_call(self.stack[-3], self.stack[-2], self.stack[-1])
         super().load_newobj_ex()
+        self._keep_made()
 
     def _refuse_old(self) -> None:
         raise self._refusal("an opcode of protocol 0 or 1 that makes instances")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from artifactdb.artifacts.reading import content_of, parse_json, text_of
+from artifactdb.content import Buffer
 from artifactdb.errors import InvalidValueError
 
 
@@ -23,7 +26,45 @@ class Folder:
 
     def holds(self, path: Path) -> bool:
         """Tell whether a path is inside when every link is followed."""
-        return path.resolve().is_relative_to(self.root)
+        try:
+            return path.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError, ValueError):
+            return False  # links that go in a circle, or what is no name
+
+    def has(self, path: Path) -> bool:
+        """Tell whether a path is a regular file inside."""
+        return path.is_file() and self.holds(path)
+
+    def within(self, path: Path) -> Path:
+        """Give where a path leads when every link is followed.
+
+        Raises
+        ------
+        InvalidValueError
+            When that is outside.
+        """
+        if not self.holds(path):
+            raise InvalidValueError(f"{self.named(path)} is outside the folder, and was not read.")
+        return path.resolve()
+
+    def content(self, path: Path) -> Buffer:
+        """Give the bytes of a file of it.
+
+        Raises
+        ------
+        InvalidValueError
+            When it is outside, or no regular file.
+        OSError
+        """
+        return content_of(self.within(path))
+
+    def text(self, path: Path) -> bytes:
+        """Give the bytes of a file that is parsed as a whole; raises as ``content`` does, and for too many."""
+        return text_of(self.within(path))
+
+    def json(self, path: Path) -> Any:
+        """Give the value of a JSON file; raises as ``text`` does, and for what is malformed."""
+        return parse_json(self.text(path), self.named(path))
 
     def find(self, name: str, places: Iterable[Path]) -> Path:
         """Give the first file of that name in some places.
@@ -44,8 +85,8 @@ class Folder:
                     outside = True
                 elif resolved.is_file():
                     return resolved
-            except (OSError, RuntimeError):
-                continue  # a name that is too long, or links that go in a circle
+            except (OSError, RuntimeError, ValueError):
+                continue  # a name that is too long or none, or links that go in a circle
             looked.append(self.named(place))
         if outside:
             raise InvalidValueError(f"the file {name} is outside the folder, and was not read.")

@@ -1,0 +1,100 @@
+"""Files of strangers are read: regular ones only, large ones mapped, and JSON within bounds.
+
+A pipe would be waited for without end, a device gives bytes without end, and a text of a few bytes each value
+becomes ten times as many in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from artifactdb.content import Buffer
+from artifactdb.errors import InvalidValueError
+
+MAX_TEXT_BYTES = 32 << 20
+MAX_VALUES = 1_000_000
+"""Of a JSON text: some 17,000 records, which take as many bytes as are read of it."""
+MAPPED_FROM_BYTES = 64 << 20
+"""Larger files are not read whole but used piece by piece, where they lie."""
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file.
+
+    Raises
+    ------
+    InvalidValueError
+        For anything else, a pipe or a device for one.
+    OSError
+    """
+    # Looked at before, because opening a device may do something; and after, because names may change hands.
+    if stat.S_ISREG(path.stat().st_mode):
+        stream = os.fdopen(os.open(path, os.O_RDONLY | _AT_ONCE), "rb")
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return stream
+        stream.close()
+    raise InvalidValueError(f"{path.name} is no regular file, and was not read.")
+
+
+def content_of(path: Path) -> Buffer:
+    """Give the bytes of a file: a large one mapped, so that they are not all in memory at once."""
+    with open_file(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size >= MAPPED_FROM_BYTES:
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        return stream.read(MAPPED_FROM_BYTES)
+
+
+def text_of(path: Path) -> bytes:
+    """Give the bytes of a file that is parsed as a whole.
+
+    Raises
+    ------
+    InvalidValueError
+        For more of them than are read.
+    """
+    with open_file(path) as stream:
+        text = stream.read(MAX_TEXT_BYTES + 1)
+        if len(text) > MAX_TEXT_BYTES:
+            size = os.fstat(stream.fileno()).st_size
+            raise InvalidValueError(f"{path.name} has {size:,} bytes; {MAX_TEXT_BYTES:,} is the most that is read.")
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """Give the value of a JSON file.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    return parse_json(text_of(path), path.name)
+
+
+def parse_json(text: bytes | str, name: str) -> Any:
+    """Give the value of JSON text.
+
+    Raises
+    ------
+    InvalidValueError
+        For what is malformed, or holds more values than are read.
+
+    Examples
+    --------
+    >>> parse_json('{"name": "wheat"}', "pipeline.json")
+    {'name': 'wheat'}
+    """
+    # Each value but the first follows one of these (or the key of an entry that does); so none is built to be counted.
+    count = sum(text.count(mark) if isinstance(text, str) else text.count(mark.encode()) for mark in ",[{")
+    if count > MAX_VALUES:
+        raise InvalidValueError(f"{name} has more than {MAX_VALUES:,} values, which is the most that is read.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"{name} is no JSON ({error}).") from None
