@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,6 +129,18 @@ def release_space(database: Database, *, wait: bool = True) -> None:
         try:
             for _ in connection.execute("PRAGMA incremental_vacuum"):
                 pass
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            _fold_in(connection, time.monotonic() + (database.timeout_s if wait else 0.0))
         finally:
             connection.set_busy_timeout(int(database.timeout_s * 1000))
+
+
+def _fold_in(connection: apsw.Connection, deadline: float) -> None:
+    # SQLite waits for readers and writers, and gives up at once where another connection is folding in too.
+    while True:
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return
+        except apsw.BusyError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.005)

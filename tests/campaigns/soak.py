@@ -32,10 +32,9 @@ import psutil
 from artifactdb import Workspace
 from tests.campaigns.soaking import life
 from tests.campaigns.soaking.picture import draw
-from tests.campaigns.soaking.watching import MEASURES, Judgement, Series, judge, sample
+from tests.campaigns.soaking.watching import LATENCIES, MEASURES, WINDOWS, Judgement, Series, judge, sample
 
 PROCESSES = ("first", "second")
-LATENCIES = ("save", "load", "query", "add_many")
 _PERCENTILES = {"median": 50, "p99": 99}
 
 
@@ -65,7 +64,9 @@ class Watch:
         found = {name: series.windows(self.until) for name, series in self.samples.items()}
         for act, series in self.latencies.items():
             for which, percentile in _PERCENTILES.items():
-                found[f"{act}, {which}"] = series.windows(self.until, percentile, 60 if which == "median" else 20)
+                found[f"{act}, {which}"] = series.windows(
+                    self.until, percentile, WINDOWS if which == "median" else WINDOWS // 3
+                )
         done = found["acts"]
         steps = zip(done.times, done.times[1:], done.values, done.values[1:], strict=False)
         found["acts"] = Series(done.times[1:], [(after - before) / (t2 - t1) for t1, t2, before, after in steps])
@@ -73,7 +74,9 @@ class Watch:
 
 
 @contextmanager
-def processes(path: Path, tmp: Path, seed: int, minutes: float) -> Iterator[dict[str, tuple[Connection, psutil.Process]]]:
+def processes(
+    path: Path, tmp: Path, seed: int, minutes: float
+) -> Iterator[dict[str, tuple[Connection, psutil.Process]]]:
     """Start the processes, in a world of their own; none is left when the block ends."""
     settings = {"ARTIFACTDB_HOME": str(path.parent / "home"), "TMPDIR": str(tmp), "OMP_NUM_THREADS": "1"}
     before = {name: os.environ.get(name) for name in settings}
@@ -159,16 +162,25 @@ def check(path: Path, models: dict[str, Any]) -> None:
 
 
 def campaign(
-    minutes: float, seed: int = 0, out: Path | None = None, report: Callable[[str], None] = print
+    minutes: float,
+    seed: int = 0,
+    out: Path | None = None,
+    report: Callable[[str], None] = print,
+    folder: Path | None = None,
 ) -> dict[str, Judgement]:
-    """Soak for so long; give how each measure went, and draw it.
+    """Soak for so long; give how each measure went that was taken often enough, and draw all.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where the workspace lies; else the temporary folder.
 
     Raises
     ------
     AssertionError
         When the workspace is not sound, or holds anything else than it must.
     """
-    home, root = os.environ.get("ARTIFACTDB_HOME"), Path(tempfile.mkdtemp(prefix="artifactdb-soak-"))
+    home, root = os.environ.get("ARTIFACTDB_HOME"), Path(tempfile.mkdtemp(prefix="artifactdb-soak-", dir=folder))
     path = root / "study.sqlite"
     report(f"seed {seed}, {minutes:g} minutes, in {root}")
     try:
@@ -183,18 +195,23 @@ def campaign(
         if sys.exc_info()[0] is None:
             shutil.rmtree(root)
     windows = watch.windows()
-    judged = {name: judge(measure, windows[name], watch.until) for name, measure in MEASURES.items()}
+    judged = {
+        name: found
+        for name, measure in MEASURES.items()
+        if (found := judge(measure, windows[name], watch.until)) is not None
+    }
     report(f"{watch.acts.total()} acts: {', '.join(f'{act} {times}' for act, times in watch.acts.most_common())}")
     report("at its end, sound, as large as what it must hold; in the last half:")
-    for name, found in judged.items():
+    for found in judged.values():
         report(f"  {found}")
     for table, grown in largest_growth(watch):
         report(f"  table {table}: {grown / 1000:+.1f} kB in the last half")
     if out is not None:
         today = datetime.now(UTC).date().isoformat()
         title = (
-            f"Soak of {watch.until / 60:.1f} minutes, seed {seed}, {today}: {watch.acts.total():,} acts by two processes "
-            "on one file.\nGrey: warm-up. Dots: medians (p99) of windows; lines: the last half, with growth in it."
+            f"Soak of {watch.until / 60:.1f} minutes, seed {seed}, {today}: {watch.acts.total():,} acts "
+            "by two processes on one file.\n"
+            "Grey: warm-up. Dots: medians (or p99) of windows. Lines: the last half; its median, and growth in it."
         )
         draw(out, title, watch.until, watch.samples, windows, judged)
         report(f"{out}: {out.stat().st_size / 1000:.0f} kB")
@@ -216,8 +233,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a PNG of what was measured")
     given = parser.parse_args()
-    grows = [str(found) for found in campaign(given.minutes, given.seed, given.out).values() if found.grows]
-    print("FAILED, these grow:\n  " + "\n  ".join(grows) if grows else "flat at the end")
+    judged = campaign(given.minutes, given.seed, given.out)
+    grows = [str(found) for found in judged.values() if found.grows]
+    grows += [f"{measure.title}: measured too seldom" for name, measure in MEASURES.items() if name not in judged]
+    print("FAILED, these are not flat:\n  " + "\n  ".join(grows) if grows else "flat at the end")
     return 1 if grows else 0
 
 

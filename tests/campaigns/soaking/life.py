@@ -92,7 +92,7 @@ class Life:
 
     def open(self) -> None:
         self.workspace = Workspace(self.path, timeout_s=TIMEOUT_S)
-        self.loader = self.workspace.loader(DATASET, cache_size=10)
+        self.loader = self.workspace.loader(DATASET, cache_size=4)
 
     def number(self, *, new: bool) -> int:
         return next(self.numbers) if new else self.chance.randrange(_REPEATED)

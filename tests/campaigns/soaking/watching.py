@@ -11,6 +11,7 @@ import psutil
 from scipy.stats import theilslopes
 
 _MB = 1e6
+LATENCIES = ("save", "load", "query", "add_many")
 WINDOWS = 60
 """Into which the whole time is cut; each counts by its median."""
 
@@ -46,7 +47,7 @@ MEASURES = {
     "temporary": Measure("temporary files", "", 0.0, 1.0),
     **{
         f"{act}, {which}": Measure(f"{act}, {which}", "ms", 0.5, 5.0 if which == "median" else 50.0)
-        for act in ("save", "load", "query", "add_many")
+        for act in LATENCIES
         for which in ("median", "p99")
     },
 }
@@ -101,11 +102,11 @@ class Judgement:
         )
 
 
-def judge(measure: Measure, series: Series, until: float) -> Judgement:
-    """Fit a line that few outliers do not move (Theil and Sen) to the last half."""
+def judge(measure: Measure, series: Series, until: float) -> Judgement | None:
+    """Fit a line that few outliers do not move (Theil and Sen) to the last half; three points at least."""
     late = [(time, value) for time, value in zip(series.times, series.values, strict=True) if time >= until / 2]
     if len(late) < 3:
-        raise ValueError(f"{measure.title} was measured too seldom: {len(late)} times in the last half.")
+        return None
     times, values = np.array(late).T
     slope, intercept, low, _ = theilslopes(values, times)
     return Judgement(measure, float(np.median(values)), slope * until / 2, low * until / 2, (slope, intercept))
@@ -132,9 +133,7 @@ def sample(path: Path, tmp: Path, processes: Sequence[tuple[str, psutil.Process]
         "wal": weigh([path.with_name(f"{path.name}-wal")]),
         "catalog": weigh([folder / f"{path.stem}.catalog"]),
         "backups": weigh([folder / "backups"]),
-        "temporary": float(
-            sum(entry.name not in known for entry in folder.iterdir()) + sum(1 for _ in tmp.iterdir())
-        ),
+        "temporary": float(sum(entry.name not in known for entry in folder.iterdir()) + sum(1 for _ in tmp.iterdir())),
     }
     for name, process in processes:
         found[f"memory, {name}"] = process.memory_info().rss / _MB
