@@ -151,7 +151,7 @@ def check(path: Path, models: dict[str, Any]) -> None:
         for name, (pipelines, predictions) in models.items():
             life.compare(workspace, pipelines, predictions, name)
             for artifacts in pipelines.values():
-                for artifact_id, (_, answer) in artifacts.items():
+                for artifact_id, (_, answer, _) in artifacts.items():
                     assert life.answer(workspace.load(artifact_id)) == answer, f"{artifact_id} is another object"
         assert len(workspace.records()) == sum(len(own) for two in models.values() for own in two[0].values())
         found = workspace.verify()

@@ -33,7 +33,8 @@ DATASET = "wheat"
 TIMEOUT_S = 300.0
 """For another writer; the machine may be busy with other things."""
 
-_PIPELINES = 25
+_ARTIFACTS = 300
+_BYTES = 60_000_000
 _FOLDS = 5
 _PREDICTIONS = 3000
 _REPEATED = 6
@@ -42,8 +43,8 @@ _SCALER, _MODEL = "s1.StandardScaler", "s1.StandardScaler>s2.Model"
 
 X, Y = load_diabetes(return_X_y=True)
 
-Artifacts = dict[str, tuple[str, bytes]]
-"""Content hash, and what the object makes of a few samples, by artifact id."""
+Artifacts = dict[str, tuple[str, bytes, int]]
+"""Content hash, what the object makes of a few samples, and bytes, by artifact id."""
 
 
 def fitted(kind: str, number: int) -> Any:
@@ -129,7 +130,9 @@ class Life:
         else:
             scaler = next(iter(self.pipelines[pipeline]))
             record = registry.register_with_chain(obj, _MODEL, "model", 2, fold_id=fold, depends_on=[scaler])
-        self.pipelines.setdefault(pipeline, {})[record.artifact_id] = (record.content_hash, answer(obj))
+        self.pipelines.setdefault(pipeline, {})[record.artifact_id] = (
+            record.content_hash, answer(obj), record.size_bytes,
+        )  # fmt: skip
 
     def load(self) -> None:
         pipeline = self.one_of(self.pipelines)
@@ -176,7 +179,7 @@ class Life:
         rows = self.workspace.query(
             "SELECT artifact_id, content_hash FROM artifacts WHERE pipeline_id = ?", [pipeline]
         ).rows
-        assert dict(rows) == {name: hash_ for name, (hash_, _) in self.pipelines.get(pipeline, {}).items()}
+        assert dict(rows) == {name: hash_ for name, (hash_, *_) in self.pipelines.get(pipeline, {}).items()}
 
     def sql(self) -> None:
         pipeline = self.one_of(self.predictions)
@@ -230,7 +233,8 @@ class Life:
 
     def trim(self) -> bool:
         """Delete the oldest of what is too much; give whether there was anything."""
-        if len(self.pipelines) > _PIPELINES:
+        artifacts = [one for pipeline in self.pipelines.values() for one in pipeline.values()]
+        if len(artifacts) > _ARTIFACTS or sum(size_bytes for *_, size_bytes in artifacts) > _BYTES:
             pipeline = next(iter(self.pipelines))
             deleted = self.workspace.registry(DATASET).delete_pipeline_artifacts(pipeline, self.chance.random() < 0.5)
             assert deleted == len(self.pipelines.pop(pipeline))
@@ -264,7 +268,7 @@ def compare(
         for record in workspace.records(dataset=DATASET)
         if record.pipeline_id.endswith(f"_{name}")
     }
-    assert found == {own: hash_ for artifacts in pipelines.values() for own, (hash_, _) in artifacts.items()}
+    assert found == {own: hash_ for artifacts in pipelines.values() for own, (hash_, *_) in artifacts.items()}
     rows = workspace.sql("SELECT id, val_score FROM predictions WHERE ends_with(pipeline_uid, ?)", [f"_{name}"])
     scores = {own: score for batch in predictions.values() for own, score in batch.items()}
     assert {row[0]: row[1] for row in rows} == scores

@@ -45,7 +45,7 @@ def draw(
             ax.set_xlim(0, until / 60)
             if label.endswith("[ms]"):
                 ax.set_yscale("log")
-                ax.set_ylim(top=ax.get_ylim()[1] * 3)
+                ax.margins(y=0.25)
             else:
                 ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.3)
             ax.legend(loc="upper left", frameon=False, fontsize=7, handletextpad=0.2)
