@@ -103,3 +103,25 @@ def test_what_is_remembered_of_catalog_files_goes_when_they_are_gone(
     live = live_files(workspace.database)
     assert set(catalog._store.inspector._seen) == {file.file_key for file in live}
     assert len(catalog._store.engine._names) <= 2 * len(live) + 2 + len(live)
+
+
+def test_adding_deleting_and_flushing_for_long_leaves_few_files_and_no_list_of_deletions(workspace: Workspace) -> None:
+    catalog, kept = workspace.catalog, []
+    files = []
+    for number in range(24):
+        rows = [
+            {"dataset_name": "wheat", "model_name": f"m{number}", "fold_id": fold, "partition": "val",
+             "metric": "rmse", "val_score": number, "y_pred": np.arange(5.0) + number + fold / 8}
+            for fold in range(4)
+        ]  # fmt: skip
+        kept.append(catalog.add_many(rows))
+        if len(kept) > 3:
+            assert catalog.delete(kept.pop(0)) == 4
+        catalog.flush()
+        files.append(len([file for file in live_files(workspace.database) if file.kind == "meta"]))
+    assert max(files) <= 5, "each row moves a few times only, and so there are a few files"
+    assert workspace.database.value("SELECT count(*) FROM deleted_predictions") <= 4 * 5
+    catalog.compact()
+    assert {row["id"] for row in catalog.filter().to_dicts()} == {name for batch in kept for name in batch}
+    assert workspace.sql("SELECT count(*) FROM arrays")[0] == (12,), "those of deleted predictions are gone"
+    assert set(catalog.arrays(kept[0])) == set(kept[0])

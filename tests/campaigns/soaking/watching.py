@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,15 +114,15 @@ def judge(measure: Measure, series: Series, until: float) -> Judgement | None:
     return Judgement(measure, float(np.median(values)), slope * until / 2, low * until / 2, (slope, intercept))
 
 
-def weigh(paths: Iterable[Path]) -> float:
+def weigh(paths: Sequence[Path]) -> float:
     """Give how many MB some files, and all in some folders, take; what vanishes meanwhile takes nothing."""
+    files = [path for path in paths if not path.is_dir()]
+    for path in paths:  # walking leaves out a folder that vanishes meanwhile
+        files += [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
     total = 0
-    for path in paths:
-        for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
-            try:
-                total += file.stat().st_size if not file.is_dir() else 0
-            except FileNotFoundError:
-                continue
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size
     return total / _MB
 
 
