@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills crowds power-cuts mutations faults golden-environments lint types benchmarks clean
+.PHONY: install demo test test-slow kills crowds power-cuts soak mutations faults golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -26,6 +26,9 @@ crowds: install
 
 power-cuts: install
 	$(PYTHON) -m tests.campaigns.power_cut --cuts 25000
+
+soak: install
+	$(PYTHON) -m tests.campaigns.soak --minutes 60 --out docs/soak.png
 
 mutations: install
 	$(PYTHON) -m tests.campaigns.mutations --count 1000000

@@ -25,6 +25,8 @@ from artifactdb.errors import ArtifactDBError, CatalogFileError, InvalidValueErr
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _FORBIDDEN = {"damerau_levenshtein", "query", "query_table", "write_log"}
 """Functions that run SQL from a text, which nobody has read; that write; that cannot be stopped and take gigabytes."""
+_GONE_AT_MOST = 64
+"""Files that are no more, and that a DuckDB may still remember."""
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?!ANALY[SZ]E\b)([A-Z(].*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -86,7 +88,9 @@ class Engine:
         with self._guard:
             # A name that another file took since must not be answered from what was remembered of the first.
             replaced = any(self._names.get(file.name, file.file_key) != file.file_key for file in files)
-            if self._duckdb is None or replaced:
+            # What it remembers of a file takes some ten kilobytes, which it keeps when the file is gone.
+            gone = bool(files) and len(self._names) > 2 * len(files) + _GONE_AT_MOST
+            if self._duckdb is None or replaced or gone:
                 self._duckdb = self._open()
                 self._names = {}
             self._names.update((file.name, file.file_key) for file in files)

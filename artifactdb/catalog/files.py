@@ -112,7 +112,7 @@ def new_name(kind: str) -> str:
 
 
 class Inspector:
-    """Tells whether files are those that were written, and remembers what it has seen of each."""
+    """Tells whether files are those that were written, and remembers what it has seen of those that count."""
 
     def __init__(self, folder: Path, unpacked: UnpackedFiles) -> None:
         self.folder = folder
@@ -129,6 +129,8 @@ class Inspector:
                 problem = "" if file.inside else self._pin(file, descriptors)
                 if problem:
                     problems[file.file_key] = problem
+            seen = self._seen
+            self._seen = {file.file_key: seen[file.file_key] for file in files if file.file_key in seen}
             yield problems
         finally:
             for descriptor in descriptors:

@@ -44,6 +44,11 @@ SMALL_ROWS = 100_000
 
 _SORTED_BYTES = 96 << 20
 _LONG_BYTES = 2048  # of an array; shorter ones are sorted on the disk, however many
+_LAST_DELETION = """
+SELECT max(
+  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'deleted_predictions' AND typeof(seq) = 'integer'), 0),
+  coalesce((SELECT max(deletion_key) FROM deleted_predictions), 0))
+"""
 _STAGED = {"meta": ("staged_predictions", "staged_key"), "data": ("staged_arrays", "array_key")}
 
 
@@ -97,9 +102,9 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
                        store.folder / new_name(kind))
                 for kind in FINAL_NAMES
             ]  # fmt: skip
-            referenced_only = bool(state.deleted_in)
-            _write(store, state, merges, progress, referenced_only=referenced_only)
             last_deletion = _last_deletion(state.snapshot)
+            referenced_only = last_deletion > 0  # a flush that merged deletions away left the arrays
+            _write(store, state, merges, progress, referenced_only=referenced_only)
         _publish(store, merges, last_deletion, referenced_only=referenced_only)
         _take_final_names(store)
         sweep(database, store.folder, database.timeout_s)
@@ -119,8 +124,7 @@ def _small(state: State, kind: str, rows: int) -> list[CatalogFile]:
     """Give the newest files that are no larger than what has been gathered so far: each row moves a few times only."""
     taken = []
     for file in reversed([file for file in state.files if file.kind == kind]):
-        damaged = file.file_key in state.problems or file.file_key in state.deleted_in
-        if damaged or file.rows > rows or file.rows >= SMALL_ROWS:
+        if file.file_key in state.problems or file.rows > rows or file.rows >= SMALL_ROWS:
             break
         taken.append(file)
         rows += file.rows
@@ -137,7 +141,8 @@ def _last(snapshot: Snapshot, kind: str) -> int:
 
 
 def _last_deletion(snapshot: Snapshot) -> int:
-    return int(snapshot.rows("SELECT coalesce(max(deletion_key), 0) FROM deleted_predictions")[0][0])
+    """Give the greatest number that a deletion ever had, be it listed still or not; 0 if there was none."""
+    return int(snapshot.rows(_LAST_DELETION)[0][0])
 
 
 # -- writing ----------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""A long life of one workspace: what is done to it, what is measured meanwhile, and the picture of that."""
