@@ -50,7 +50,9 @@ def _pair(path: Path, data_path: Path | None) -> tuple[Path, Path]:
             raise InvalidValueError(f"{path} is not named as the rows of a pair are.", hint="Give data_path too.")
     for file in (path, data_path):
         if not file.is_file():
-            raise WorkspaceNotFoundError(f"{file} is no file.", hint="A pair is a file of rows and one of arrays.")
+            raise WorkspaceNotFoundError(
+                f"{file} is not there, or no file.", hint="A pair is a file of rows and one of arrays."
+            )
         if folder:
             folder.within(file)
     return path, data_path
