@@ -21,12 +21,13 @@ import apsw
 
 from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
+from artifactdb.database.keys import require_free_keys
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, seal_of, shut
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, taken_back, translate, translated
-from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
+from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
 _SEALED_TRIES = 3
@@ -81,6 +82,7 @@ class Database:
         self._guard = threading.Lock()
         self._closed = False
         self._known = False
+        self.keys_are_free = False  # nobody has looked yet; nor since keys were given back
         self._unusable = ""
         self._abandoned: list[_Session] = []
         _databases.add(self)
@@ -186,10 +188,13 @@ class Database:
                     connection.execute(f"SAVEPOINT level_{session.depth}")
                 else:
                     self._begin(connection, self.timeout_s if wait else 0.0)
+                    if not self.keys_are_free:
+                        require_free_keys(connection, self.path)
+                        self.keys_are_free = True
                     outdate(self.path)
             except apsw.Error as error:
                 raise translate(error, self.path) from error
-            except StorageError:
+            except ArtifactDBError:
                 self._roll_back(session, connection)
                 raise
             session.depth += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifactdb.artifacts.history import now
+from artifactdb.artifacts.save import keep_content
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
@@ -136,7 +136,7 @@ def _take(database: Database, kind: str, source: Path, *, trust: bool) -> bool:
         items = _read_if_there(source / "artifacts.json") or []
         entry.artifacts = [_take_artifact(database, item, source, trust=trust) for item in items]
         entry.files = {
-            file.name: blobs.put(database, Content([Segment(file.read_bytes())]), now(), {})
+            file.name: keep_content(database, Content([Segment(file.read_bytes())]))
             for file in sorted((source / "files").glob("*"))
         }
     entries.save(database, entry)
@@ -160,7 +160,7 @@ def _take_artifact(
     database: Database, item: Mapping[str, Any], source: Path, *, trust: bool
 ) -> tuple[dict[str, Any], int]:
     record, content = _read_artifact(database, item, source, trust=trust)
-    return record.to_dict(), blobs.put(database, content, now(), {})
+    return record.to_dict(), keep_content(database, content)
 
 
 def _read_artifact(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts import check
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog import checking
 from artifactdb.catalog.store import Store
