@@ -40,9 +40,9 @@ GROUP BY g.material ORDER BY hex(g.material) IN (SELECT value FROM json_each(?))
 _SIGNED = """
 SELECT substr(w.signed_at, 1, 64), w.root, w.signature, w.workspace_signature_key FROM workspace_signatures AS w
 WHERE w.signer_key IN (SELECT signer_key FROM signers WHERE scheme = 'ed25519' AND material = ?)
-ORDER BY w.signed_at DESC, w.workspace_signature_key DESC LIMIT ?
+ORDER BY w.workspace_signature_key DESC LIMIT ?
 """
-"""By the time that was signed with each: where a row lies, anybody can change."""
+"""The last first."""
 _CONTENTS = "SELECT contents, size_bytes FROM workspace_signatures WHERE workspace_signature_key = ?"
 _COUNT_SIGNERS = """
 SELECT count(DISTINCT CASE WHEN scheme = 'ed25519' AND length(material) = 32 THEN material ELSE signer_key END)

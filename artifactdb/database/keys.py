@@ -17,6 +17,7 @@ from artifactdb.errors import CorruptWorkspaceError
 
 _LAST_KEY = (1 << 63) - 1
 _PACK = "`artifactdb pack` writes a new file of what is right, which counts from 1 again."
+_RECOVER = "`artifactdb recover` writes a new file of what is right, without them."
 _KEYS = {
     "datasets": "dataset_key", "pipelines": "pipeline_key", "chains": "chain_key",
     "parameter_sets": "parameter_set_key", "environments": "environment_key", "blobs": "blob_key",
@@ -85,5 +86,5 @@ def require_free_keys(connection: apsw.Connection, path: Path) -> None:
             raise CorruptWorkspaceError(
                 f"{path} was made up: it holds rows of {table} for what is yet to come, number {named} of {parent}, "
                 f"where {last[parent]} is the last. What is written next would get them. Nothing was changed.",
-                hint=_PACK,
+                hint=_RECOVER,
             )

@@ -93,6 +93,7 @@ def repair(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         left = _problems(database, progress)
         if left and (plan := plan_mending(database, left)):
             found.kept.append(snapshot.backup(database, _name_of_copy(file)))
+            database.keys_are_free = True  # what waits for keys to come is among what goes
             found.done += carry_out(database, plan)
             left = _problems(database, progress)
         found.problems = [*refused, *left]
