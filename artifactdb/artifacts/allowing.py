@@ -90,8 +90,12 @@ def allow(
             keys = [found.record_key for found in records]
         own = _count_own(database, keys) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
+    data = sorted((found, how) for found, how in contents if is_data_only(how))  # loads in any case; to be signed
     with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)}):
-        new = remembered.forget(meant) if forget else remembered.allow(meant, database.path.name)
+        new, _ = [
+            remembered.forget(several) if forget else remembered.allow(several, database.path.name)
+            for several in (meant, data)
+        ]
     return Trusted(len(meant), new, own)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from artifactdb.artifacts import descriptions
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.blobs import store
 from artifactdb.database import Database
 from artifactdb.database.rules import broken_rules
 from artifactdb.database.translate import interprets
-from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 
 _KEYED = """
 SELECT t.name, k.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS k
@@ -18,15 +19,6 @@ WHERE t.type = 'table' AND k.pk = 1 AND k.type = 'INTEGER'
   AND (t.name = 'history' OR (SELECT count(*) FROM pragma_table_info(t.name) WHERE pk > 0) = 1)
 """
 _LISTED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong: ``where`` names the blob, the artifact or the file."""
-
-    where: str
-    what: str
-    artifact_ids: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -68,7 +60,7 @@ class Verification:
 
 @interprets
 def verify(database: Database, progress: Callable[[int, int], None] | None = None) -> Verification:
-    """Check pages, keys, foreign keys, every blob against its hash, and every id against its chain.
+    """Check pages, keys, foreign keys, every blob against its hash, and what records say against itself.
 
     Parameters
     ----------
@@ -90,7 +82,8 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
                 found.bytes_read += size_bytes
         if progress:
             progress(done, len(blobs))
-    _check_ids(database, found)
+    found.records = database.value("SELECT count(*) FROM records")
+    found.problems += descriptions.check(database)
     return found
 
 
@@ -120,15 +113,6 @@ def _check_keys(database: Database, found: Verification) -> None:
                     tuple(name for (name,) in ids) if table == "records" else (),
                 )
             )
-
-
-def _check_ids(database: Database, found: Verification) -> None:
-    for artifact_id, chain_hash in database.rows(
-        "SELECT r.artifact_id, c.chain_hash FROM records AS r LEFT JOIN chains AS c ON c.chain_key = r.chain_key"
-    ):
-        found.records += 1
-        if chain_hash and is_v3_artifact_id(artifact_id) and parse_artifact_id_v3(artifact_id)[1] != chain_hash:
-            found.problems.append(Problem(artifact_id, f"its chain has the hash {chain_hash}", (artifact_id,)))
 
 
 def _users(database: Database, blob_key: int) -> tuple[str, ...]:

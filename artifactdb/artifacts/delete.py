@@ -42,6 +42,7 @@ def delete_orphans(database: Database, *, dry_run: bool) -> list[Orphan]:
         for table, key, users in _SHARED_VALUES:
             used = " UNION ALL ".join(f"SELECT {key} FROM {user} WHERE {key} IS NOT NULL" for user in users)
             database.rows(f"DELETE FROM {table} WHERE {key} NOT IN ({used})")
+        database.keys_are_free = False
     return orphans
 
 

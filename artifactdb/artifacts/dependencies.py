@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from graphlib import TopologicalSorter
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from artifactdb.artifacts.find import BY_KEYS, StoredRecord, from_row
 from artifactdb.database import Database
@@ -19,6 +19,7 @@ WITH RECURSIVE up (record_key) AS (
 )
 SELECT rs.record_key, rs.source_key FROM up JOIN record_sources AS rs ON rs.record_key = up.record_key
 """
+_NAMES = "SELECT record_key, artifact_id FROM records WHERE record_key IN (SELECT value FROM json_each(?))"
 DEPENDENTS_OUTSIDE = """
 SELECT DISTINCT r.artifact_id FROM record_sources AS rs
 JOIN records AS r ON r.record_key = rs.record_key
@@ -68,31 +69,24 @@ def replace_sources(database: Database, record_key: int, keys: Sequence[int], *,
         [(record_key, position, key) for position, key in enumerate(keys)],
     )
     if not is_new:
-        _refuse_cycle(database, record_key)
+        sources_first(database, _sources_by_record(database, record_key))
 
 
-def _refuse_cycle(database: Database, record_key: int) -> None:
-    sources = _sources_by_record(database, record_key)
-    came_from: dict[int, int] = {}
-    waiting = [record_key]
-    while waiting:
-        current = waiting.pop()
-        for source in sources.get(current, []):
-            if source == record_key:
-                raise _cycle_error(database, record_key, current, came_from)
-            if source not in came_from:
-                came_from[source] = current
-                waiting.append(source)
+def sources_first(database: Database, edges: Mapping[int, Iterable[int]]) -> list[int]:
+    """Give keys of records, each after those that it depends on.
 
-
-def _cycle_error(database: Database, start: int, last: int, came_from: dict[int, int]) -> DependencyCycleError:
-    way = [start]
-    while last != start:
-        way.append(last)
-        last = came_from[last]
-    way.append(start)
-    cycle = [database.value("SELECT artifact_id FROM records WHERE record_key = ?", (key,)) for key in reversed(way)]
-    return DependencyCycleError(f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle)
+    Raises
+    ------
+    DependencyCycleError
+        When they go in a circle, with the ids; nothing that artifactdb writes does.
+    """
+    try:
+        return list(TopologicalSorter(edges).static_order())
+    except CycleError as error:
+        keys = list(reversed(error.args[1]))
+    names: dict[int, str] = dict(database.rows(_NAMES, (json.dumps(keys),)))
+    cycle = [names.get(key, f"record {key}") for key in keys]
+    raise DependencyCycleError(f"the dependencies go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle)
 
 
 def direct(database: Database, record_key: int) -> list[str]:
@@ -110,7 +104,7 @@ def transitive(database: Database, *record_keys: int) -> list[StoredRecord]:
 
     One recursive query reaches them; their order is a topological one.
     """
-    order = TopologicalSorter(_sources_by_record(database, *record_keys)).static_order()
+    order = sources_first(database, _sources_by_record(database, *record_keys))
     keys = [key for key in order if key not in record_keys]
     found = {row[0]: from_row(row) for row in database.rows(BY_KEYS, (json.dumps(keys),))}
     return [found[key] for key in keys]

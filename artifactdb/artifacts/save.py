@@ -88,21 +88,25 @@ def save_content(
     versions_json = environment.to_json(payload.versions)
     if ready is None:
         ready = store.encode_ahead(database, payload.content)
+    damaged = store.find_damaged(database, payload.content)
     content_hash = payload.content.digest.hex()
     signature = _signature(database, payload, place.artifact_id, f"sha256:{content_hash}")
     with database.transaction():
+        _mend(database, payload.content, ready, damaged)
         (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key, signer_key,
          actor_key) = database.rows(
             PRESENT,
             (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
              payload.content.digest, *(signature.by if signature else ("", b"")), *history.this_actor()),
         )[0]  # fmt: skip
-        dataset_key = dataset_key or key_of_dataset(database, place.dataset)
+        if dataset_key is None:
+            dataset_key = key_of_dataset(database, place.dataset)
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
         present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
         if signature and signer_key is None:
             signer_key = key_of_signer(database, SCHEME, *signature.by)
-        actor_key = actor_key or history.key_of_actor(database)
+        if actor_key is None:
+            actor_key = history.key_of_actor(database)
         mac = signature.mac if signature else None
         if present is not None and present[1] == blob_key:
             there = from_row(database.rows(BY_KEY, (present[0],))[0])
@@ -111,11 +115,19 @@ def save_content(
                 return there
         if blob_key is None:
             blob_key = store.put_new(database, payload.content, payload.created_at, ready)
+        if pipeline_key is None:
+            pipeline_key = _insert_pipeline(database, dataset_key, place.pipeline_id)
+        if chain_key is None:
+            chain_key = _insert_chain(database, place.chain_path)
+        if parameter_set_key is None:
+            parameter_set_key = _insert_parameters(database, parameters_json)
+        if environment_key is None:
+            environment_key = _insert_environment(database, versions_json)
         columns = {
             "dataset_key": dataset_key,
-            "pipeline_key": pipeline_key or _insert_pipeline(database, dataset_key, place.pipeline_id),
+            "pipeline_key": pipeline_key,
             "artifact_id": place.artifact_id,
-            "chain_key": chain_key or _insert_chain(database, place.chain_path),
+            "chain_key": chain_key,
             "step_index": place.step_index,
             "substep_index": place.substep_index,
             "source_index": place.source_index,
@@ -124,12 +136,12 @@ def save_content(
             "artifact_type": place.artifact_type,
             "class_name": class_name,
             "custom_name": place.custom_name,
-            "parameter_set_key": parameter_set_key or _insert_parameters(database, parameters_json),
+            "parameter_set_key": parameter_set_key,
             "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
             "blob_key": blob_key,
             "format": payload.format,
             "format_version": payload.format_version,
-            "environment_key": environment_key or _insert_environment(database, versions_json),
+            "environment_key": environment_key,
             "created_at": payload.created_at,
             "signer_key": signer_key,
             "signature": mac,
@@ -192,6 +204,23 @@ _VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
+def keep_content(database: Database, content: Content) -> int:
+    """Store content that no record has, unless it is there and right, and give the key of its blob."""
+    damaged = store.find_damaged(database, content)
+    with database.transaction():
+        _mend(database, content, {}, damaged)
+        key = store.find(database, content.digest)
+        return store.put_new(database, content, now(), {}) if key is None else key
+
+
+def _mend(database: Database, content: Content, ready: store.Encoded, damaged: Mapping[bytes, str]) -> None:
+    """Write anew what is there, but damaged: else what is saved would be acknowledged, and not load."""
+    if damaged:
+        store.mend(database, content, now(), ready, damaged)
+        done = [f"blob sha256:{digest.hex()} was written anew" for digest in damaged]
+        history.note(database, "repaired", details={"done": done})
+
+
 def _signature(database: Database, payload: Payload, artifact_id: str, content_hash: str) -> Signature | None:
     if not payload.vouched:
         return Signature.parse(payload.signature)
@@ -242,28 +271,32 @@ def _write_record(database: Database, columns: dict[str, Any], record_key: int |
 
 def key_of_dataset(database: Database, name: str) -> int:
     """Give the key of a dataset, new or not."""
-    found = database.value("SELECT dataset_key FROM datasets WHERE name = ?", (name,))
-    return found or database.insert("INSERT INTO datasets (name, created_at) VALUES (?, ?)", (name, now()))
+    found: int | None = database.value("SELECT dataset_key FROM datasets WHERE name = ?", (name,))
+    if found is not None:
+        return found
+    return database.insert("INSERT INTO datasets (name, created_at) VALUES (?, ?)", (name, now()))
 
 
 def key_of_pipeline(database: Database, dataset_key: int, pipeline_id: str) -> int:
     """Give the key of a pipeline, new or not."""
     sql = "SELECT pipeline_key FROM pipelines WHERE dataset_key = ? AND pipeline_id = ?"
-    found = database.value(sql, (dataset_key, pipeline_id))
-    return found or _insert_pipeline(database, dataset_key, pipeline_id)
+    found: int | None = database.value(sql, (dataset_key, pipeline_id))
+    return _insert_pipeline(database, dataset_key, pipeline_id) if found is None else found
 
 
 def key_of_environment(database: Database, versions_json: str) -> int:
     """Give the key of a combination of versions, new or not."""
-    found = database.value("SELECT environment_key FROM environments WHERE versions = ?", (versions_json,))
-    return found or _insert_environment(database, versions_json)
+    found: int | None = database.value("SELECT environment_key FROM environments WHERE versions = ?", (versions_json,))
+    return _insert_environment(database, versions_json) if found is None else found
 
 
 def key_of_signer(database: Database, scheme: str, key_id: str, material: bytes, name: str = "") -> int:
     """Give the key of who signs, new or not."""
     sql = "SELECT signer_key FROM signers WHERE scheme = ? AND key_id = ? AND material = ?"
-    found = database.value(sql, (scheme, key_id, material))
-    return found or database.insert(
+    found: int | None = database.value(sql, (scheme, key_id, material))
+    if found is not None:
+        return found
+    return database.insert(
         "INSERT INTO signers (scheme, key_id, material, name) VALUES (?, ?, ?, ?)", (scheme, key_id, material, name)
     )
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from artifactdb.artifacts import gate, history, lines
+from artifactdb.artifacts import descriptions, gate, history, lines
 from artifactdb.artifacts.find import KEPT, RECORD, StoredRecord, from_json, from_row
 from artifactdb.artifacts.lines import Difference
 from artifactdb.artifacts.save import key_of_signer
@@ -20,7 +20,7 @@ from artifactdb.blobs.codec import compress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, UntrustedArtifactError
-from artifactdb.trust import signing, team_keys
+from artifactdb.trust import remembered, signing, team_keys
 from artifactdb.trust.pickles.report import printable
 from artifactdb.trust.team_keys import PublicKey
 
@@ -30,17 +30,24 @@ _AT_ONCE = 1000
 _RECORDS = f"{RECORD} ORDER BY r.record_key"
 _MOST_CHANGES, _MOST_OF_A_STRANGER = 1000, 100
 _MOST_STRANGERS = 10
-_LATEST = """
-SELECT g.material, substr(g.name, 1, 64), max(w.workspace_signature_key) AS latest
+_SIGNERS = """
+SELECT g.material, min(substr(g.name, 1, 64)), max(w.workspace_signature_key) AS latest
 FROM workspace_signatures AS w JOIN signers AS g ON g.signer_key = w.signer_key
 WHERE g.scheme = 'ed25519' AND length(g.material) = 32
-GROUP BY g.signer_key ORDER BY hex(g.material) IN (SELECT value FROM json_each(?)) DESC, latest DESC LIMIT ?
+GROUP BY g.material ORDER BY hex(g.material) IN (SELECT value FROM json_each(?)) DESC, latest DESC LIMIT ?
 """
-"""The last signature of each signer, those of trusted keys first: a file may name millions of others."""
+"""Each key that signed, however often it is named, the trusted ones first: a file may name millions of others."""
 _SIGNED = """
-SELECT substr(signed_at, 1, 64), root, signature FROM workspace_signatures WHERE workspace_signature_key = ?
+SELECT substr(w.signed_at, 1, 64), w.root, w.signature, w.workspace_signature_key FROM workspace_signatures AS w
+WHERE w.signer_key IN (SELECT signer_key FROM signers WHERE scheme = 'ed25519' AND material = ?)
+ORDER BY w.workspace_signature_key DESC LIMIT ?
 """
+"""The last first."""
 _CONTENTS = "SELECT contents, size_bytes FROM workspace_signatures WHERE workspace_signature_key = ?"
+_COUNT_SIGNERS = """
+SELECT count(DISTINCT CASE WHEN scheme = 'ed25519' AND length(material) = 32 THEN material ELSE signer_key END)
+FROM workspace_signatures JOIN signers USING (signer_key)
+"""
 _SIGNED_BY = """
 SELECT g.key_id FROM records AS r JOIN signers AS g ON g.signer_key = r.signer_key
 WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
@@ -110,6 +117,8 @@ class SignatureReport:
         The last of each signer whom the user trusts, and of those few others who signed last.
     others : int
         How many more signed the file as a whole; nobody looked at what.
+    misleading : list of str
+        Where the file gives another answer when it is asked than when it is read, which is what was signed.
     """
 
     records: int = 0
@@ -119,6 +128,7 @@ class SignatureReport:
     wrong: list[str] = field(default_factory=list)
     whole: list[WorkspaceSignature] = field(default_factory=list)
     others: int = 0
+    misleading: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool | None:
@@ -127,7 +137,7 @@ class SignatureReport:
         Then each record may be vouched for, and others may have been removed, or moved to other places.
         """
         believed = [found for found in self.whole if found.trusted and found.right]
-        return any(not found.changes for found in believed) if believed else None
+        return any(not found.changes for found in believed) and not self.misleading if believed else None
 
     @property
     def ok(self) -> bool:
@@ -138,7 +148,7 @@ class SignatureReport:
     def own_alone(self) -> bool:
         """Whether the user signed each record and nobody the file as a whole: as a file is that is worked on."""
         unchanged = all(found.right and not found.changes for found in self.whole)
-        return self.complete is None and unchanged and 0 < self.own == self.records
+        return self.complete is None and unchanged and 0 < self.own == self.records and not self.misleading
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
@@ -162,21 +172,21 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         doubtful: list[str] = []
         total = database.value("SELECT count(*) FROM records")
         for record in _records(database):
-            if not gate.is_trusted(database, record):
+            if not _may_be_vouched_for(database, record):
                 doubtful.append(record.artifact_id)
             statements.append(signing.statement(record.artifact_id, record.content_hash, record.format))
             said.append(lines.line_of(record))
             if progress:
                 progress(len(said), total)
         for kept in _kept(database):
-            if not gate.is_trusted(database, kept):
+            if not _may_be_vouched_for(database, kept):
                 doubtful.append(kept.artifact_id)
             statements.append(signing.statement(kept.artifact_id, kept.content_hash, kept.format))
         if doubtful:
             raise UntrustedArtifactError(
                 f"{len(doubtful)} artifacts are a stranger's: {', '.join(map(printable, doubtful[:5]))}"
                 f"{' …' if len(doubtful) > 5 else ''}. A signature would vouch for them.",
-                hint="Trust them first, with `artifactdb trust`, or delete them. Nothing was signed.",
+                hint="Look at them; then trust them with `artifactdb trust`, or delete them. Nothing was signed.",
             )
         signer_key = key_of_signer(database, team_keys.SCHEME, key.key_id, key.raw, key.name)
         # In order and once, so that the tree of statements is written from one end to the other.
@@ -191,6 +201,15 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         _sign_whole(database, name, signer_key, lines.joined(sorted(said)))
         history.note(database, "signed", details={"key": key.key_id, "name": key.name, "records": len(said)})
     return key
+
+
+def _may_be_vouched_for(database: Database, record: StoredRecord) -> bool:
+    """Tell whether the user knows whose it is: that loading it runs no code makes it nobody's."""
+    return (
+        signing.is_own(database, record)
+        or remembered.is_allowed(record.content_hash, record.format)
+        or gate.is_vouched_for(database, record)
+    )
 
 
 @interprets
@@ -243,38 +262,56 @@ def compare(database: Database) -> SignatureReport:
         now.sort()
         root = lines.root_of(now)
         materials = json.dumps([key.raw.hex().upper() for key in trusted.values()])
-        signers = database.rows(_LATEST, (materials, len(trusted) + _MOST_STRANGERS))
-        for material, name, latest in sorted(signers, key=lambda signer: signer[2]):
-            report.whole.append(_compared(database, PublicKey(name, material), trusted, latest, now, root))
-        total = database.value("SELECT count(DISTINCT signer_key) FROM workspace_signatures")
+        signers = database.rows(_SIGNERS, (materials, len(trusted) + _MOST_STRANGERS))
+        for material, name, _ in sorted(signers, key=lambda signer: signer[2]):
+            report.whole.append(_compared(database, PublicKey(name, material), trusted, now, root))
+        total = database.value(_COUNT_SIGNERS)
         report.others = total - len(report.whole)
+        wrong = [*descriptions.check_indexes(database), *descriptions.check(database)]
+        report.misleading = [f"{problem.where}: {problem.what}" for problem in wrong]
     return report
 
 
 def _compared(
-    database: Database, key: PublicKey, trusted: Mapping[str, PublicKey], number: int, now: list[bytes], root: bytes
+    database: Database, key: PublicKey, trusted: Mapping[str, PublicKey], now: list[bytes], root: bytes
 ) -> WorkspaceSignature:
-    """Compare a signature over all records with those that are there; what is not signed by the key is not read."""
+    """Compare the last right signature of a key over all records with those that are there.
+
+    What is not signed by the key is not read. Of a trusted one no number of wrong ones hides a right one.
+    """
     known = trusted.get(key.key_id)
     is_trusted = known is not None and known.raw == key.raw
     shown = known.name if known and is_trusted else key.name
-    ((signed_at, signed_root, signature),) = database.rows(_SIGNED, (number,))
-    wrong = WorkspaceSignature(key.key_id, shown, signed_at, is_trusted, right=False)
-    if not team_keys.is_right(key.raw, signature, lines.statement(signed_root, signed_at)):
-        return wrong
+    wrong = WorkspaceSignature(key.key_id, shown, "", is_trusted, right=False)
+    with database.snapshot() as state:
+        for batch in state.batches(_SIGNED, (key.raw, -1 if is_trusted else _MOST_OF_A_STRANGER), _AT_ONCE):
+            for signed_at, signed_root, signature, number in batch:
+                wrong = replace(wrong, signed_at=wrong.signed_at or signed_at)
+                if not team_keys.is_right(key.raw, signature, lines.statement(signed_root, signed_at)):
+                    continue
+                found = replace(wrong, signed_at=signed_at, right=True)
+                if signed_root == root:
+                    return found
+                changes = _changes(
+                    database, number, signed_root, now, _MOST_CHANGES if is_trusted else _MOST_OF_A_STRANGER
+                )
+                if changes is not None:
+                    return replace(found, changes=changes[0], more=changes[1])
+    return wrong
+
+
+def _changes(
+    database: Database, number: int, root: bytes, now: list[bytes], most: int
+) -> tuple[list[Change], bool] | None:
+    """Give how what is there differs from what was signed, and whether there is more; None when that is not kept."""
     ((contents, size_bytes),) = database.rows(_CONTENTS, (number,))
-    if not lines.is_root_of(contents, size_bytes, signed_root):
-        return wrong
-    changes: list[Change] = []
-    if signed_root != root:
-        most = _MOST_CHANGES if is_trusted else _MOST_OF_A_STRANGER
-        try:
-            found = list(islice(lines.differences(contents, size_bytes, now), most + 1))
-        except (ValueError, RecursionError):
-            return wrong  # somebody's key signed what artifactdb never signs
-        changes = [_change(database, difference) for difference in found]
-        return replace(wrong, right=True, changes=changes[:most], more=len(found) > most)
-    return replace(wrong, right=True)
+    if not lines.is_root_of(contents, size_bytes, root):
+        return None
+    try:
+        found = list(islice(lines.differences(contents, size_bytes, now), most + 1))
+    except (ValueError, RecursionError):
+        return None  # somebody's key signed what artifactdb never signs
+    return [_change(database, difference) for difference in found][:most], len(found) > most
 
 
 def _records(database: Database) -> Iterator[StoredRecord]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from artifactdb.blobs.codec import (
     IMPORT_LEVEL,
@@ -55,6 +56,10 @@ _OTHER_SIZE = "its row speaks of"
 _OTHER_PARTS = "the arrays that it names are not those that are listed"
 Encoded = dict[bytes, list[EncodedChunk]]
 
+_REMEMBERED = 10_000
+_right: WeakKeyDictionary[Database, set[bytes]] = WeakKeyDictionary()
+"""Hashes of blobs that were read, and matched them."""
+
 
 def find(database: Database, digest: bytes) -> int | None:
     """Give the key of the blob with that SHA-256, or None."""
@@ -84,25 +89,84 @@ def encode_quickly(content: Content) -> Encoded:
     }
 
 
+def find_damaged(database: Database, content: Content) -> dict[bytes, str]:
+    """Give the hashes of those blobs of content that the file has, but damaged, and what is wrong with each.
+
+    What is saved must not rest on them. A blob is read once for each ``Database``, chunk by chunk; then it is known.
+    """
+    wanted = dict.fromkeys(blob.digest for blob in (*content.parts, content))
+    key = find(database, content.digest) if content.digest not in _right.get(database, ()) else None
+    if key is not None:  # what its bytes are not at hand of has parts, too
+        wanted |= dict.fromkeys(part for (part,) in database.rows(_PARTS_OF, (key,)))
+    found = {digest: what_is_wrong(database, digest) for digest in wanted}
+    return {digest: what for digest, what in found.items() if what}
+
+
+def what_is_wrong(database: Database, digest: bytes) -> str:
+    """Say what is wrong with a blob, "" when it is right or not there; what was right is remembered for a while."""
+    right = _right.setdefault(database, set())
+    if digest in right or (key := find(database, digest)) is None:
+        return ""
+    wrong = check(database, key)
+    if not wrong:
+        if len(right) >= _REMEMBERED:
+            right.clear()
+        right.add(digest)
+    return wrong
+
+
+def mend(database: Database, content: Content, created_at: str, ready: Encoded, damaged: Mapping[bytes, str]) -> None:
+    """Write damaged blobs of content anew, under the keys that they have. Runs inside the caller's transaction.
+
+    Raises
+    ------
+    CorruptBlobError
+        When the bytes of one are not at hand.
+    """
+    blobs = {blob.digest: blob for blob in (*content.parts, content)}
+    for digest, what in damaged.items():
+        blob = blobs.get(digest)
+        if blob is None or (blob.size_bytes and not blob.segments and digest not in ready):
+            raise _corrupt(digest, what.removesuffix("."))
+    for digest, blob in blobs.items():  # the object last, which lists its parts
+        if digest in damaged:
+            _write(database, find(database, digest), blob, created_at, ready)
+
+
+def put_new(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
+    """Store content that is known not to be there, and give its key; its parts may be there, and right."""
+    return _write(database, None, content, created_at, ready)
+
+
+def empty(database: Database, key: int) -> None:
+    """Take out what a blob holds and lists, to write it anew."""
+    database.rows("DELETE FROM chunks WHERE blob_key = ?", (key,))
+    database.rows("DELETE FROM blob_parts WHERE blob_key = ?", (key,))
+
+
 def put(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
     """Store content, unless it is there, and give its key. Runs inside the caller's transaction."""
     present = find(database, content.digest)
     return put_new(database, content, created_at, ready) if present is None else present
 
 
-def put_new(database: Database, content: Content, created_at: str, ready: Encoded) -> int:
-    """Store content that is known not to be there, and give its key; its parts may be there."""
+def _write(database: Database, key: int | None, content: Content, created_at: str, ready: Encoded) -> int:
     part_keys = [put(database, part, created_at, ready) for part in content.parts]
     chunks = ready.get(content.digest)
     stored = sum(len(chunk.payload) for chunk in chunks) if chunks is not None else 0
-    key = database.insert(_INSERT, (content.digest, content.size_bytes, stored, created_at))
+    is_new = key is None
+    if key is None:
+        key = database.insert(_INSERT, (content.digest, content.size_bytes, stored, created_at))
+    else:
+        empty(database, key)
     for index, chunk in enumerate(chunks if chunks is not None else _encode(content)):
         row = (key, index, chunk.size_bytes, chunk.codec, chunk.shuffle, chunk.payload)
         database.insert(_INSERT_CHUNK, row)
         if chunks is None:
             stored += len(chunk.payload)
-    if chunks is None:
-        database.rows("UPDATE blobs SET stored_bytes = ? WHERE blob_key = ?", (stored, key))
+    if chunks is None or not is_new:
+        sizes = (content.size_bytes, stored, key)
+        database.rows("UPDATE blobs SET size_bytes = ?, stored_bytes = ? WHERE blob_key = ?", sizes)
     if part_keys:
         database.run_many(_INSERT_PART, [(key, position, part) for position, part in enumerate(part_keys)])
     return key

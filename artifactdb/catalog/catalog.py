@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.catalog import bulk, copying, deleting, exchange, folds, merging, questions, staging
 from artifactdb.catalog.asking import Parameters, ask
 from artifactdb.catalog.checking import check

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.catalog.arrays import is_what_its_id_says
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.bloom import hashed, may_contain

@@ -213,6 +213,10 @@ def show_signatures(report: SignatureReport) -> None:
     )
     for artifact_id in report.wrong:
         print(render.plain(f"{artifact_id}: bears your key's name, but not your signature: somebody changed it"))
+    for what in report.misleading[:_SHOWN]:
+        print(render.plain(what))
+    if len(report.misleading) > _SHOWN:
+        print(f"and {len(report.misleading) - _SHOWN} more (see `artifactdb verify`)")
     for found in report.whole:
         _show_whole(found)
     if report.others:
@@ -238,6 +242,8 @@ def _show_whole(found: WorkspaceSignature) -> None:
 
 
 def _verdict(report: SignatureReport) -> str:
+    if report.misleading:
+        return "whoever signed it, what it answers when it is asked is not what it holds"
     if report.complete is None:
         each = report.records and not report.wrong and not report.unsigned
         return (

@@ -19,6 +19,7 @@ import apsw
 
 from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
+from artifactdb.database.keys import require_free_keys
 from artifactdb.database.log import LOG_BYTES, shorten_log
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
@@ -27,7 +28,7 @@ from artifactdb.database.session import Session
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, taken_back, translate, translated
 from artifactdb.database.turns import begin
-from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
+from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, ReadOnlyError, StorageError
 
 _FORK_PATIENCE_S = 10.0
 _SEALED_TRIES = 3
@@ -65,6 +66,7 @@ class Database:
         self._closed = False
         self._known = False
         self._log_limit = LOG_BYTES
+        self.keys_are_free = False  # nobody has looked yet; nor since keys were given back
         self._unusable = ""
         self._abandoned: list[Session] = []
         _databases.add(self)
@@ -183,10 +185,13 @@ class Database:
                 connection.execute(f"SAVEPOINT level_{session.depth}")
             else:
                 begin(connection, self.path, timeout_s, self.timeout_s)
+                if not self.keys_are_free:
+                    require_free_keys(connection, self.path)
+                    self.keys_are_free = True
                 outdate(self.path)
         except apsw.Error as error:
             raise translate(error, self.path) from error
-        except StorageError:
+        except ArtifactDBError:
             session.roll_back(connection)
             raise
         session.depth += 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from artifactdb.artifacts.folder import Folder
 from artifactdb.artifacts.foreign import record_of
-from artifactdb.artifacts.history import now
+from artifactdb.artifacts.save import keep_content
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
@@ -151,7 +151,7 @@ def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust:
         entry.content = json_text(_read_if_there(folder, source / "content.json"))
         entry.artifacts = [_take_artifact(database, record, file, folder, source) for record, file in records]
         entry.files = {
-            file.name: blobs.put(database, Content([Segment(folder.content(file))]), now(), {})
+            file.name: keep_content(database, Content([Segment(folder.content(file))]))
             for file in sorted(folder.within(source / "files").glob("*"))
         }
     entries.save(database, entry)
@@ -186,7 +186,7 @@ def _take_artifact(
     content = Content([Segment(data)], parts)
     _require(content, bytes.fromhex(record.content_hash.removeprefix("sha256:")), name)
     record.size_bytes = content.total_bytes
-    return record.to_dict(), blobs.put(database, content, now(), {})
+    return record.to_dict(), keep_content(database, content)
 
 
 def _require(content: Content, digest: bytes, name: str) -> None:

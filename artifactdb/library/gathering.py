@@ -7,15 +7,14 @@ import json
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from artifactdb.artifacts.history import now
+from artifactdb.artifacts.dependencies import sources_first
+from artifactdb.artifacts.save import keep_content
 from artifactdb.artifacts.statistics import has_predictions
-from artifactdb.blobs import store as blobs
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.engine import literal
 from artifactdb.catalog.files import device_errors
@@ -61,7 +60,7 @@ def artifacts(database: Database, pipelines: Iterable[PipelineRecord]) -> list[t
     edges: dict[int, list[int]] = {}
     for key, source in database.rows(_REACHED, (wanted,)):
         edges.setdefault(key, []).extend([source] if source is not None else [])
-    records = [record_by_key(database, key) for key in TopologicalSorter(edges).static_order()]
+    records = [record_by_key(database, key) for key in sources_first(database, edges)]
     return [(record.to_dict(), record.blob_key) for record in records]
 
 
@@ -138,7 +137,7 @@ def files(database: Database, store: Store, condition: str, data: Mapping[str, A
 
 
 def _put(database: Database, data: memoryview) -> int:
-    return blobs.put(database, Content([Segment(data)]), now(), {})
+    return keep_content(database, Content([Segment(data)]))
 
 
 def _npy(name: str, values: Any) -> bytes:

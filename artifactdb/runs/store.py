@@ -212,6 +212,7 @@ def remove_run(database: Database, run_key: int) -> None:
             (run_key,),
         )
         database.rows("DELETE FROM run_entries WHERE run_key = ?", (run_key,))
+        database.keys_are_free = False
 
 
 def unfinished(database: Database, dataset: str, pipeline_id: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from artifactdb.artifacts import history
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.parameters import values
 from artifactdb.blobs import store
 from artifactdb.blobs.codec import decode, stored_chunk

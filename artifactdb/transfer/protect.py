@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from artifactdb.artifacts import history
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.files import catalog_folder, live_files
 from artifactdb.database import Database, parity

@@ -6,15 +6,15 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from artifactdb.artifacts import history
+from artifactdb.artifacts.dependencies import sources_first
 from artifactdb.artifacts.parameters import values
 from artifactdb.artifacts.save import key_of_dataset
 from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
-from artifactdb.errors import DependencyCycleError, InvalidValueError
+from artifactdb.errors import InvalidValueError
 from artifactdb.records import ArtifactRecord
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import AT_ONCE, Keys
@@ -180,19 +180,7 @@ def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything:
     if everything:
         for record, source in target.rows("SELECT record_key, source_key FROM record_sources"):
             edges.setdefault(record, []).append(source)
-    try:
-        TopologicalSorter(edges).prepare()
-    except CycleError as error:
-        keys = json.dumps(error.args[1])
-        names = target.rows(
-            "SELECT r.artifact_id FROM json_each(?) AS way JOIN records AS r ON r.record_key = way.value "
-            "ORDER BY way.id",
-            (keys,),
-        )
-        cycle = [name for (name,) in names]
-        raise DependencyCycleError(
-            f"the dependencies would go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle
-        ) from None
+    sources_first(target, edges)
 
 
 def _mapped(row: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:

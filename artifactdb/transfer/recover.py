@@ -98,6 +98,7 @@ def _recover(path: Path, made: Path, progress: Progress | None) -> Recovery:
             raise NotAWorkspaceError(f"nothing in {path} is of a workspace.", hint="Nothing was written.")
         recovery.pages = restored.pages
         database = Database(unfinished)
+        database.keys_are_free = True  # what waits for keys to come is among what is let go
         try:
             store = Store(database, catalog_folder(made))
             with database.transaction():

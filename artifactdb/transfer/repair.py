@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from artifactdb.artifacts import check
-from artifactdb.artifacts.check import Problem
+from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog import checking
 from artifactdb.catalog.store import Store
@@ -93,6 +93,7 @@ def repair(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
         left = _problems(database, progress)
         if left and (plan := plan_mending(database, left)):
             found.kept.append(snapshot.backup(database, _name_of_copy(file)))
+            database.keys_are_free = True  # what waits for keys to come is among what goes
             found.done += carry_out(database, plan)
             left = _problems(database, progress)
         found.problems = [*refused, *left]
