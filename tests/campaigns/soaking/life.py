@@ -289,7 +289,7 @@ def sizes(path: Path) -> dict[str, int]:
         connection.set_busy_timeout(int(TIMEOUT_S * 1000))
         found = connection.execute(
             "SELECT coalesce(m.tbl_name, s.name), sum(s.pgsize) FROM dbstat AS s "
-            "LEFT JOIN sqlite_schema AS m ON m.name = s.name WHERE s.aggregate GROUP BY 1"
+            "LEFT JOIN sqlite_schema AS m ON m.name = s.name WHERE s.aggregate = TRUE GROUP BY 1"
         ).fetchall()
     finally:
         connection.close()
