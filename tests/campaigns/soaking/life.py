@@ -34,7 +34,7 @@ TIMEOUT_S = 300.0
 """For another writer; the machine may be busy with other things."""
 
 _ARTIFACTS = 300
-_BYTES = 60_000_000
+_BYTES = 30_000_000
 _FOLDS = 5
 _PREDICTIONS = 3000
 _REPEATED = 6
@@ -234,7 +234,8 @@ class Life:
     def trim(self) -> bool:
         """Delete the oldest of what is too much; give whether there was anything."""
         artifacts = [one for pipeline in self.pipelines.values() for one in pipeline.values()]
-        if len(artifacts) > _ARTIFACTS or sum(size_bytes for *_, size_bytes in artifacts) > _BYTES:
+        contents = {content_hash: size_bytes for content_hash, _, size_bytes in artifacts}
+        if len(artifacts) > _ARTIFACTS or sum(contents.values()) > _BYTES:
             pipeline = next(iter(self.pipelines))
             deleted = self.workspace.registry(DATASET).delete_pipeline_artifacts(pipeline, self.chance.random() < 0.5)
             assert deleted == len(self.pipelines.pop(pipeline))
