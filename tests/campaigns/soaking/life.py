@@ -34,7 +34,7 @@ TIMEOUT_S = 300.0
 """For another writer; the machine may be busy with other things."""
 
 _ARTIFACTS = 300
-_BYTES = 60_000_000
+_BYTES = 30_000_000
 _FOLDS = 5
 _PREDICTIONS = 3000
 _REPEATED = 6
@@ -234,7 +234,8 @@ class Life:
     def trim(self) -> bool:
         """Delete the oldest of what is too much; give whether there was anything."""
         artifacts = [one for pipeline in self.pipelines.values() for one in pipeline.values()]
-        if len(artifacts) > _ARTIFACTS or sum(size_bytes for *_, size_bytes in artifacts) > _BYTES:
+        contents = {content_hash: size_bytes for content_hash, _, size_bytes in artifacts}
+        if len(artifacts) > _ARTIFACTS or sum(contents.values()) > _BYTES:
             pipeline = next(iter(self.pipelines))
             deleted = self.workspace.registry(DATASET).delete_pipeline_artifacts(pipeline, self.chance.random() < 0.5)
             assert deleted == len(self.pipelines.pop(pipeline))
@@ -289,7 +290,7 @@ def sizes(path: Path) -> dict[str, int]:
         connection.set_busy_timeout(int(TIMEOUT_S * 1000))
         found = connection.execute(
             "SELECT coalesce(m.tbl_name, s.name), sum(s.pgsize) FROM dbstat AS s "
-            "LEFT JOIN sqlite_schema AS m ON m.name = s.name WHERE s.aggregate GROUP BY 1"
+            "LEFT JOIN sqlite_schema AS m ON m.name = s.name WHERE s.aggregate = TRUE GROUP BY 1"
         ).fetchall()
     finally:
         connection.close()
