@@ -112,7 +112,8 @@ class TestKeysToCome:
             "INSERT INTO parameter_values VALUES (50, 'alpha', 77.0)",
         )
         with Workspace(study) as workspace:
-            workspace.gc(dry_run=False)
+            with pytest.raises(CorruptWorkspaceError, match="parameter_values"):
+                workspace.gc(dry_run=False)
             with pytest.raises(CorruptWorkspaceError, match="parameter_values"):
                 workspace.registry("rye", "0002").register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
 

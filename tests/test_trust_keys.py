@@ -303,6 +303,7 @@ class TestKeyPairs:
             for change in ("root = zeroblob(32)", "signed_at = '2020'", "contents = x'00'", "size_bytes = 5"):
                 with workspace.database.transaction(keep=False):
                     workspace.database.rows(f"UPDATE workspace_signatures SET {change}")
+                    workspace.database.rows("UPDATE records SET custom_name = 'x'")  # what is as signed needs no list
                     (whole,) = workspace.signatures().whole
                     assert not whole.right, change
 
@@ -332,7 +333,7 @@ class TestKeyPairs:
         as_("bob", tmp_path, monkeypatch)
         team_keys.make()
         with Workspace(study) as workspace:
-            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
+            with pytest.raises(UntrustedArtifactError, match="3 artifacts are a stranger's"):
                 workspace.sign()
             workspace.trust()
             workspace.sign()
@@ -348,7 +349,7 @@ class TestKeyPairs:
         with Workspace(tmp_path / "bobs.sqlite") as workspace:
             workspace.merge(study)
             assert not workspace.records()
-            with pytest.raises(UntrustedArtifactError, match="2 artifacts are a stranger's"):
+            with pytest.raises(UntrustedArtifactError, match="3 artifacts are a stranger's"):
                 workspace.sign()
             assert workspace.query("SELECT count(*) FROM signatures")[0] == (0,)
 
