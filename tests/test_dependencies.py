@@ -53,6 +53,7 @@ def test_a_chain_10000_long_resolves_in_order(workspace: Workspace, registry: Ar
     assert count[0] == (9_999,)
 
 
+@pytest.mark.slow
 def test_10000_sources_keep_their_order(workspace: Workspace, registry: ArtifactRegistry) -> None:
     with workspace.transaction():
         ids = [link(registry, number) for number in range(10_000)]

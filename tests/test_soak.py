@@ -17,6 +17,7 @@ from tests.campaigns.soak import campaign
 from tests.campaigns.soaking.watching import MEASURES, WINDOWS, Series, judge
 
 
+@pytest.mark.slow
 def test_a_file_is_sound_and_alone_after_two_processes_did_everything_to_it(tmp_path: Path) -> None:
     in_memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path
     judged = campaign(minutes=0.03, out=tmp_path / "soak.png", report=lambda text: None, folder=in_memory)
