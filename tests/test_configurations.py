@@ -744,9 +744,8 @@ def test_too_many_pipelines_are_refused_with_their_number_before_any_is_made() -
 
 
 def test_the_configurations_that_nirs4all_wrote_are_read() -> None:
-    pipelines = sorted(Path("/work/shared/data/nirs4all-0.6.2-fermentation").glob("runs/*/*/pipeline.json"))
-    if not pipelines:
-        pytest.skip("nirs4all's files are not here")
+    pipelines = sorted((Path(__file__).parent / "data" / "nirs4all-0.6.2" / "pipelines").glob("*.json"))
+    assert pipelines
     for path in pipelines:
         steps = json.loads(path.read_text())
         assert expand(steps) == [steps]

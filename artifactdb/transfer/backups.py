@@ -13,7 +13,6 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,16 +21,14 @@ from typing import Any
 from artifactdb.artifacts import check
 from artifactdb.catalog import copying
 from artifactdb.catalog.checking import check as check_catalog
-from artifactdb.catalog.files import catalog_file_kind, catalog_folder, only_writer
+from artifactdb.catalog.files import catalog_file_kind, catalog_folder, device_errors, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import is_workspace_name
 from artifactdb.errors import (
-    ArtifactDBError,
     CorruptWorkspaceError,
     InvalidValueError,
-    StorageError,
     WorkspaceNotFoundError,
 )
 from artifactdb.version import __version__
@@ -84,7 +81,7 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
         raise InvalidValueError(
             f"keep is {keep!r}.", hint="It is how many copies stay, the new one included: 1 or more."
         )
-    with _failing(folder), only_writer(folder, store.database.timeout_s):
+    with device_errors(folder), only_writer(folder, store.database.timeout_s):
         _require_series(folder)
         for left_over in folder.glob(f"{_UNFINISHED}*"):
             disk.remove_folder(left_over)
@@ -115,7 +112,7 @@ def copies(folder: Path) -> list[Copy]:
     CorruptWorkspaceError
         When a list cannot be read.
     """
-    with _failing(folder):
+    with device_errors(folder):
         if not (folder / _LISTS).is_dir():
             raise WorkspaceNotFoundError(
                 f"{folder} holds no backups.", hint="`artifactdb backup FILE --to DIR` makes one."
@@ -144,7 +141,7 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     if os.path.lexists(beside):
         raise InvalidValueError(f"{beside} is there already.", hint="Name a new file, or remove that one first.")
     try:
-        with _failing(target), new_file(target) as unfinished:
+        with device_errors(target), new_file(target) as unfinished:
             for file in files:
                 path = beside / file["name"] if file["kind"] == "catalog" else unfinished
                 disk.make_folder(path.parent)
@@ -391,13 +388,3 @@ def _require_sound(file: Path) -> None:
         raise CorruptWorkspaceError(
             f"the copy is not sound, and was not kept: {problems[0]}", hint="`artifactdb verify` says what is wrong."
         )
-
-
-@contextmanager
-def _failing(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except ArtifactDBError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{place} cannot be read or written ({error}).", hint="The copies there stay.") from error
