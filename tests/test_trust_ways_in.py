@@ -127,7 +127,7 @@ class TestWhatIsAllowedIsWhatWasShown:
         done = subprocess.run(
             [sys.executable, "-c", code, str(file), artifact_id], capture_output=True, text=True, check=True
         )
-        assert int(done.stdout) < 420 << 10, "kB at most, of this process alone"
+        assert int(done.stdout) < 200 << 10, "kB at most, of this process alone"
 
 
 class TestWhatIsVouchedForWasRead:
