@@ -142,6 +142,9 @@ def test_a_sound_file_that_another_program_wrote_is_not_brought_back(study: Path
     found = repair(study)
     assert "nothing was restored" in str(found.problems)
     assert b"MODEL of fold 1" in study.read_bytes()
+    found = repair(study, as_protected=True)
+    assert found.ok and study.read_bytes() == content, "unless it is asked for"
+    assert any(b"MODEL of fold 1" in kept.read_bytes() for kept in found.kept), "and what was there is kept"
 
 
 def test_a_workspace_is_protected_again_after_a_change(study: Path) -> None:

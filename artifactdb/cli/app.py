@@ -162,6 +162,10 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Make whole what can be without a loss; a copy of the file is kept.")
     ] = False,
+    as_protected: Annotated[
+        bool,
+        typer.Option("--as-protected", help="With --repair: all as `protect` saw it, though SQLite finds it sound."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read the whole file back and compare every blob with its hash; exit code 7 when something is wrong.
@@ -170,8 +174,10 @@ def verify(
     own and nobody signed the file as a whole.
     """
     if repair:
-        workspaces.repair(path, as_json)
+        workspaces.repair(path, as_json, as_protected=as_protected)
         return
+    if as_protected:
+        raise InvalidValueError("--as-protected belongs to --repair.")
     with Workspace(path, mode="ro") as workspace, render.progress("verify") as progress:
         found = workspace.verify(progress)
         signed = workspace.signatures() if signatures else None

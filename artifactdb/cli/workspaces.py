@@ -149,12 +149,12 @@ def recover(
         raise typer.Exit(_INCOMPLETE)
 
 
-def repair(path: Path, as_json: bool) -> None:
+def repair(path: Path, as_json: bool, *, as_protected: bool = False) -> None:
     """Repair in place, and say what was done and what is left."""
     from artifactdb.transfer.repair import repair as make_whole
 
     with render.progress("repair") as progress:
-        found = make_whole(path, progress=progress)
+        found = make_whole(path, as_protected=as_protected, progress=progress)
     if as_json:
         render.as_json(found.to_dict())
     else:

@@ -61,10 +61,16 @@ class Repair:
         }  # fmt: skip
 
 
-def repair(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Repair:
+def repair(path: str | os.PathLike[str], *, as_protected: bool = False, progress: Progress | None = None) -> Repair:
     """Repair a workspace that nobody has open: damaged blocks from its parity, indexes, references that lead nowhere.
 
     A file is copied before it is changed, to a name that ends in ``.damaged``.
+
+    Parameters
+    ----------
+    as_protected : bool, default False
+        Restore what differs from what was protected even where SQLite finds the file sound: a wrong bit in a name or a
+        score looks no other than what another program wrote.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def repair(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     refuse_if_open_here(file)
     found = Repair(file)
     with alone(file):
-        _restore_blocks(file, found, progress)
+        _restore_blocks(file, found, progress, as_protected=as_protected)
     refused = found.problems
     if problems_of(file):
         kept = _name_of_copy(file)
@@ -104,7 +110,7 @@ def repair(path: str | os.PathLike[str], *, progress: Progress | None = None) ->
     return found
 
 
-def _restore_blocks(file: Path, found: Repair, progress: Progress | None) -> None:
+def _restore_blocks(file: Path, found: Repair, progress: Progress | None, *, as_protected: bool) -> None:
     """Make damaged blocks again, unless it may be that somebody changed the file."""
     target = parity_file(file)
     if not target.exists():
@@ -119,13 +125,13 @@ def _restore_blocks(file: Path, found: Repair, progress: Progress | None) -> Non
         return
     for damage in damages:
         path = file.parent / damage.member.name
-        if path == file and _may_be_newer(path, damage.member):
+        if path == file and not as_protected and _may_be_newer(path, damage.member):
             found.problems.append(
                 Problem(
                     str(path),
                     f"is sound, and {len(damage.blocks)} blocks differ from what was protected at "
                     f"{protected.protected_at}. It was written since, perhaps by another program, so nothing was "
-                    "restored: protect it again if it is right",
+                    "restored: protect it again if it is right, or `artifactdb verify --repair --as-protected`",
                 )
             )
             continue
