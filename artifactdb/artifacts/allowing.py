@@ -26,8 +26,6 @@ JOIN blobs AS b ON b.blob_key = r.blob_key
 _OF_CONTENT = """
 SELECT r.record_key, r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key WHERE b.content_hash = ?
 """
-
-
 _SIGNED = f"""
 SELECT r.artifact_id, 'sha256:' || lower(hex(b.content_hash)), r.format, {signing.SIGNATURE_TEXT} FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key JOIN signers AS g ON g.signer_key = r.signer_key
@@ -115,8 +113,9 @@ def _of_content(database: Database, content: str, format: str | None) -> tuple[s
     if not _DIGITS.fullmatch(digits):
         raise InvalidValueError(f"{str(content)[:100]!r} is no content hash.", hint="It is sha256: and 64 hex digits.")
     name = f"sha256:{digits}"
-    rows = database.rows(_OF_CONTENT, (bytes.fromhex(digits),))
-    formats = {how for _, how in rows} | {how for found, how in _kept(database) if found == name}
+    digest = bytes.fromhex(digits)
+    rows = database.rows(_OF_CONTENT, (digest,))
+    formats = {how for _, how in rows} | {how for _, how in _kept(database, digest)}
     if format is not None:
         formats &= {format}
     if not formats:
@@ -130,9 +129,10 @@ def _of_content(database: Database, content: str, format: str | None) -> tuple[s
     return {(name, how) for how in formats}, [key for key, how in rows if how in formats] or [history.WORKSPACE]
 
 
-def _kept(database: Database) -> set[tuple[str, str]]:
-    """Give the contents that the library keeps, each with how it is read."""
-    return {(found, find.from_json(text).format) for text, found in database.rows(find.KEPT)}
+def _kept(database: Database, digest: bytes | None = None) -> set[tuple[str, str]]:
+    """Give the contents that the library keeps, or one of them, each with how it is read."""
+    rows = database.rows(f"{find.KEPT} WHERE ?1 IS NULL OR b.content_hash = ?1", (digest,))
+    return {(found, find.from_json(text).format) for text, found in rows}
 
 
 @interprets

@@ -47,7 +47,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
-        problems = [{"where": p.where, "what": p.what, "artifact_ids": list(p.artifact_ids)} for p in self.problems]
+        problems = [problem.to_dict() for problem in self.problems]
         return {
             "ok": self.ok,
             "blobs": self.blobs,

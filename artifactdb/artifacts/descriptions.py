@@ -44,6 +44,10 @@ class Problem:
     what: str
     artifact_ids: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain types."""
+        return {"where": self.where, "what": self.what, "artifact_ids": list(self.artifact_ids)}
+
 
 def check_indexes(database: Database) -> list[Problem]:
     """Compare the indexes by which records are found with the rows that they lead to."""
@@ -98,9 +102,14 @@ def _texts(database: Database, state: Snapshot) -> Iterator[Problem]:
 def _chains(state: Snapshot) -> Iterator[Problem]:
     for batch in state.batches(_CHAINS):
         for artifact_id, path, digest in batch:
-            said = parse_artifact_id_v3(artifact_id)[1] if is_v3_artifact_id(artifact_id) else digest
-            if not said == digest == compute_chain_hash(path):
+            if not is_chain_of(artifact_id, path, digest):
                 yield Problem(artifact_id, f"its chain {path} has the hash {digest}", (artifact_id,))
+
+
+def is_chain_of(artifact_id: str, path: str, digest: str) -> bool:
+    """Tell whether a chain is what its hash says, and the id of the record."""
+    said = parse_artifact_id_v3(artifact_id)[1] if is_v3_artifact_id(artifact_id) else digest
+    return said == digest == compute_chain_hash(path)
 
 
 def _is_not_ours(text: str, to_json: Callable[[Any], str]) -> str:

@@ -67,16 +67,6 @@ def text_of(path: Path) -> bytes:
     return text
 
 
-def read_json(path: Path) -> Any:
-    """Give the value of a JSON file.
-
-    Raises
-    ------
-    InvalidValueError
-    """
-    return parse_json(text_of(path), path.name)
-
-
 def parse_json(text: bytes | str, name: str) -> Any:
     """Give the value of JSON text.
 

@@ -200,7 +200,6 @@ _COLUMNS = (
     "format_version, environment_key, created_at, signer_key, signature"
 )
 _INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
-_VOUCH = "UPDATE records SET signer_key = ?, signature = ? WHERE record_key = ?"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
@@ -243,21 +242,28 @@ def is_there(database: Database, dataset: str, artifact_id: str, content_hash: s
     DuplicateError
         When the id is there with other content, or to be read in another format.
     """
-    row = database.row(_PRESENT_CONTENT, (artifact_id, dataset))
-    if row is None:
+    there = content_there(database, dataset, artifact_id)
+    if there is None:
         return False
-    if f"sha256:{row[0]}" != content_hash:
+    present, present_format = there
+    if present != content_hash:
         raise DuplicateError(
-            f"the id {artifact_id} is there already with other content (sha256:{row[0]}).",
+            f"the id {artifact_id} is there already with other content ({present}).",
             hint="Delete it first, or take this into another workspace.",
         )
-    if row[1] != format:
-        raise DuplicateError(f"the id {artifact_id} is there already, to be read as {row[1]}, not {format}.")
+    if present_format != format:
+        raise DuplicateError(f"the id {artifact_id} is there already, to be read as {present_format}, not {format}.")
     return True
 
 
+def content_there(database: Database, dataset: str, artifact_id: str) -> tuple[str, str] | None:
+    """Give the content hash and the format of what has that very id in a dataset."""
+    row = database.row(_PRESENT_CONTENT, (artifact_id, dataset))
+    return (row[0], row[1]) if row else None
+
+
 _PRESENT_CONTENT = """
-SELECT lower(hex(b.content_hash)), r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+SELECT 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
 WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
 """
 

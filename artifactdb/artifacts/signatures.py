@@ -20,7 +20,7 @@ from artifactdb.blobs.codec import compress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import InvalidValueError, UntrustedArtifactError
-from artifactdb.trust import remembered, signing, team_keys
+from artifactdb.trust import signing, team_keys
 from artifactdb.trust.pickles.report import printable
 from artifactdb.trust.team_keys import PublicKey
 
@@ -172,14 +172,14 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         doubtful: list[str] = []
         total = database.value("SELECT count(*) FROM records")
         for record in _records(database):
-            if not _may_be_vouched_for(database, record):
+            if not gate.is_believed(database, record):
                 doubtful.append(record.artifact_id)
             statements.append(signing.statement(record.artifact_id, record.content_hash, record.format))
             said.append(lines.line_of(record))
             if progress:
                 progress(len(said), total)
         for kept in _kept(database):
-            if not _may_be_vouched_for(database, kept):
+            if not gate.is_believed(database, kept):
                 doubtful.append(kept.artifact_id)
             statements.append(signing.statement(kept.artifact_id, kept.content_hash, kept.format))
         if doubtful:
@@ -203,23 +203,12 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
     return key
 
 
-def _may_be_vouched_for(database: Database, record: StoredRecord) -> bool:
-    """Tell whether the user knows whose it is: that loading it runs no code makes it nobody's."""
-    return (
-        signing.is_own(database, record)
-        or remembered.is_allowed(record.content_hash, record.format)
-        or gate.is_vouched_for(database, record)
-    )
-
-
 @interprets
 def _kept(database: Database) -> list[StoredRecord]:
     """Give the records of the library, each with the hash of the content that is there, whatever it claims."""
     found = []
     for text, content_hash in database.rows(KEPT):
         record = from_json(text)
-        if not all(isinstance(value, str) for value in (record.artifact_id, record.format, record.class_name)):
-            raise TypeError("a record of the library with other types than its fields have")
         record.content_hash = content_hash
         found.append(record)
     return found

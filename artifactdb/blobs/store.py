@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -94,25 +94,22 @@ def find_damaged(database: Database, content: Content) -> dict[bytes, str]:
 
     What is saved must not rest on them. A blob is read once for each ``Database``, chunk by chunk; then it is known.
     """
-    wanted = dict.fromkeys(blob.digest for blob in (*content.parts, content))
-    key = find(database, content.digest) if content.digest not in _right.get(database, ()) else None
-    if key is not None:  # what its bytes are not at hand of has parts, too
-        wanted |= dict.fromkeys(part for (part,) in database.rows(_PARTS_OF, (key,)))
-    found = {digest: what_is_wrong(database, digest) for digest in wanted}
-    return {digest: what for digest, what in found.items() if what}
-
-
-def what_is_wrong(database: Database, digest: bytes) -> str:
-    """Say what is wrong with a blob, "" when it is right or not there; what was right is remembered for a while."""
     right = _right.setdefault(database, set())
-    if digest in right or (key := find(database, digest)) is None:
-        return ""
-    wrong = check(database, key)
-    if not wrong:
-        if len(right) >= _REMEMBERED:
-            right.clear()
-        right.add(digest)
-    return wrong
+    present: dict[bytes, int] = {}
+
+    def look_for(digests: Iterable[bytes]) -> None:
+        for digest in digests:
+            if digest not in right and digest not in present and (key := find(database, digest)) is not None:
+                present[digest] = key
+
+    look_for(blob.digest for blob in (*content.parts, content))
+    if content.digest in present:  # what its bytes are not at hand of has parts, too
+        look_for(part for (part,) in database.rows(_PARTS_OF, (present[content.digest],)))
+    wrong = {digest: check(database, key) for digest, key in present.items()}
+    if len(right) >= _REMEMBERED:
+        right.clear()
+    right.update(digest for digest, what in wrong.items() if not what)
+    return {digest: what for digest, what in wrong.items() if what}
 
 
 def mend(database: Database, content: Content, created_at: str, ready: Encoded, damaged: Mapping[bytes, str]) -> None:

@@ -16,7 +16,7 @@ from artifactdb.artifacts import find
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.reading import content_of
 from artifactdb.artifacts.restore import place_of, versions_of
-from artifactdb.artifacts.save import Payload, is_there, save_content
+from artifactdb.artifacts.save import Payload, content_there, is_there, save_content
 from artifactdb.blobs import store
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
@@ -39,10 +39,6 @@ Progress = Callable[[int, int], None]
 _THREADS = 2
 _GROUP_SECONDS = 0.3
 _AHEAD_BYTES, _AHEAD_STEPS = 96 << 20, 8
-_PRESENT = """
-SELECT lower(hex(b.content_hash)) FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
-WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
-"""
 _PIPELINE = """
 SELECT p.pipeline_key, t.run_key, t.pipeline_key IS NOT NULL FROM pipelines AS p
 LEFT JOIN trained_pipelines AS t ON t.pipeline_key = p.pipeline_key
@@ -93,7 +89,11 @@ class Entering:
             if len(self._waiting) == len(waiting):
                 break
         for pipeline, item in self._waiting:
-            missing = [source for source in item.record.depends_on if not self._hash_of(pipeline.dataset, source)]
+            missing = [
+                source
+                for source in item.record.depends_on
+                if content_there(self.database, pipeline.dataset, source) is None
+            ]
             self._refuse(item, f"it depends on what is not there: {', '.join(missing[:5])}.")
 
     def _enter_all(self, pipelines: Iterable[Pipeline], progress: Progress | None, total: int) -> None:
@@ -201,20 +201,16 @@ class Entering:
 
         What the user vouches for now, and did not before, is read: what it claims to be could be another content.
         """
-        present = self._hash_of(dataset, record.artifact_id)
-        if not present or not record.content_hash:
+        present = content_there(self.database, dataset, record.artifact_id)
+        if present is None or not record.content_hash:
             return True
-        if record.content_hash != f"sha256:{present}" or not (self.report.trusted or is_own(self.database, record)):
+        if record.content_hash != present[0] or not (self.report.trusted or is_own(self.database, record)):
             return False
         there = find.by_id(self.database, record.artifact_id, dataset)
         return there is not None and not is_own(self.database, there)
 
     def _refuse(self, item: Item, reason: str) -> None:
         self.report.refused.append((item.record.artifact_id or item.record.path, reason))
-
-    def _hash_of(self, dataset: str, artifact_id: str) -> str:
-        """Give the hash of what has that id, "" for nothing."""
-        return self.database.value(_PRESENT, (artifact_id, dataset)) or ""
 
     # -- reading ahead ------------------------------------------------------------------------------
 

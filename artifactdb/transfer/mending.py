@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from artifactdb.artifacts import history
-from artifactdb.artifacts.descriptions import Problem
+from artifactdb.artifacts.descriptions import Problem, is_chain_of
 from artifactdb.artifacts.parameters import values
 from artifactdb.blobs import store
 from artifactdb.blobs.codec import decode, stored_chunk
-from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database
 from artifactdb.database.restoring import Restored
 from artifactdb.errors import CorruptBlobError
 from artifactdb.formats.container import parts_of
-from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
 from artifactdb.transfer.rebuilding import rebuild_records
 from artifactdb.transfer.recovery import Gone, Incomplete, Recovery
 
@@ -85,8 +83,7 @@ def _mend_chains(database: Database, lacking: Lacking) -> None:
     for key, artifact_id, path, digest in database.rows(
         "SELECT record_key, artifact_id, chain_path, chain_hash FROM records JOIN chains USING (chain_key)"
     ):
-        said = parse_artifact_id_v3(artifact_id)[1] if is_v3_artifact_id(artifact_id) else digest
-        if not compute_chain_hash(path) == digest == said:
+        if not is_chain_of(artifact_id, path, digest):
             wrong.append((key,))
             lacking.append((key, "its chain is not what its id says"))
     database.run_many("UPDATE records SET chain_key = NULL WHERE record_key = ?", wrong)

@@ -9,7 +9,7 @@ from artifactdb.artifacts import history
 from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.files import catalog_folder, live_files
-from artifactdb.database import Database, parity
+from artifactdb.database import Database, disk, parity
 from artifactdb.database.making import new_file
 from artifactdb.database.outdating import outdated_file, parity_file
 from artifactdb.database.snapshot import fold_log
@@ -51,9 +51,9 @@ def _protect(database: Database, overhead: float, progress: Progress | None) -> 
             parity.write(path.parent, members, unfinished, overhead, history.now(), progress)
     except BaseException:
         if outdated_file(path).exists():  # nothing was changed, and what protected it does so still
-            outdated_file(path).replace(target)
+            disk.rename(outdated_file(path), target)
         raise
-    outdated_file(path).unlink(missing_ok=True)
+    disk.remove(outdated_file(path))
     return target
 
 

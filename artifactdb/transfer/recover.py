@@ -7,7 +7,6 @@ workspace like any other, in which nothing dangles: what is gone is an event of 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.catalog.store import Store
-from artifactdb.database import Database
+from artifactdb.database import Database, disk
 from artifactdb.database.damaged import DamagedDatabase
 from artifactdb.database.foreign import refuse_if_open_here
 from artifactdb.database.making import new_file
@@ -85,7 +84,7 @@ def recover(
     try:
         return _recover(path, made, progress)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.remove_folder(folder)
         raise
 
 

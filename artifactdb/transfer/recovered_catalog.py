@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from functools import partial
@@ -24,6 +22,7 @@ from artifactdb.catalog.files import catalog_file_kind, content_hash, device_err
 from artifactdb.catalog.inside import CHUNK_BYTES
 from artifactdb.catalog.store import Store
 from artifactdb.database import disk
+from artifactdb.database.making import scratch_folder
 from artifactdb.database.restoring import Restored
 from artifactdb.transfer.recovery import Recovery
 
@@ -49,14 +48,14 @@ def recover_catalog(
     found = _Found(beside)
     if not has_predictions(database) and not found.left:
         return
-    with device_errors(store.folder), tempfile.TemporaryDirectory(prefix="artifactdb-") as scratch:
+    with device_errors(store.folder), scratch_folder() as scratch:
         _check_staged_arrays(store, recovery)
         files = database.rows("SELECT file_key, kind, name, rows, size_bytes, content_hash FROM catalog_files")
         for done, (key, kind, name, rows, size_bytes, digest) in enumerate(files, start=1):
             inside = database.rows("SELECT chunk_index FROM catalog_payloads WHERE file_key = ?", (key,))
             path: Path | None
             if inside:
-                path = _take_out(store, Path(scratch) / f"{key}.parquet", key, size_bytes)
+                path = _take_out(store, scratch / f"{key}.parquet", key, size_bytes)
             else:
                 path = found.by_hash(digest) or found.by_name(name)
             if path is None:
@@ -115,8 +114,7 @@ def _take_out(store: Store, path: Path, key: int, size_bytes: int) -> Path:
 
 def _copy(path: Path, target: Path, store: Store, key: int) -> None:
     disk.make_folder(store.folder)
-    shutil.copyfile(path, target)
-    disk.sync(target)
+    disk.copy(path, target)
     store.database.rows("UPDATE catalog_files SET name = ? WHERE file_key = ?", (target.name, key))
 
 

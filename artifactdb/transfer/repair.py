@@ -54,7 +54,7 @@ class Repair:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
-        problems = [{"where": p.where, "what": p.what, "artifact_ids": list(p.artifact_ids)} for p in self.problems]
+        problems = [problem.to_dict() for problem in self.problems]
         return {
             "path": str(self.path), "ok": self.ok, "done": list(self.done), "kept": [str(kept) for kept in self.kept],
             "problems": problems,
