@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-slow kills crowds power-cuts soak mutations faults golden-environments lint types benchmarks clean
+.PHONY: install demo test test-campaigns test-slow kills crowds power-cuts soak mutations faults golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -13,7 +13,10 @@ demo: install
 	rm -rf demo && .venv/bin/artifactdb demo demo
 
 test: install
-	$(PYTHON) -m pytest -n 2 -m "not slow"
+	$(PYTHON) -m pytest -n 2 -m "not slow and not campaign"
+
+test-campaigns: install
+	$(PYTHON) -m pytest -n 2 -m "campaign and not slow"
 
 test-slow: install
 	$(PYTHON) -m pytest -m slow

@@ -20,6 +20,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVR
 
 from artifactdb import ArtifactRegistry, Workspace
+from tests import fresh
 from tests.users import CHAIN, as_
 
 HOME = tempfile.TemporaryDirectory(prefix="artifactdb-home-")
@@ -89,15 +90,13 @@ def fold_models(xy: tuple[Any, Any]) -> list[Any]:
     return [PLSRegression(3).fit(np.delete(x, slice(i, None, 5), 0), np.delete(y, slice(i, None, 5))) for i in range(5)]
 
 
-def python(code: str, *arguments: object, **environment: str) -> str:
-    """Run code in a fresh process and give what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def python(code: str, *arguments: object, anew: bool = False, **environment: str) -> str:
+    """Run code in a fresh process and give what it prints; ``anew``: in one that has imported nothing yet."""
+    if anew or "PYTHONHASHSEED" in environment:
+        command, settings = [sys.executable, "-c", code, *map(str, arguments)], {**os.environ, **environment}
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    else:
+        done = fresh.run(code, *arguments, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +25,7 @@ from artifactdb import (
 from artifactdb.cli.app import app
 from artifactdb.transfer import backups
 from artifactdb.transfer.backups import PIECE_BYTES
+from tests import fresh
 
 
 def fill(workspace: Workspace, number: int, model: Any) -> str:
@@ -146,7 +145,7 @@ def test_one_that_is_killed_is_gone_on_with(file: Path, tmp_path: Path, fitted: 
         "def kill(done, total):\n    if done > total / 2: os.kill(os.getpid(), 9)\n"
         "Workspace(sys.argv[1]).backup_to(sys.argv[2], progress=kill)"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(file), str(folder)], check=False)
+    killed = fresh.run(code, file, folder)
     assert killed.returncode == -9
     assert Workspace.backups(folder) == [first]
     picture(Workspace.restore(folder, tmp_path / "first.sqlite"))
@@ -388,9 +387,7 @@ def test_a_full_disk_leaves_the_copies_that_were_there(file: Path, tmp_path: Pat
         "except ArtifactDBError as error: print(type(error).__name__)"
     )
     for limit in (PIECE_BYTES - 1, 1 << 20):
-        said = subprocess.run(
-            [sys.executable, "-c", code, str(file), str(folder), str(limit)], capture_output=True, text=True, check=True
-        )
+        said = fresh.run(code, file, folder, limit)
         assert said.stdout.strip() in {error.__name__ for error in (StorageError, *StorageError.__subclasses__())}
         assert len(Workspace.backups(folder)) == 1
     picture(Workspace.restore(folder, tmp_path / "restored.sqlite"))

@@ -31,6 +31,7 @@ def problems(study: Path, mode: str = "ro") -> str:
         return str(workspace.verify().problems)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("file", ["packed", "staged"])
 def test_a_flip_that_changes_an_answer_is_found(file: str) -> None:
     tally = campaign(0, 1, file, numbers=range(0, 600, 60))

@@ -42,6 +42,7 @@ def merge_forever(path: Path, stop: Any) -> None:
             workspace.catalog.compact()
 
 
+@pytest.mark.campaign
 def test_readers_see_whole_transactions_while_others_write_flush_and_compact(tmp_path: Path) -> None:
     path = tmp_path / "study.sqlite"
     Workspace(path).close()

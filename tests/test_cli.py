@@ -161,6 +161,7 @@ def test_sqlite_utils_knows_our_functions(study: Path) -> None:
     assert (row["s"], row["f"], row["p"]) == (row["size_bytes"], 2, "0001_pls")
 
 
+@pytest.mark.campaign
 def test_the_demo_predicts_the_same_from_one_file(tmp_path: Path) -> None:
     pytest.importorskip("chemotools")
     folder = tmp_path / "demo"

@@ -130,6 +130,7 @@ def on_a_terminal(command: list[str]) -> str:
     return shown.decode()
 
 
+@pytest.mark.campaign
 def test_a_terminal_shows_pipelines_folds_and_the_best_score_and_nothing_else_does(study: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("artifactdb")),

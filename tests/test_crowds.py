@@ -22,6 +22,7 @@ from tests.campaigns.crowds import campaign
 from tests.campaigns.kills import fork
 
 
+@pytest.mark.campaign
 def test_a_crowd_is_never_told_to_go_away_and_sees_no_half() -> None:
     campaign(seconds=5, seed=time.time_ns() % 10_000, writers=2, readers=4, threads=4)
 

@@ -182,7 +182,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES)
 def test_what_is_kept_comes_back_to_the_last_bit(value: Any) -> None:
     dumped, chosen = dump(value)
@@ -195,7 +195,7 @@ def test_what_is_kept_comes_back_to_the_last_bit(value: Any) -> None:
     assert_same(loaded, pickler.load(stored(pickled.content)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(hnp.arrays(hnp.array_dtypes(max_size=3) | hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, min_side=0)))
 def test_arrays_of_any_dtype_come_back_or_are_refused(array: Any) -> None:
     try:
@@ -598,7 +598,7 @@ def check(content: StoredContent) -> None:
     assert_same(DATA.load(again), loaded)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SAMPLES), st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=3)), max_size=4))
 def test_mutated_bytes_are_an_object_or_an_error_of_ours(sample: Any, edits: list[tuple[int, bytes]]) -> None:
     content = stored(DATA.dump(sample).content)
@@ -644,7 +644,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES, st.lists(st.integers(0, 600).map(bytes), max_size=2))
 def test_any_tree_is_an_object_with_that_stream_or_an_error_of_ours(tree: Any, buffers: list[bytes]) -> None:
     stream = to_text(tree)
@@ -656,7 +656,7 @@ def test_any_tree_is_an_object_with_that_stream_or_an_error_of_ours(tree: Any, b
 
 
 @given(st.sampled_from(STREAMS), st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_bytes_and_any_end_are_refused(stream: bytes, end: bytes) -> None:
     for text in (end, stream + end, stream[: len(end)]):
         check(stored(pack(text, [])))
@@ -675,7 +675,7 @@ value = {"a": [1, (2.5, None)], 7: b"x", "names": np.array(["wheat", "barley"]),
 dumped, chosen = dump(value)
 print(chosen.name, dumped.content.digest.hex())
 """
-    found = {in_new_process(code, PYTHONHASHSEED=seed) for seed in ("0", "1", "4711")}
+    found = {in_new_process(code), in_new_process(code, PYTHONHASHSEED="4711")}
     assert len(found) == 1 and found.pop().startswith("data ")
 
 
@@ -729,7 +729,7 @@ with Workspace(sys.argv[1]) as workspace:
     assert dump([1.5])[1].name == "data"
 print([name for name in ("numpy", "pyarrow", "safetensors", "dill", "joblib") if name in sys.modules])
 """
-    assert in_new_process(code, workspace.path, record.artifact_id) == "[]"
+    assert in_new_process(code, workspace.path, record.artifact_id, anew=True) == "[]"
 
 
 def test_built_in_formats_answer_without_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def test_a_cycle_is_refused_in_the_transaction_that_would_make_it(registry: Arti
         registry.register("other content", first, "model", depends_on=[first])
 
 
+@pytest.mark.campaign
 def test_a_chain_10000_long_resolves_in_order(workspace: Workspace, registry: ArtifactRegistry) -> None:
     ids: list[str] = []
     with workspace.transaction():

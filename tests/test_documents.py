@@ -124,4 +124,4 @@ import sys, artifactdb
 from artifactdb import ArtifactRegistry, Workspace, ArtifactLoader
 print([name for name in ("numpy", "pandas", "sklearn", "duckdb", "dill", "joblib", "rich") if name in sys.modules])
 """
-    assert in_new_process(code) == "[]"
+    assert in_new_process(code, anew=True) == "[]"

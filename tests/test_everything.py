@@ -7,6 +7,7 @@ import pytest
 from tests.campaigns.everything import campaign
 
 
+@pytest.mark.campaign
 def test_short_histories() -> None:
     campaign(histories=2, steps=20, chosen=0)
 

@@ -19,11 +19,13 @@ CAMPAIGN = "tests.campaigns.faults"
 needs_faults = pytest.mark.skipif(not faulty.possible(), reason="faults are made on Linux, with a C compiler")
 
 
+@pytest.mark.campaign
 @needs_faults
 def test_a_disk_that_is_full_anywhere_leaves_the_state_before_or_after() -> None:
     assert faulty.run(CAMPAIGN, "--operation=transaction", "--kind=disk-full", "--sample") == 0
 
 
+@pytest.mark.campaign
 @needs_faults
 def test_memory_that_runs_out_leaves_the_state_before_or_after() -> None:
     assert faulty.run(CAMPAIGN, "--operation=merge", "--kind=memory-gone", "--sample") == 0

@@ -176,6 +176,7 @@ def test_a_pipe_is_not_waited_for(exported: Path, tmp_path: Path) -> None:
     assert said.count("no regular file") == len(PIPES), said
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is Linux that bounds data without what is mapped")
 def test_a_large_file_is_not_read_whole(exported: Path, tmp_path: Path) -> None:
     with (exported / ENTRY / "files" / "large").open("wb") as stream:

@@ -120,7 +120,7 @@ DATA = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(DATA)
 def test_the_canonical_stream_means_the_same_and_is_stable(data: Any) -> None:
     stream, _ = canonical(pickle.dumps(data, 5))

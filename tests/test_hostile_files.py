@@ -9,8 +9,8 @@ import random
 import resource
 import shutil
 import struct
-import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from artifactdb.content import StoredContent
 from artifactdb.database import declared, strict, structure
 from artifactdb.database.migrations import schema_files
 from artifactdb.formats.container import MAGIC, unpack
+from tests import fresh
 from tests.campaigns import hostile, mutations
 
 
@@ -306,18 +307,13 @@ print(json.dumps([during, look()]))
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 @pytest.mark.parametrize("who", ["self", "other"])
 def test_a_workspace_that_is_only_read_leaves_its_folder_as_it_is(study: Path, tmp_path: Path, who: str) -> None:
-    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
-    out = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    folder = Path(tempfile.mkdtemp())
+    out = Path(tempfile.mkdtemp())
     try:
         file = Path(shutil.copyfile(study, folder / "study.sqlite"))
         if who == "other":
             file.chmod(0o444), folder.chmod(0o555), out.chmod(0o777)
-        done = subprocess.run(
-            [sys.executable, "-c", READING, file, out / "packed.sqlite", who],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = fresh.run(READING, file, out / "packed.sqlite", who)
         assert done.returncode == 0, done.stderr
         during, after = json.loads(done.stdout)
         assert during == after == ["study.sqlite"]
@@ -342,18 +338,19 @@ except ReadOnlyError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 def test_what_a_killed_writer_left_on_a_read_only_medium_is_said(study: Path) -> None:
-    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    folder = Path(tempfile.mkdtemp())
     try:
         file = Path(shutil.copyfile(study, folder / "study.sqlite"))
         (folder / "study.sqlite-wal").write_bytes(b"left")
         folder.chmod(0o555)
-        done = subprocess.run([sys.executable, "-c", LEFT, file], capture_output=True, text=True, check=False)
+        done = fresh.run(LEFT, file)
         assert done.stdout.strip() == "True ['study.sqlite', 'study.sqlite-wal']", done.stderr
     finally:
         folder.chmod(0o755)
         shutil.rmtree(folder)
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(300)
 def test_a_thousand_mutations_give_errors_of_ours_and_nothing_else() -> None:
     seed = int(os.environ.get("ARTIFACTDB_MUTATION_SEED", "0"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from artifactdb import ArtifactDBError, NewerSchemaError, Workspace
 from artifactdb.database.declared import DECLARED, DIGESTS, digest
 from artifactdb.database.migrations import latest_version
+from tests import fresh
 from tests.golden.make import CHAIN, fold_model
 from tests.test_older_files import FILES, assert_equal, copied
 
@@ -147,7 +146,7 @@ def test_a_process_killed_anywhere_in_a_migration_leaves_the_old_file_or_the_new
     file: Path, tmp_path: Path
 ) -> None:
     shutil.copy(file, tmp_path / "old.sqlite")
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True, cwd=Path(__file__).parent.parent)
+    assert fresh.run(KILLED, tmp_path).returncode == 0
     left = [path for path in tmp_path.glob("*.sqlite") if path.name != "old.sqlite"]
     outcomes = [left_behind(path, file) for path in left]
     assert outcomes.count(version_of(file)) > 20
@@ -158,7 +157,7 @@ def test_a_process_killed_anywhere_in_a_migration_leaves_the_old_file_or_the_new
 def test_processes_that_open_an_older_file_at_once_all_find_it_migrated(file: Path, tmp_path: Path) -> None:
     path = copied(file, tmp_path)
     code = "import sys; from artifactdb import Workspace; w = Workspace(sys.argv[1]); print(len(w.records()))"
-    running = [subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) for _ in range(4)]
+    running = [fresh.Process(code, path) for _ in range(4)]
     printed = {process.communicate()[0] for process in running}
     assert len(printed) == 1
     assert int(printed.pop()) >= 5

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from artifactdb import BusyError, InvalidValueError, ReadOnlyError, Workspace
 from artifactdb.database import network
+from tests import fresh
 from tests.campaigns.acts import content, prediction, require_content
 
 MOUNTS = """\
@@ -112,9 +111,8 @@ def test_one_machine_that_was_told_to_be_alone_writes_without_shared_memory(
 def test_a_process_and_the_command_line_are_told_by_the_environment(tmp_path: Path) -> None:
     file = filled(tmp_path / "study.sqlite")
     told = {**os.environ, "ARTIFACTDB_NETWORK": "single"}
-    command = [sys.executable, "-c", "from artifactdb.cli import main; main()"]
     for arguments in (["gc", file], ["verify", file], ["ls", file]):
-        done = subprocess.run([*command, *map(str, arguments)], env=told, capture_output=True, text=True, check=False)
+        done = fresh.run("from artifactdb.cli import main; main()", *arguments, env=told)
         assert done.returncode == 0, done.stderr
     assert file.read_bytes()[18] == 1, "a rollback journal"
     with Workspace(file) as workspace:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from artifactdb import Workspace
+from tests import fresh
 
 CODE = """
 import os, sys
@@ -52,9 +51,7 @@ def sealed_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 def test_a_sealed_folder_is_read_and_not_written(sealed_folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, sealed_folder], capture_output=True, text=True, check=False, env={**os.environ}
-    )
+    done = fresh.run(CODE, sealed_folder)
     assert done.stdout.splitlines() == [
         "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "{'a': 1} True 1", "['study.sqlite']",
     ], done.stdout + done.stderr  # fmt: skip

@@ -17,6 +17,7 @@ from tests.campaigns.power_cut import campaign
 SHORT = ("add", "transaction", "flush", "delete_predictions", "compact")
 
 
+@pytest.mark.campaign
 def test_a_power_cut_at_any_place_of_a_short_history_loses_nothing() -> None:
     assert campaign(0, acts=SHORT, variants=(NOTHING, "0"), histories=[0]) > 300
 

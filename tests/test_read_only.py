@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from artifactdb import BusyError, ReadOnlyError, Workspace
 from artifactdb.database import snapshot
 from artifactdb.database.sealed import Seal, SealedConnection
+from tests import fresh
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a change when the file is closed")
 
@@ -181,7 +180,7 @@ class TestAFolder:
 
 
 def cli(code: str, *arguments: object) -> str:
-    return subprocess.check_output([sys.executable, "-c", code, *map(str, arguments)], text=True)
+    return fresh.run(code, *arguments).stdout
 
 
 READER = """
@@ -200,9 +199,7 @@ with Workspace(sys.argv[1], mode="ro") as workspace:
 @contextmanager
 def asked(file: Path) -> Iterator[Callable[[], int]]:
     """A process of somebody who may not write counts artifacts each time it is asked."""
-    command = [sys.executable, "-c", READER, str(file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
+    with fresh.Process(READER, file) as process:
         sent, told = process.stdin, process.stdout
 
         def ask() -> int:
@@ -239,12 +236,10 @@ class Writer:
     """A process that writes when it is told to."""
 
     def __init__(self, file: Path) -> None:
-        command = [sys.executable, "-c", WRITER, str(file)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = fresh.Process(WRITER, file)
         self._answer()
 
     def tell(self, *what: object) -> None:
-        assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, what)) + "\n")
         self.process.stdin.flush()
         self._answer()
@@ -254,11 +249,10 @@ class Writer:
         assert self.process.returncode == 0
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.communicate()
 
     def _answer(self) -> None:
-        assert self.process.stdout is not None
         assert self.process.stdout.readline()
 
 
@@ -488,13 +482,14 @@ else:
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("writer", ["stays", "comes and goes"])
 def test_readers_see_whole_transactions_only_while_the_file_is_written_a_hundred_times(
     tmp_path: Path, writer: str
 ) -> None:
     file = tmp_path / "study.sqlite"
     add(file, "a", "b")
-    process = subprocess.Popen([sys.executable, "-c", PAIRS, str(file), writer, "100"])
+    process = fresh.Process(PAIRS, file, writer, 100)
     looks, last = 0, 2
     while process.poll() is None:
         with Workspace(file, mode="ro") as reader:

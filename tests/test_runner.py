@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from artifactdb import (
     Workspace,
 )
 from artifactdb.errors import ArtifactDBError
+from tests import fresh
 from tests.operators import Leaving, Memorizing, NeedsY, Neither
 
 FOLDS = KFold(4, shuffle=True, random_state=0)
@@ -110,8 +109,8 @@ def test_a_fresh_process_gives_the_same_bits(file: Path, blocks: Any, tmp_path: 
         sources.append((predictions.best()["pipeline_id"], "rows"))
         expected.append(runner.predict(predictions.best(), [block[:7] for block in x]))
     np.savez(tmp_path / "given.npz", **given)
-    command = [sys.executable, "-c", _REPLAY, str(file), str(tmp_path / "given.npz"), json.dumps(sources)]
-    subprocess.run([*command, str(tmp_path / "got.npz")], check=True, timeout=100)
+    done = fresh.run(_REPLAY, file, tmp_path / "given.npz", json.dumps(sources), tmp_path / "got.npz")
+    assert done.returncode == 0, done.stderr
     got = np.load(tmp_path / "got.npz")
     assert len(got.files) == len(expected) == 41
     assert all(np.array_equal(got[name], values) for name, values in zip(got.files, expected, strict=True))

@@ -58,6 +58,7 @@ def test_a_backend_that_the_caller_configured_is_used(workspace: Workspace, xy: 
         PipelineRunner(workspace, backend="lokki", n_jobs=2).run(GRID, xy)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_that_is_killed_costs_a_second_fit_and_nothing_else(
     workspace: Workspace, xy: Any, tmp_path: Path, times: int
@@ -71,6 +72,7 @@ def test_a_worker_that_is_killed_costs_a_second_fit_and_nothing_else(
     assert len(workspace.records()) == 4 * (2 + 2 * 3)  # scaler and splitter; encoder and model of each fold
 
 
+@pytest.mark.campaign
 def test_a_pipeline_that_always_kills_its_worker_fails_alone(workspace: Workspace, xy: Any, tmp_path: Path) -> None:
     (tmp_path / "kills").mkdir()
     killer = Killer(str(tmp_path / "kills"), 1000)
@@ -85,6 +87,7 @@ def test_a_pipeline_that_always_kills_its_worker_fails_alone(workspace: Workspac
     assert "memory" in str(failed.error)
 
 
+@pytest.mark.campaign
 def test_a_dask_cluster_trains_and_survives_a_killed_worker(workspace: Workspace, xy: Any, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     (tmp_path / "fits").mkdir()
@@ -149,6 +152,7 @@ def study(file: Path, fits: Path, resume: str, jobs: int) -> subprocess.Popen[st
     return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("how", "jobs"),
     [

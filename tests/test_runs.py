@@ -21,6 +21,7 @@ from artifactdb import (
     StillReferencedError,
     Workspace,
 )
+from tests import fresh
 
 CONFIG = [{"class": "sklearn.preprocessing.MinMaxScaler"}, {"model": {"class": "PLSRegression", "params": {"k": 3}}}]
 
@@ -154,7 +155,7 @@ with workspace.run("wheat", name="night") as run:
 
 @pytest.fixture
 def killed(file: Path) -> Path:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False, capture_output=True)
+    done = fresh.run(KILLED, file)
     assert done.returncode == -signal.SIGKILL, done.stderr
     return file
 
@@ -203,10 +204,7 @@ def test_a_run_of_a_living_process_is_left_alone(file: Path) -> None:
         "with Workspace(sys.argv[1]) as w, w.run('wheat', name='long') as run:\n"
         "    print(run.run_id, flush=True)\n    input()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", waits, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
+    with fresh.Process(waits, file) as process:
         run_id = process.stdout.readline().strip()
         with Workspace(file) as workspace:
             assert [run.status for run in workspace.runs()] == ["running"]
@@ -225,7 +223,7 @@ def test_two_processes_never_give_one_number_twice(file: Path) -> None:
         "    print('\\n'.join(run.pipeline([i]).pipeline_id for i in range(20)))"
     )
     Workspace(file).close()
-    both = [subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    both = [fresh.Process(code, file) for _ in "ab"]
     numbers = sorted(name[:4] for process in both for name in process.communicate()[0].split())
     assert numbers == [f"{number:04}" for number in range(1, 41)]
 

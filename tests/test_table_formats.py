@@ -128,7 +128,7 @@ from artifactdb.formats import dump
 table = pa.table({"a": [1, None], "b": pa.array(["x", "y"]).dictionary_encode()}, metadata={"k": "v", "a": "b"})
 print(dump(table)[0].content.digest.hex())
 """
-    assert len({in_new_process(code, PYTHONHASHSEED=seed) for seed in "012"}) == 1
+    assert in_new_process(code) == in_new_process(code, PYTHONHASHSEED="1")
 
 
 class Bomb:
@@ -221,7 +221,7 @@ STREAMS = [stream_of(table) for table in (WIDE.drop_columns(["tensor"]), TABLES[
 
 
 @given(st.sampled_from(STREAMS), st.lists(st.tuples(st.integers(0, 20_000), st.binary(max_size=4)), max_size=4))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_mutated_streams_are_a_table_or_an_error_of_ours(stream: bytes, edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(stream)
     for place, replacement in edits:
@@ -235,7 +235,7 @@ def test_mutated_streams_are_a_table_or_an_error_of_ours(stream: bytes, edits: l
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_bytes_are_a_table_or_an_error_of_ours(data: bytes) -> None:
     for reader in (ARROW, TENSORS):
         try:
@@ -337,7 +337,7 @@ TENSOR_FILE = safetensors.numpy.save({"a": np.arange(4.0), "b": np.array([True, 
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=2)), max_size=4))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_mutated_tensor_files_are_arrays_or_an_error_of_ours(edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(TENSOR_FILE)
     for place, replacement in edits:

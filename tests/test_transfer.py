@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from artifactdb import (
     Workspace,
     WorkspaceNotFoundError,
 )
+from tests import fresh
 
 GOLDEN = Path(__file__).parent / "golden"
 BIG = np.arange(30_000.0)
@@ -210,10 +210,7 @@ class TestPack:
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "try:\n    w.pack(sys.argv[2])\nexcept ArtifactDBError as error:\n    print(type(error).__name__)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "study.sqlite"), str(tmp_path / "packed.sqlite")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = fresh.run(code, tmp_path / "study.sqlite", tmp_path / "packed.sqlite")
         assert done.stdout.strip() == StorageFullError.__name__, done.stderr
         assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
         assert [path.name for path in tmp_path.iterdir() if "packed" in path.name or path.name.startswith(".")] == []
@@ -234,7 +231,7 @@ class TestPack:
             "w.registry('old', '0001').register({'old': 1}, '0001$aaaaaaaaaaaa:0', 'model')\n"
             "os.kill(os.getpid(), signal.SIGKILL)"
         )
-        subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+        fresh.run(code, target)
         assert target.with_name("victim.sqlite-wal").exists()
         log = target.with_name("victim.sqlite-wal").read_bytes()
         for there in (True, False):
@@ -525,10 +522,7 @@ class TestMerge:
             "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
         )
         for limit in (1_000, 50_000, 80_000):
-            done = subprocess.run(
-                [sys.executable, "-c", code, str(ours.path), str(theirs.path), str(limit)],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+            done = fresh.run(code, ours.path, theirs.path, limit)
             assert done.stdout.strip() == StorageFullError.__name__, (limit, done.stdout, done.stderr)
             with Workspace(ours.path) as again:
                 assert content(again) == before
@@ -548,8 +542,7 @@ class TestMerge:
             "        a = r.register({'n': i}, f'0001$aaaaaaaaaaaa:{2 * i}', 'model')\n"
             "        r.register({'n': -i}, f'0001$aaaaaaaaaaaa:{2 * i + 1}', 'model', depends_on=[a.artifact_id])\n"
         )
-        with subprocess.Popen([sys.executable, "-c", code, str(theirs.path)], stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None
+        with fresh.Process(code, theirs.path) as writer:
             writer.stdout.readline()
             while writer.poll() is None:
                 ours.merge(theirs.path)

@@ -26,6 +26,7 @@ from artifactdb.database.grants import without_grants
 from artifactdb.errors import InvalidValueError
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.signing import Signature, statement
+from tests import fresh
 from tests.users import CHAIN, as_, model_id
 
 
@@ -48,10 +49,7 @@ class TestTwoUsers:
     )
 
     def load(self, home: Path, file: Path, artifact_id: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", self.LOAD, str(file), artifact_id],
-            env={**os.environ, "ARTIFACTDB_HOME": str(home)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return fresh.run(self.LOAD, file, artifact_id, env={**os.environ, "ARTIFACTDB_HOME": str(home)})
 
     def test_a_study_is_mailed(self, tmp_path: Path, study: Path, fitted: dict[str, Any]) -> None:
         ada, bob = tmp_path / "home of ada", tmp_path / "home of bob"
@@ -353,11 +351,10 @@ class TestWorkers:
         with Workspace(study) as workspace:
             sent = pickle.dumps(workspace.loader("wheat")) + pickle.dumps(workspace.registry("wheat", "0002"))
             assert bytes.fromhex((tmp_path / "home of ada" / "key").read_text()) not in sent, "not the key itself"
-            done = subprocess.run(
-                [sys.executable, "-c", self.CODE], input=sent, capture_output=True, check=False,
-                env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "home of a worker")},
-            )  # fmt: skip
-            assert done.stdout.strip() == b"Ridge", done.stderr.decode()
+            done = fresh.run(
+                self.CODE, input=sent, env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "home of a worker")}
+            )
+            assert done.stdout.strip() == "Ridge", done.stderr
             (made,) = workspace.records(chain_prefix="s1.Other")
             assert workspace.load(made.artifact_id), "and the driver what the worker signed"
 

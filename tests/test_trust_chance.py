@@ -38,7 +38,7 @@ ALLOW = ["sklearn.*", "numpy.*"]
 
 
 @given(st.binary(max_size=400), st.sampled_from(["pickle", "joblib", "pickle5", "dill", "other"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_give_a_report(data: bytes, format: str) -> None:
     assert isinstance(str(scan(content(data), format)), str)
 
@@ -64,7 +64,7 @@ def mutated(data: bytes, edits: list[tuple[int, bytes]]) -> bytes:
 
 
 @given(st.sampled_from(HONEST), EDITS)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_mutated_pickles_give_a_report_or_an_error_of_ours(data: bytes, edits: list[tuple[int, bytes]]) -> None:
     data = mutated(data, edits)
     for format in ("pickle5", "pickle", "joblib"):
@@ -74,7 +74,7 @@ def test_mutated_pickles_give_a_report_or_an_error_of_ours(data: bytes, edits: l
 
 
 @given(st.lists(PIECES, max_size=40))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_call_that_loads_is_a_call_that_was_told(pieces: list[bytes]) -> None:
     """What the restricted load takes, a scan calls known-safe; and whatever else happens, nothing runs."""
     stream = pickled(*pieces, protocol=5)
@@ -147,14 +147,14 @@ def asked_of(kind: Any, stream: bytes) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", [RecordingInC, RecordingInPython])
 @given(st.lists(PIECES, max_size=60), st.sampled_from(range(6)))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_an_unpickler_asks_for_was_told(kind: Any, pieces: list[bytes], protocol: int) -> None:
     check_told(kind, pickled(*pieces, protocol=protocol))
 
 
 @pytest.mark.parametrize("kind", [RecordingInC, RecordingInPython])
 @given(st.sampled_from([*HONEST, *FURTHER.values()]), EDITS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_an_unpickler_asks_of_a_mutated_stream_was_told(kind: Any, data: bytes, edits: Any) -> None:
     check_told(kind, mutated(data, edits))
 

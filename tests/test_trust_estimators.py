@@ -26,6 +26,11 @@ NEEDS_SCIPY = {"SparseRandomProjection", "SpectralEmbedding", "SplineTransformer
 """They hold a sparse matrix or a spline of scipy's."""
 
 ESTIMATORS = dict(all_estimators())
+USUAL = {
+    "ColumnTransformer", "GridSearchCV", "HistGradientBoostingRegressor", "LabelEncoder", "LogisticRegression",
+    "MinMaxScaler", "OneHotEncoder", "PCA", "PLSRegression", "Pipeline", "RandomForestClassifier", "Ridge", "SVR",
+    "StackingRegressor", "StandardScaler", "TfidfVectorizer",
+}  # fmt: skip
 IRIS, DIABETES = (tuple(part[::3] for part in load(return_X_y=True)) for load in (load_iris, load_diabetes))
 TEXTS = ["red wheat", "green barley", "red barley"] * 4
 
@@ -100,7 +105,9 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))
 
 
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in USUAL else pytest.mark.campaign) for name in sorted(ESTIMATORS)]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_a_fitted_estimator_is_known_safe_and_the_same_after_a_restricted_load(name: str) -> None:
     model, x = fitted(name)

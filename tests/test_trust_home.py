@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import traceback
@@ -23,6 +21,7 @@ from artifactdb import ArtifactDBError, Workspace
 from artifactdb.errors import InvalidValueError
 from artifactdb.trust import home, remembered, team_keys
 from artifactdb.trust.own_key import own_key
+from tests import fresh
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes of files, forks")
 
@@ -163,10 +162,7 @@ def test_where_it_cannot_be_used_everybody_still_looks_and_errors_are_ours(maile
         (folder / "home" / "keys").mkdir(mode=0o755)
         folder.chmod(0o755)
         (folder / "home").chmod(closed if os.getuid() else closed | closed >> 6)
-        done = subprocess.run(
-            [sys.executable, "-c", WITHOUT, folder / "mailed.sqlite"], capture_output=True, text=True, check=False,
-            env={**os.environ, "ARTIFACTDB_HOME": str(folder / "home")},
-        )  # fmt: skip
+        done = fresh.run(WITHOUT, folder / "mailed.sqlite", env={**os.environ, "ARTIFACTDB_HOME": str(folder / "home")})
     finally:
         (folder / "home").chmod(0o755)
         shutil.rmtree(folder)
@@ -196,10 +192,7 @@ def test_processes_agree_on_one_key_where_a_file_system_has_no_links(tmp_path: P
         }[what]
     )
     environment = {**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "new")}
-    processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=environment, stdout=subprocess.PIPE)
-        for _ in range(8)
-    ]
+    processes = [fresh.Process(code, env=environment) for _ in range(8)]
     assert len({process.communicate()[0] for process in processes}) == 1
     assert [process.returncode for process in processes] == [0] * 8
     key = "key" if what == "own_key" else "keys"

@@ -26,6 +26,7 @@ from artifactdb.errors import DuplicateError, InvalidValueError, SerializationEr
 from artifactdb.trust import signing, team_keys
 from artifactdb.trust.own_key import own_key
 from artifactdb.trust.team_keys import PublicKey
+from tests import fresh
 from tests.users import as_, model_id
 
 SNEAKY = "mallory\x1b[2K\n\u202etrusted"
@@ -183,7 +184,7 @@ class TestWhatIsTrusted:
             "    trust(PublicKey(f'key-{mine}-{number}', bytes([mine, number] * 16)))\n"
             "    if number % 3 == 0: forget(f'key-{mine}-{number}')\n"
         )
-        processes = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(6)]
+        processes = [fresh.Process(code, number) for number in range(6)]
         assert [process.wait() for process in processes] == [0] * 6
         names = {key.name for key in team_keys.trusted().values()}
         assert names == {f"key-{mine}-{number}" for mine in range(6) for number in range(15) if number % 3}
@@ -230,11 +231,10 @@ class TestSecrets:
             again = pickle.dumps(pickle.loads(sent))
             code = "import pickle, sys; w = pickle.load(sys.stdin.buffer); print(type(w.load(sys.argv[1])).__name__)"
             for stream in (sent, again):
-                done = subprocess.run(
-                    [sys.executable, "-c", code, artifact_id], input=stream, capture_output=True, check=False,
-                    env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "worker")},
-                )  # fmt: skip
-                assert done.stdout.strip() == b"Ridge", done.stderr.decode()
+                done = fresh.run(
+                    code, artifact_id, input=stream, env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "worker")}
+                )
+                assert done.stdout.strip() == "Ridge", done.stderr
 
 
 class TestWhatAFileSays:

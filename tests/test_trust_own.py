@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from sklearn.linear_model import Ridge
 from artifactdb import UntrustedArtifactError, Workspace
 from artifactdb.errors import InvalidValueError
 from artifactdb.trust.own_key import own_key
+from tests import fresh
 from tests.users import CHAIN, as_, model_id
 
 
@@ -32,10 +31,7 @@ class TestOwnFiles:
     def test_processes_that_make_the_key_at_once_agree(self, tmp_path: Path) -> None:
         code = "from artifactdb.trust.own_key import own_key; print(own_key().key_id)"
         environment = {**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "new")}
-        processes = [
-            subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(8)
-        ]
+        processes = [fresh.Process(code, env=environment) for _ in range(8)]
         assert len({process.communicate()[0] for process in processes}) == 1
         assert [file.name for file in (tmp_path / "new").iterdir()] == ["key"]
 

@@ -214,6 +214,7 @@ def test_data_is_safe_and_what_a_plugin_reads_is_unknown() -> None:
 # -- what a scan costs
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the most memory a process had")
 @pytest.mark.parametrize(
     "stream",

@@ -22,6 +22,7 @@ from artifactdb.artifacts.composite import Composite, Part
 from artifactdb.cli.app import app
 from artifactdb.errors import DeserializationError, InvalidValueError
 from artifactdb.trust import team_keys
+from tests import fresh
 
 CHAIN = "s1.MinMaxScaler>s2.Ridge"
 MODEL = "0001_ridge"
@@ -281,11 +282,11 @@ class TestWorkers:
             "print(len(library.load('kept')))"
         )
         bad = [name for number, name in names.items() if number == 2]
-        done = subprocess.run(
-            [sys.executable, "-c", code, *[name for name in names.values() if name not in bad]], input=sent,
-            capture_output=True, check=False, env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "a worker's")},
+        done = fresh.run(
+            code, *[name for name in names.values() if name not in bad], input=sent,
+            env={**os.environ, "ARTIFACTDB_HOME": str(tmp_path / "a worker's")},
         )  # fmt: skip
-        assert done.stdout.strip() == b"1", done.stderr.decode()[-2000:]
+        assert done.stdout.strip() == "1", done.stderr[-2000:]
 
     def test_a_closed_workspace_takes_along_what_it_found_right(
         self, tmp_path: Path, become: Become, fitted: dict[str, Any]
