@@ -157,7 +157,7 @@ class TestAdding:
         catalog.compact()
         assert len(catalog) == 50 and not catalog.verify()
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(
         array=hnp.arrays(
             dtype=st.one_of(

@@ -591,7 +591,7 @@ def test_what_merged_predictions_share_with_staged_ones_outlives_these(tmp_path:
         assert ours.verify().ok
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.integers(0, 2), st.booleans()), max_size=12))
 def test_merging_is_idempotent_and_newer_decides_alike_in_both_directions(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int, bool]]

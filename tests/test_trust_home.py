@@ -243,7 +243,7 @@ class TestForks:
 
     def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(self) -> None:
         with self.at_work(own_key, own_key, own_key) as wrong:
-            assert [self.fork(own_key) for _ in range(50)] == [0] * 50
+            assert [self.fork(own_key) for _ in range(25)] == [0] * 25
         assert wrong == []
 
     def test_threads_go_on_while_another_one_forks(self, mailed: Path) -> None:
@@ -260,9 +260,9 @@ class TestForks:
                 assert remembered.is_allowed(*allowed[0])
 
             with self.at_work(work, work, remember) as wrong:
-                ended = [self.fork(work if number % 2 else remember) for number in range(30)]
+                ended = [self.fork(work if number % 2 else remember) for number in range(16)]
             assert wrong == []
-            assert ended == [0] * 30
+            assert ended == [0] * 16
 
     def test_a_block_that_sees_one_state_goes_on_over_a_fork(self, mailed: Path) -> None:
         def work() -> None:
