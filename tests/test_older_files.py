@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from artifactdb import UntrustedArtifactError, Workspace
+from artifactdb import CorruptWorkspaceError, UntrustedArtifactError, Workspace, recover
 from artifactdb.database.migrations import latest_version
 from tests.golden.make import CHAIN, CONFIGURATION, fold_model, prediction, scaler
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("schema_*.sqlite"))
+DRAFTS = sorted(GOLDEN.glob("draft_*.tar.gz"))
+"""Of schemas 1 and 2 before they were settled, with predictions beside them from the second on."""
 
 
 def test_each_schema_left_a_file() -> None:
@@ -141,3 +144,30 @@ def assert_equal(found: Any, expected: dict[str, Any]) -> None:
             assert np.array_equal(found[name], value)
         else:
             assert found[name] == value
+
+
+@pytest.mark.parametrize("draft", DRAFTS, ids=lambda file: file.name.partition(".")[0])
+def test_all_is_taken_out_of_a_file_that_an_early_draft_wrote(draft: Path, tmp_path: Path) -> None:
+    with tarfile.open(draft) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (old,) = tmp_path.glob("*.sqlite")
+    with pytest.raises(CorruptWorkspaceError, match=r"early draft .* `artifactdb recover"):
+        Workspace(old)
+    recovery = recover(old, tmp_path / "new.sqlite")
+    assert recovery.ok, str(recovery)
+    with Workspace(tmp_path / "new.sqlite") as workspace:
+        assert workspace.verify().ok
+        assert len(workspace.records()) == 5
+        workspace.trust()
+        loader = workspace.loader("wheat")
+        assert_equal(loader.load_by_chain("s1.MinMaxScaler"), scaler())
+        for fold in range(3):
+            assert_equal(loader.load_by_chain(CHAIN, fold), fold_model(fold))
+        (stack,) = workspace.query("SELECT artifact_id FROM artifacts WHERE artifact_type = 'meta_model'")
+        _, sources, _ = loader.load_meta_model_with_sources(stack[0])
+        assert [model["rows"][0] for _, model in sources] == [0, 1, 2]
+        if "draft_2" in draft.name:
+            found = [workspace.catalog.get(row["id"]) for row in workspace.catalog.filter().to_dicts()]
+            for row in found:
+                assert np.array_equal(row["y_pred"], prediction(int(row["fold_id"]), "")["y_pred"])
+            assert len(found) == 3

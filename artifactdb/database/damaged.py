@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from artifactdb.database.declared import DRAFTS, digest
 from artifactdb.database.migrations import APPLICATION_ID, latest_version, schema_files
 from artifactdb.database.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, Cell, Damaged, Pages, Value
 
@@ -82,6 +83,35 @@ def shapes(version: int) -> dict[int, Shape]:
     return {shape.root: shape for shape in made}
 
 
+def shapes_of_draft(pages: Pages) -> dict[int, Shape] | None:
+    """Give what each b-tree of a file looks like that a draft of a schema wrote, by what it declares itself."""
+    declared = sorted(_declarations(pages, 1, _DEPTH), key=lambda found: str(found[1]))
+    if digest(declared) not in DRAFTS:
+        return None
+    connection = apsw.Connection(":memory:")
+    try:
+        for kind in ("table", "index"):
+            for own_kind, _, _, text, _ in declared:
+                if own_kind == kind and text and not str(text).startswith("CREATE TABLE sqlite_"):
+                    connection.execute(str(text))
+        made = [_shape(connection, kind, name, table, root, text) for kind, name, table, text, root in declared if root]
+    finally:
+        connection.close()
+    stayed = {shape.table for shape in shapes(latest_version()).values()} | {"training_runs", "training_run_records"}
+    return {shape.root: shape for shape in made if shape.table in stayed}
+
+
+def _declarations(pages: Pages, number: int, depth: int) -> Iterator[tuple[Value, ...]]:
+    for child in pages.children(number) if depth else ():
+        yield from _declarations(pages, child, depth - 1)
+    for cell in pages.cells(number) if pages.kind(number) == TABLE_LEAF else ():
+        if isinstance(cell, Cell):
+            with suppress(Damaged):
+                kind, name, table, root, text = pages.values(cell)
+                if not str(name).startswith("sqlite_stat"):
+                    yield kind, name, table, text, root
+
+
 def _shape(connection: apsw.Connection, kind: Any, name: Any, table: Any, root: Any, sql: Any) -> Shape:
     sql_of = 'SELECT name, type, "notnull" OR pk > 0, pk FROM pragma_table_info(?)'
     columns = [(str(c), str(t), bool(n), int(k)) for c, t, n, k in connection.execute(sql_of, (table,))]
@@ -133,7 +163,7 @@ class DamagedDatabase:
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
         self.version = self._version()
-        self.shapes = shapes(self.version)
+        self.shapes = shapes_of_draft(pages) or shapes(self.version)
         self.by_name = {shape.name: shape for shape in self.shapes.values()}
         self.lost: dict[str, Lost] = {}
         self.guessed: set[int] = set()

@@ -121,9 +121,12 @@ def _restore_table(connection: apsw.Connection, damaged: DamagedDatabase, table:
             connection.execute("UPDATE identity SET workspace_id = ?", (workspace_id,))
         return
     key = ["rowid"] if table.keys == ("rowid",) else []
+    of_draft = table.name == "catalog_files" and "id_filter" not in table.columns
     for row_key, values, is_guess in damaged.rows(table.name):
         row = [row_key, *values] if key else values
         names = ", ".join(f'"{name}"' for name in (*key, *table.columns[: len(values)]))
+        if of_draft:  # the file is written again, with a filter
+            row, names = [*row, b""], f"{names}, id_filter"
         try:
             connection.execute(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(row))})", row)
         except apsw.Error:  # a rule of the schema says that it is not what was written

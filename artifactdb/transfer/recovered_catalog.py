@@ -50,8 +50,10 @@ def recover_catalog(
         return
     with device_errors(store.folder), scratch_folder() as scratch:
         _check_staged_arrays(store, recovery)
-        files = database.rows("SELECT file_key, kind, name, rows, size_bytes, content_hash FROM catalog_files")
-        for done, (key, kind, name, rows, size_bytes, digest) in enumerate(files, start=1):
+        files = database.rows(
+            "SELECT file_key, kind, name, rows, size_bytes, content_hash, length(id_filter) FROM catalog_files"
+        )
+        for done, (key, kind, name, rows, size_bytes, digest, has_filter) in enumerate(files, start=1):
             inside = database.rows("SELECT chunk_index FROM catalog_payloads WHERE file_key = ?", (key,))
             path: Path | None
             if inside:
@@ -61,7 +63,7 @@ def recover_catalog(
             if path is None:
                 _forget(store, key)
                 recovery.count_lost(_KINDS[kind], rows)
-            elif content_hash(path) != digest:
+            elif content_hash(path) != digest or not has_filter:
                 lost = rows - _write_again(store, key, path, kind)
                 recovery.count_lost(_KINDS[kind], max(0, lost))
             elif not inside:
