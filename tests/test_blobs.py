@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from artifactdb import SerializationError, Workspace
+from artifactdb import ArtifactRecord, InvalidValueError, SerializationError, Workspace
 from artifactdb.blobs import store
 from artifactdb.content import Content, Segment
 from artifactdb.errors import CorruptBlobError
@@ -114,3 +114,52 @@ def test_the_same_bytes_re_encoded_keep_their_id(workspace: Workspace, fitted: d
         )
     assert workspace.record(record.artifact_id) == record
     assert workspace.load(record.artifact_id).n_estimators == 10
+
+
+class TestOptimizing:
+    @pytest.fixture
+    def record(self, workspace: Workspace) -> ArtifactRecord:
+        """What is so large that saving it takes little effort."""
+        spectra = np.random.default_rng(0).integers(0, 50, (150, 1000)).astype(float)
+        saved = {"spectra": spectra, "again": spectra[::-1].copy(), "names": [f"sample {n}" for n in range(999)]}
+        return workspace.registry("wheat", "0001").register(saved, "0001$aaaaaaaaaaaa:0", "model")
+
+    def test_what_is_smaller_now_is_the_same(self, workspace: Workspace, record: ArtifactRecord) -> None:
+        workspace.gc()
+        before, size = workspace.load(record.artifact_id), workspace.path.stat().st_size
+        seen: list[tuple[int, int]] = []
+        optimized = workspace.optimize(progress=lambda *done: seen.append(done))
+        assert optimized.smaller and optimized.after_bytes < 0.95 * optimized.before_bytes
+        assert seen[-1] == (optimized.blobs, optimized.blobs)
+        assert workspace.path.stat().st_size < size, "and the room is given back"
+        (again,) = workspace.records()
+        assert again == record
+        with Workspace(workspace.path, mode="ro") as fresh:
+            loaded = fresh.load(record.artifact_id)
+        assert all(np.array_equal(loaded[name], before[name]) for name in before)
+        assert workspace.optimize().smaller == 0
+        assert [event.act for event in workspace.history()].count("optimized") == 2
+
+    def test_what_is_damaged_is_named_and_left(self, workspace: Workspace, record: ArtifactRecord) -> None:
+        rows = workspace.database.rows("SELECT rowid, payload FROM chunks WHERE chunk_index = 0 ORDER BY size_bytes")
+        rowid, payload = rows[-1]
+        wrong = payload[:-1] + bytes([payload[-1] ^ 1])
+        workspace.database.rows("UPDATE chunks SET payload = ? WHERE rowid = ?", (wrong, rowid))
+        assert len(workspace.optimize().damaged) == 1
+        assert workspace.database.value("SELECT payload FROM chunks WHERE rowid = ?", (rowid,)) == wrong
+        workspace.database.rows("UPDATE chunks SET payload = ? WHERE rowid = ?", (payload, rowid))
+        workspace.load(record.artifact_id)
+
+    def test_who_is_broken_off_keeps_what_is_done(self, workspace: Workspace, record: ArtifactRecord) -> None:
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            workspace.optimize(progress=stop)
+        assert workspace.verify().ok
+        assert workspace.load(record.artifact_id)["names"][0] == "sample 0"
+
+    @pytest.mark.parametrize("level", [0, 20, 2.5, "high"])
+    def test_a_level_that_there_is_not_is_refused(self, workspace: Workspace, level: Any) -> None:
+        with pytest.raises(InvalidValueError, match="from 1 to 19"):
+            workspace.optimize(level)

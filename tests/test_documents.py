@@ -88,9 +88,8 @@ def test_the_gate_runs_the_readmes_test_command() -> None:
 def test_every_command_has_help_with_an_example_and_takes_json() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     assert set(commands) == {
-        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "verify", "backup", "backups", "restore",
-        "top",
-        "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
+        "demo", "init", "ls", "show", "stats", "query", "orphans", "gc", "optimize", "verify", "backup", "backups",
+        "restore", "top", "predictions", "sql", "runs", "pack", "merge", "export", "import", "log", "run", "inspect",
         "predict", "trust", "sign", "history", "recover", "protect",
     }  # fmt: skip
     library = [f"library {name}" for name in ("ls", "show", "save", "export", "rm")]

@@ -27,6 +27,7 @@ _MAX_LAYOUT_CHARACTERS = 1 << 16  # of what is read; ours have a few dozen
 _MOST_OF_A_BYTE = 1 << 15  # a block of Zstandard takes 4 bytes at least, and gives 128 KiB at most
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
 _WORTH_COMPRESSING = 0.97
+_WORTH_CHANGING = 0.98
 _MAX_WINDOW_BYTES = 8 << 20  # of what is read
 _PIECE_BYTES = 1 << 18
 _local = threading.local()
@@ -90,6 +91,26 @@ def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk
     if (decode(chunk) if layout else _decompress(chunk)) != plain:
         raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
     return chunk, plain
+
+
+def encode_again(chunk: EncodedChunk, level: int) -> EncodedChunk | None:
+    """Encode the bytes of a chunk with more effort, shuffled and not; None where that does not make it smaller.
+
+    Examples
+    --------
+    >>> chunk, plain = encode([Segment(b"spectrum " * 100)], 1)
+    >>> encode_again(chunk, 19) is None or decode(encode_again(chunk, 19)) == plain
+    True
+    """
+    plain = bytes(decode(chunk))
+    smallest = None
+    for layout in [_read_layout(chunk), []] if chunk.shuffle else [[]]:
+        compressed = _compressor(level).compress(_shuffle(plain, layout) if layout else plain)
+        if len(compressed) < _WORTH_CHANGING * len((smallest or chunk).payload):
+            smallest = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
+    if smallest is not None and decode(smallest) != plain:
+        raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
+    return smallest
 
 
 def decode(chunk: EncodedChunk) -> bytearray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,6 +152,25 @@ def gc(
     if not as_json:
         freed = render.size(sum(orphan.stored_bytes for orphan in deleted))
         print(f"{'would delete' if dry_run else 'deleted'} {len(deleted)} blobs, {freed}")
+
+
+@app.command(epilog="Example: `artifactdb optimize wheat.sqlite`")
+def optimize(
+    path: PathArgument,
+    level: Annotated[int, typer.Option(min=1, max=19, help="Effort of Zstandard.")] = 19,
+    as_json: JsonOption = False,
+) -> None:
+    """Compress all content anew with more effort, where that makes it smaller; no id and no hash changes."""
+    require_file(path)
+    with Workspace(path) as workspace, render.progress("optimize") as progress:
+        found = workspace.optimize(level, progress=progress)
+    if as_json:
+        render.as_json(asdict(found))
+        return
+    for digest in found.damaged:
+        print(f"damaged, left as it is: {digest}")
+    saved = render.size(found.before_bytes - found.after_bytes)
+    print(f"{found.smaller} of {found.blobs} blobs are smaller: {saved} less, {render.size(found.after_bytes)} now")
 
 
 @app.command(epilog="Example: `artifactdb verify wheat.sqlite --signatures`")

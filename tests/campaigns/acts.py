@@ -154,6 +154,9 @@ class Worker:
     def gc(self, _: Change) -> None:
         self.workspace.gc()
 
+    def optimize(self, _: Change) -> None:
+        assert not self.workspace.optimize().damaged
+
     def backup(self, _: Change) -> None:
         self.backups += 1
         self.workspace.backup(self.file.parent / "backups" / f"{self.slot}-{self.backups}.sqlite")
@@ -189,7 +192,7 @@ class Worker:
 
 ACTS = {
     "save": 8, "group": 5, "add": 6, "add_in_bulk": 2, "delete": 4, "delete_pair": 3, "flush": 3, "compact": 2,
-    "gc": 2, "backup": 2, "look": 1, "reopen": 2,
+    "gc": 2, "optimize": 2, "backup": 2, "look": 1, "reopen": 2,
 }  # fmt: skip
 """Every act, and how often it is done."""
 

@@ -213,6 +213,10 @@ class Everything(RuleBasedStateMachine):
         self.workspace.gc()
         assert not self.workspace.orphans()
 
+    @rule()
+    def optimize(self) -> None:
+        assert not self.workspace.optimize().damaged
+
     @rule(name=st.sampled_from(["x", "y"]), pipeline=st.sampled_from(PIPELINES))
     def keep_in_the_library(self, name: str, pipeline: str) -> None:
         chosen = {own for own in self.records if own.startswith(f"{pipeline}$")}

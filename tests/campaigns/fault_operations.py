@@ -367,6 +367,7 @@ OPERATIONS: dict[str, Operation] = {
     "history": Operation(lambda case: len(case.workspace.history())),
     "verify": Operation(verify),
     "gc": Operation(lambda case: len(case.workspace.gc())),
+    "optimize": Operation(lambda case: case.workspace.optimize().damaged),
     "backup": Operation(backup, makes=("copy.catalog", "copy.sqlite")),
     "pack": Operation(pack, makes=("packed.sqlite",)),
     "merge": Operation(merge, make_other),

@@ -315,6 +315,9 @@ class History:
     def gc(self) -> None:
         self.workspace.gc(release_space=self.chance.random() < 0.7)
 
+    def optimize(self) -> None:
+        self.workspace.optimize()
+
     def merge(self) -> None:
         path, contents = self.donor
         self.workspace.merge(path, on_conflict="theirs")
@@ -379,7 +382,7 @@ class _TakenBackError(Exception):
 
 _ACTS = {
     "save": 8, "delete": 2, "add": 4, "add_bulk": 1, "train": 1, "delete_predictions": 3, "transaction": 5, "flush": 3,
-    "compact": 2, "gc": 2, "reopen": 3, "merge": 0.5, "pack": 1, "pack_in_vain": 0.3, "pack_over_used": 0.3,
-    "backup": 0.3, "use_packed": 1,
+    "compact": 2, "gc": 2, "optimize": 0.5, "reopen": 3, "merge": 0.5, "pack": 1, "pack_in_vain": 0.3,
+    "pack_over_used": 0.3, "backup": 0.3, "use_packed": 1,
 }  # fmt: skip
 """What happens, and how often."""

@@ -202,6 +202,9 @@ class Life:
     def collect(self) -> None:
         self.workspace.gc()
 
+    def optimize(self) -> None:
+        self.workspace.optimize(9)
+
     def back_up(self) -> None:
         self.workspace.backup_to(self.path.parent / "backups", keep=3)
 
@@ -311,6 +314,7 @@ ACTS: dict[str, tuple[Callable[[Life], Any], int, int]] = {
     "flush": (Life.flush, 5, 3),
     "compact": (Life.compact, 2, 1),
     "gc": (Life.collect, 4, 1),
+    "optimize": (Life.optimize, 1, 0),
     "backup_to": (Life.back_up, 1, 0),
     "pack": (Life.pack, 1, 0),
     "merge": (Life.merge, 3, 0),
