@@ -15,9 +15,10 @@ import pytest
 
 from artifactdb import ArtifactNotFoundError, BusyError, Catalog, Workspace
 from artifactdb.artifacts import check, find, load
+from artifactdb.blobs import store
 from artifactdb.catalog import questions
-from artifactdb.database import log
-from tests.campaigns.acts import prediction
+from artifactdb.database import Database, log
+from tests.campaigns.acts import content, prediction, require_content
 from tests.campaigns.crowds import campaign
 from tests.campaigns.kills import fork
 
@@ -159,6 +160,26 @@ def test_a_check_finds_nothing_wrong_with_what_is_deleted_meanwhile(workspace: W
                 other.registry("wheat").delete_pipeline_artifacts("0001", delete_files=True)
 
     assert check.verify(workspace.database, delete_all).ok
+
+
+def test_what_is_saved_again_while_others_delete_it_is_there(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = workspace.registry("wheat", "0001")
+    name = registry.register(content(1), "0001$aaaaaaaaaaaa:0", "model").artifact_id
+
+    def check_late(database: Database, key: int) -> str:
+        with Workspace(workspace.path) as other:
+            other.registry("wheat").delete_pipeline_artifacts("0001", delete_files=True)
+        return found(database, key)
+
+    with Workspace(workspace.path) as saving:  # one that has not read it yet
+        found = store.check
+        monkeypatch.setattr(store, "check", check_late)
+        saving.registry("wheat", "0002").register(content(1), "0002$aaaaaaaaaaaa:0", "model")
+        monkeypatch.undo()
+        assert [record.artifact_id for record in saving.records()] == [name.replace("0001", "0002")]
+        require_content(saving.load("0002$aaaaaaaaaaaa:0"), 1)
 
 
 def test_what_is_replaced_while_it_is_loaded_comes_as_it_is_now(workspace: Workspace) -> None:

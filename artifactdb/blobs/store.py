@@ -102,10 +102,11 @@ def find_damaged(database: Database, content: Content) -> dict[bytes, str]:
             if digest not in right and digest not in present and (key := find(database, digest)) is not None:
                 present[digest] = key
 
-    look_for(blob.digest for blob in (*content.parts, content))
-    if content.digest in present:  # what its bytes are not at hand of has parts, too
-        look_for(part for (part,) in database.rows(_PARTS_OF, (present[content.digest],)))
-    wrong = {digest: check(database, key) for digest, key in present.items()}
+    with database.reading():  # what is there now may be deleted by others before it is read
+        look_for(blob.digest for blob in (*content.parts, content))
+        if content.digest in present:  # what its bytes are not at hand of has parts, too
+            look_for(part for (part,) in database.rows(_PARTS_OF, (present[content.digest],)))
+        wrong = {digest: check(database, key) for digest, key in present.items()}
     if len(right) >= _REMEMBERED:
         right.clear()
     right.update(digest for digest, what in wrong.items() if not what)
