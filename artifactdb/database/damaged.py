@@ -101,7 +101,8 @@ def _shape(connection: apsw.Connection, kind: Any, name: Any, table: Any, root: 
     alias = (
         -1 if is_rowless or len(keys) != 1 or affinities[names.index(keys[0])] != "INTEGER" else names.index(keys[0])
     )
-    added = 2 if table == "records" and "signer_key" in names else 0  # by schema 4; earlier rows end before them
+    # By schema 4: earlier rows end before them. Schema 5 wrote every row anew.
+    added = 2 if table == "records" and "signer_key" in names and "row_check" not in names else 0
     return Shape(
         name, table, root, not is_rowless, names, affinities, tuple(not r for r in required),
         len(names) - added, alias, tuple(keys) if is_rowless or alias >= 0 else ("rowid",),
