@@ -18,8 +18,8 @@ from artifactdb import InvalidValueError, UntrustedArtifactError, Workspace
 from artifactdb.artifacts import lines
 from artifactdb.artifacts.save import key_of_signer
 from artifactdb.blobs.codec import LEVEL
-from artifactdb.database import row_checks
 from artifactdb.cli.app import app
+from artifactdb.database import row_checks
 from artifactdb.trust import team_keys
 from artifactdb.trust.team_keys import PublicKey
 
