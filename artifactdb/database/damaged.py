@@ -14,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from artifactdb.database.migrations import APPLICATION_ID, latest_version, schema_files
+from artifactdb.database.migrations import latest_version, schema_files
 from artifactdb.database.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, Cell, Damaged, Pages, Value
 
 _DEPTH = 20
@@ -167,11 +167,9 @@ class DamagedDatabase:
                 lost.entries += 1
 
     def _version(self) -> int:
+        """Give the version whose trees are where its tables begin; of several the one that the header says."""
         said = self.pages.number_at(60)
-        if self.pages.number_at(68) == APPLICATION_ID and 1 <= said <= latest_version():
-            return said
-        # The header is damaged: the version whose trees are where its tables begin.
-        versions = range(latest_version(), 0, -1)
+        versions = sorted(range(latest_version(), 0, -1), key=lambda version: version != said)
         return max(versions, key=lambda version: sum(map(self._begins, shapes(version).values())))
 
     def _begins(self, shape: Shape) -> bool:
