@@ -19,12 +19,12 @@ UPDATE sqlite_schema SET sql =
     'REFERENCES actors ON', 'REFERENCES actors (actor_key) ON')
 WHERE type = 'table';
 UPDATE sqlite_schema SET sql = replace(sql, char(10) || ') STRICT', char(10)
-  || '  , row_check INTEGER NOT NULL DEFAULT 4294967296 -- checksum of all else in the row; the default: not ours, docs/format.md'
+  || '  , row_check INTEGER NOT NULL DEFAULT 8589934592 -- checksum of all else in the row; the default: not ours, docs/format.md'
   || char(10) || ') STRICT')
 WHERE type = 'table' AND name IN ('blobs', 'catalog_files', 'datasets', 'identity', 'staged_arrays', 'staged_predictions',
   'trained_pipelines', 'workspace_signatures');
 UPDATE sqlite_schema SET sql = replace(sql, iif(instr(sql, char(10) || '  UNIQUE ('), char(10) || '  UNIQUE (', char(10) || '  PRIMARY KEY ('), char(10)
-  || '  row_check INTEGER NOT NULL DEFAULT 4294967296, -- checksum of all else in the row; the default: not ours, docs/format.md'
+  || '  row_check INTEGER NOT NULL DEFAULT 8589934592, -- checksum of all else in the row; the default: not ours, docs/format.md'
   || iif(instr(sql, char(10) || '  UNIQUE ('), char(10) || '  UNIQUE (', char(10) || '  PRIMARY KEY ('))
 WHERE type = 'table' AND name IN ('actors', 'history', 'library_artifacts', 'library_entries', 'pipelines', 'records', 'run_entries',
   'signatures', 'signers');

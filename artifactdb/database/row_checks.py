@@ -43,9 +43,12 @@ KEYS: dict[str, tuple[str, ...]] = {
 """The tables whose rows have a check, and what names a row."""
 SINCE = 5
 """The first schema with checks."""
-OF_ANOTHER_PROGRAM = 1 << 32
-"""Stands in a row that came without a check; it is the default of the column, so that adding one moves no row."""
+OF_ANOTHER_PROGRAM = 1 << 33
+"""Stands in a row that came without a check, as the default of the column. SQLite stores it, and each check, in 6
+bytes: a check is set in its place, and moves nothing.
+"""
 
+_BASE = 1 << 32
 _MANY = 50_000
 _AT_ONCE = 1000
 
@@ -53,22 +56,22 @@ _AT_ONCE = 1000
 def row_check(*values: Any) -> int:
     """Give the check of a row: of all its values but the check itself, in the order of the columns.
 
-    A CRC-32, which finds each single wrong bit and each burst of up to 32, over ``marshal`` in version 2, which
-    docs/format.md spells out: no other way to tell values and types apart takes less than three times as long.
+    2^32 and a CRC-32, which finds each single wrong bit and each burst of up to 32, over ``marshal`` in version 2,
+    which docs/format.md spells out: no other way to tell values and types apart takes less than three times as long.
 
     Examples
     --------
     >>> row_check(1, "wheat", None)
-    1219870237
+    5514837533
     """
-    return crc32(dumps(values, 2))
+    return _BASE + crc32(dumps(values, 2))
 
 
 def with_checks(rows: Iterable[Sequence[Any]], first_key: int) -> Iterator[tuple[Any, ...]]:
     """Put keys, counted from one on, before rows and their checks behind them."""
     for key, values in enumerate(rows, first_key):
         row = (key, *values)
-        yield *row, crc32(dumps(row, 2))
+        yield *row, _BASE + crc32(dumps(row, 2))
 
 
 def register(connection: apsw.Connection) -> None:
