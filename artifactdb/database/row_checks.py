@@ -81,29 +81,27 @@ def register(connection: apsw.Connection) -> None:
 
 def columns_of(connection: apsw.Connection, table: str) -> str:
     """Give the columns that the check of a table is over, for SQL; what is open declares what artifactdb does."""
-    if table not in _columns:
-        found = connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
-        _columns[table] = ", ".join(f'"{name}"' for (name,) in found if name != "row_check")
-    return _columns[table]
-
-
-_columns: dict[str, str] = {}
+    found = connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+    return ", ".join(f'"{name}"' for (name,) in found if name != "row_check")
 
 
 def compute_all(connection: apsw.Connection) -> None:
     """Compute the check of every row; within a transaction of the caller's."""
     for table in KEYS:
-        setting = f"UPDATE {table} SET row_check = row_check({columns_of(connection, table)})"
         try:
-            connection.execute(setting)
+            connection.execute(f"UPDATE {table} SET row_check = row_check({columns_of(connection, table)})")
         except UnicodeDecodeError:  # damaged: that row is left to ``verify``
             names = ", ".join(KEYS[table])
-            _compute(connection, table, connection.execute(f"SELECT {names} FROM {table}").fetchall())
+            keys = connection.execute(f"SELECT {names} FROM {table}").fetchall()
+            _compute(connection, _setting(connection, table), keys)
 
 
-def _compute(connection: apsw.Connection, table: str, keys: Iterable[tuple[Any, ...]]) -> None:
+def _setting(connection: apsw.Connection, table: str) -> str:
     where = " AND ".join(f"{name} = ?" for name in KEYS[table])
-    setting = f"UPDATE {table} SET row_check = row_check({columns_of(connection, table)}) WHERE {where}"
+    return f"UPDATE {table} SET row_check = row_check({columns_of(connection, table)}) WHERE {where}"
+
+
+def _compute(connection: apsw.Connection, setting: str, keys: Iterable[tuple[Any, ...]]) -> None:
     for key in keys:
         with suppress(UnicodeDecodeError):
             connection.execute(setting, key)
@@ -115,10 +113,11 @@ class Written:
     A row too many does no harm: what was rolled back, or deleted since, is computed anew, or is not there.
     """
 
-    __slots__ = ("_keys", "count")
+    __slots__ = ("_keys", "_settings", "count")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._keys: dict[str, set[int]] = {table: set() for table in KEYS}
+        self._settings: dict[str, str] = {}
         self.count = 0
         connection.set_update_hook(self._note)
 
@@ -147,7 +146,9 @@ class Written:
         if self.count:
             for table, keys in self._keys.items():
                 if keys:
-                    _compute(connection, table, [(key,) for key in sorted(keys)])
+                    if table not in self._settings:
+                        self._settings[table] = _setting(connection, table)
+                    _compute(connection, self._settings[table], [(key,) for key in sorted(keys)])
             self.forget()
 
     def forget(self) -> None:
