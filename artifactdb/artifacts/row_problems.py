@@ -68,5 +68,5 @@ def _of_table(database: Database, table: str) -> Iterator[Problem]:
     if count := of_another_program(database, table):
         yield Problem(
             f"table {table}",
-            f"{count} {_OF_OTHERS}: nothing tells whether they are what it wrote. `artifactdb pack` takes them as they are",
+            f"{count} {_OF_OTHERS}: nothing tells whether it wrote this; `artifactdb pack` takes them as they are",
         )
