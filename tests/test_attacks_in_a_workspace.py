@@ -116,13 +116,16 @@ def test_loading_is_refused_whatever_the_way(
 def test_the_pages_of_a_data_viewer_run_nothing(strangers: Path, canary: Path) -> None:
     """Datasette shows the file in a process of its own; texts of a stranger are shown, and are no part of the page."""
     with Workspace(strangers) as workspace:
-        workspace.database.rows(
-            "UPDATE records SET custom_name = '<script>alert(1)</script>', class_name = custom_name"
-        )
+        tables = [row[0] for row in workspace.query("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        with workspace.transaction():
+            workspace.database.rows(
+                "UPDATE records SET custom_name = '<script>alert(1)</script>', class_name = custom_name"
+            )
         workspace.library.save_template(["Ridge"], "baseline", "<img src=x onerror=alert(1)>")
     pages = [
         "/stranger", "/stranger/artifacts?_size=max", "/stranger/library",
-        "/stranger.json?sql=SELECT+custom_name,payload+FROM+records,chunks+LIMIT+1",
+        *(f"/stranger/{table}" for table in tables if not table.startswith("sqlite_")), "/stranger/records/1",
+        "/stranger/events", "/stranger.json?sql=SELECT+custom_name,payload+FROM+records,chunks+LIMIT+1",
     ]  # fmt: skip
     for page in pages:
         got = subprocess.run(

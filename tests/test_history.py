@@ -38,7 +38,9 @@ def acts(workspace: Workspace, artifact_id: str, dataset: str | None = None) -> 
 
 def make_up(workspace: Workspace, record_key: int, event_index: int, artifact_id: str | None = None) -> None:
     workspace.database.rows(
-        "INSERT INTO history VALUES (?, ?, '1999', 1, 'made up', ?, NULL)", (record_key, event_index, artifact_id)
+        "INSERT INTO history VALUES (?1, ?2, '1999', 1, 'made up', ?3, NULL, "
+        "row_check(?1, ?2, '1999', 1, 'made up', ?3, NULL))",
+        (record_key, event_index, artifact_id),
     )
 
 
@@ -96,6 +98,26 @@ class TestHistory:
 
         for path in Path(artifactdb.__file__).parent.rglob("*.py"):
             assert not re.search(r"(UPDATE|DELETE FROM|REPLACE INTO)\s+(history|actors)\b", path.read_text()), path
+
+
+_EVENTS_OF_SCHEMA_4 = """
+SELECT h.happened_at, h.act, coalesce(r.artifact_id, h.artifact_id, gone.artifact_id) AS artifact_id,
+  a.user, a.host, a.process, a.version, h.details
+FROM history AS h JOIN actors AS a ON a.actor_key = h.actor_key
+LEFT JOIN records AS r ON r.record_key = h.record_key
+LEFT JOIN history AS gone ON gone.record_key = h.record_key AND gone.artifact_id IS NOT NULL
+"""
+
+
+def test_the_view_of_events_has_the_rows_it_always_had(file: Path, fitted: dict[str, Any]) -> None:
+    with Workspace(file) as workspace:
+        put(workspace, fitted["ridge"])
+        put(workspace, fitted["svr"], pipeline="0002")
+        workspace.trust()
+        workspace.registry("wheat", "0001").delete_pipeline_artifacts("0001")
+        expected = workspace.query(_EVENTS_OF_SCHEMA_4).rows
+        assert sorted(workspace.query("SELECT * FROM events").rows, key=repr) == sorted(expected, key=repr)
+        assert {row[1] for row in expected} >= {"added", "trusted", "deleted"}
 
 
 class TestMadeUpRows:

@@ -28,9 +28,9 @@ LEFT_BEHIND = [
     "INSERT INTO blob_parts SELECT i, 0, 1 FROM n",
     "INSERT INTO parameter_values SELECT i, 'alpha', 77.0 FROM n",
     "INSERT INTO run_records SELECT i, 1 FROM n",
-    "INSERT INTO trained_pipelines SELECT i, NULL, 'x', 'completed', '', NULL, NULL, '{}', '{}', '[]', '' FROM n",
+    "INSERT INTO trained_pipelines SELECT i, NULL, 'x', 'completed', '', NULL, NULL, '{}', '{}', '[]', '', 0 FROM n",
     "INSERT INTO pipeline_metrics SELECT i, 'val', '', 'rmse', 0.0 FROM n",
-    "INSERT INTO pipelines SELECT 100 + i, i, '0002_new', '' FROM n",
+    "INSERT INTO pipelines SELECT 100 + i, i, '0002_new', '', 0 FROM n",
     "INSERT INTO library_files SELECT i, 'x', 1 FROM n",
 ]
 
@@ -90,9 +90,9 @@ class TestKeysToCome:
         "last",
         [
             f"UPDATE sqlite_sequence SET seq = {LAST} WHERE name = 'blobs'",
-            f"INSERT INTO blobs VALUES ({LAST}, randomblob(32), 0, 0, '')",
+            f"INSERT INTO blobs VALUES ({LAST}, randomblob(32), 0, 0, '', 0)",
             f"INSERT INTO sqlite_sequence VALUES ('workspace_signatures', {LAST})",
-            f"INSERT INTO datasets VALUES ({LAST}, 'z', '')",
+            f"INSERT INTO datasets VALUES ({LAST}, 'z', '', 0)",
         ],
     )
     def test_a_key_that_is_used_up_is_not_called_a_full_disk(
@@ -120,8 +120,8 @@ class TestKeysToCome:
     def test_a_key_of_zero_is_a_key(self, study: Path, fitted: Any) -> None:
         change(
             study,
-            "INSERT INTO datasets VALUES (0, 'rye', '')",
-            "INSERT INTO pipelines VALUES (0, 0, '0002_new', '')",
+            "INSERT INTO datasets VALUES (0, 'rye', '', 0)",
+            "INSERT INTO pipelines VALUES (0, 0, '0002_new', '', 0)",
             "INSERT INTO environments VALUES (0, '{}')",
         )
         with Workspace(study) as workspace, workspace.transaction():
@@ -212,7 +212,7 @@ class TestWhatIsSigned:
         change(
             signed,
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
-            "INSERT INTO signers SELECT 1000 + i, 'ed25519', 'k' || i, material, 'x' FROM n, signers "
+            "INSERT INTO signers SELECT 1000 + i, 'ed25519', 'k' || i, material, 'x', 0 FROM n, signers "
             "WHERE scheme = 'ed25519'",
             "INSERT INTO workspace_signatures (signer_key, signed_at, contents, size_bytes, root, signature) "
             "SELECT g.signer_key, 'x', w.contents, w.size_bytes, w.root, w.signature "

@@ -109,13 +109,14 @@ def test_what_is_damaged_too_much_is_left_alone(study: Path) -> None:
     assert study.read_bytes() == damaged
 
 
-def test_verify_names_each_flipped_byte_even_where_nothing_else_has_a_hash(study: Path) -> None:
+def test_verify_names_the_block_of_each_flipped_byte_too(study: Path) -> None:
     content = study.read_bytes()
     place = content.index(b"model of fold 1")
     damage(study, place, size=1, content=b"M")
     with Workspace(study, mode="ro") as workspace:
-        (problem,) = workspace.verify().problems
-    assert f"({place // BLOCK})" in problem.what
+        *rows, block = workspace.verify().problems
+    assert all("is not what was written" in row.what for row in rows)
+    assert f"({place // BLOCK})" in block.what
     assert repair(study).ok
     assert study.read_bytes() == content
 
@@ -141,6 +142,7 @@ def test_a_sound_file_that_another_program_wrote_is_not_brought_back(study: Path
     study.write_bytes(content.replace(b"model of fold ", b"MODEL of fold "))  # at a time of its own
     found = repair(study)
     assert "nothing was restored" in str(found.problems)
+    assert "its row of records is not what was written" in str(found.problems)
     assert b"MODEL of fold 1" in study.read_bytes()
     found = repair(study, as_protected=True)
     assert found.ok and study.read_bytes() == content, "unless it is asked for"

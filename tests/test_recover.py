@@ -123,6 +123,14 @@ def test_each_page_zeroed_in_turn_all_that_lies_elsewhere_comes_back(study: Path
     zero_each(study, tmp_path, range(1, pages_of(study) + 1))
 
 
+@pytest.mark.parametrize("version", [1, 4, 200])
+def test_a_header_that_says_another_schema_costs_nothing(study: Path, copy: Path, tmp_path: Path, version: int) -> None:
+    overwrite(copy, 60, version.to_bytes(4, "big"))
+    recovery = recover(copy, tmp_path / "saved.sqlite")
+    assert recovery.ok, recovery
+    assert contents(tmp_path / "saved.sqlite") == contents(study)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_file_that_was_cut_short_gives_what_lies_before_the_cut(
     study: Path, copy: Path, tmp_path: Path, share: float

@@ -91,6 +91,22 @@ def test_a_look_up_reads_no_table_from_end_to_end(workspace: Workspace, sql: str
     assert all(any(word in scan for word in allowed) for scan in scans), plan
 
 
+def test_events_ask_an_index_whom_they_were_about(workspace: Workspace) -> None:
+    # Each event of the workspace as a whole was compared with all others of it.
+    plan = explain(workspace, "SELECT * FROM events", ())
+    assert "SEARCH gone USING INDEX history_of_gone (record_key=?)" in plan
+    assert [line for line in plan.splitlines() if "SCAN" in line] in (["SCAN h"], ["SCAN a"], ["SCAN h", "SCAN a"])
+
+
+def test_every_foreign_key_names_its_column(workspace: Workspace) -> None:
+    # Datasette 0.65 shows no page of a table with one that does not.
+    keys = workspace.query(
+        """SELECT t.name, f."table", f."to" FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) AS f"""
+    )
+    assert len(keys) > 25
+    assert all(column for *_, column in keys)
+
+
 def explain(workspace: Workspace, sql: str, values: Any) -> str:
     return "\n".join(row[3] for row in workspace.database.rows("EXPLAIN QUERY PLAN " + sql, values))
 

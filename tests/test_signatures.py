@@ -19,6 +19,7 @@ from artifactdb.artifacts import lines
 from artifactdb.artifacts.save import key_of_signer
 from artifactdb.blobs.codec import LEVEL
 from artifactdb.cli.app import app
+from artifactdb.database import row_checks
 from artifactdb.trust import team_keys
 from artifactdb.trust.team_keys import PublicKey
 
@@ -50,6 +51,8 @@ def change(file: Path, *statements: str) -> None:
     connection = apsw.Connection(str(file))
     for statement in statements:
         connection.execute(statement).fetchall()
+    row_checks.register(connection)
+    row_checks.compute_all(connection)  # as whoever means to deceive does
     connection.close()
 
 
@@ -196,7 +199,7 @@ class TestKeysBelowOne:
             study,
             "UPDATE signers SET signer_key = -3",
             "UPDATE records SET signer_key = -3",
-            "INSERT INTO history SELECT -7, 0, happened_at, actor_key, act, NULL, NULL FROM history LIMIT 1",
+            "INSERT INTO history SELECT -7, 0, happened_at, actor_key, act, NULL, NULL, 0 FROM history LIMIT 1",
         )
         with Workspace(study) as workspace:
             found = workspace.verify().problems

@@ -228,7 +228,7 @@ class TestOwnComesBack:
         with Workspace(tmp_path / "forged.sqlite") as workspace:
             workspace.database.rows("UPDATE signatures SET signature = randomblob(64)")
             workspace.database.rows(
-                "INSERT INTO signatures SELECT randomblob(32), signer_key, signature FROM signatures"
+                "INSERT INTO signatures SELECT randomblob(32), signer_key, signature, 0 FROM signatures"
             )
         become("bob")
         team_keys.trust(key)

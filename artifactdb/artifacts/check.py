@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from artifactdb.artifacts import descriptions
+from artifactdb.artifacts import descriptions, row_problems
 from artifactdb.artifacts.descriptions import Problem
 from artifactdb.blobs import store
 from artifactdb.database import Database
 from artifactdb.database.rules import broken_rules
 from artifactdb.database.translate import interprets
+from artifactdb.errors import CorruptWorkspaceError
 
 _KEYED = """
 SELECT t.name, k.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS k
@@ -69,6 +70,17 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     """
     found = Verification()
     _check_structure(database, found)
+    found.problems += row_problems.check(database)
+    try:
+        _check_content(database, found, progress)
+    except CorruptWorkspaceError as error:
+        if found.ok:
+            raise
+        found.problems.append(Problem(str(database.path), error.message))  # which a row that is named above made
+    return found
+
+
+def _check_content(database: Database, found: Verification, progress: Callable[[int, int], None] | None) -> None:
     _check_keys(database, found)
     blobs = database.rows("SELECT blob_key, lower(hex(content_hash)), size_bytes FROM blobs ORDER BY blob_key")
     for done, (blob_key, digest, size_bytes) in enumerate(blobs, start=1):
@@ -84,7 +96,6 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
             progress(done, len(blobs))
     found.records = database.value("SELECT count(*) FROM records")
     found.problems += descriptions.check(database)
-    return found
 
 
 def _check_structure(database: Database, found: Verification) -> None:

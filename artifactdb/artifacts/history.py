@@ -23,18 +23,26 @@ from artifactdb.version import __version__
 WORKSPACE = 0
 """Stands for the workspace as a whole, where a record's key is meant otherwise."""
 
-_NEW = "INSERT INTO history (record_key, event_index, happened_at, actor_key, act) VALUES (?, 0, ?, ?, ?)"
+_COLUMNS = "record_key, event_index, happened_at, actor_key, act, artifact_id, details"
+INSERT = f"""
+INSERT INTO history ({_COLUMNS}, row_check)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))
+"""
+"""SQLite tells nobody of the rows of this table, so their checks are written with them."""
+_NEW = f"""
+INSERT INTO history ({_COLUMNS}, row_check)
+VALUES (?1, 0, ?2, ?3, ?4, NULL, NULL, row_check(?1, 0, ?2, ?3, ?4, NULL, NULL))
+"""
 _LAST_INDEX = (1 << 63) - 1
 _FURTHER = f"""
-INSERT INTO history (record_key, event_index, happened_at, actor_key, act, artifact_id, details)
-VALUES (?1, (
+INSERT INTO history ({_COLUMNS}, row_check)
+SELECT ?1, next_index, ?2, ?3, ?4, ?5, ?6, row_check(?1, next_index, ?2, ?3, ?4, ?5, ?6) FROM (
   SELECT CASE max(event_index) WHEN {_LAST_INDEX} THEN (
     SELECT min(i) + 1 FROM (
       SELECT -1 AS i UNION ALL
       SELECT event_index FROM history WHERE record_key = ?1 AND event_index BETWEEN 0 AND {_LAST_INDEX - 1}
     ) WHERE NOT EXISTS (SELECT 1 FROM history WHERE record_key = ?1 AND event_index = i + 1)
-  ) ELSE coalesce(max(event_index) + 1, 0) END FROM history WHERE record_key = ?1 AND event_index >= 0
-), ?2, ?3, ?4, ?5, ?6)
+  ) ELSE coalesce(max(event_index) + 1, 0) END AS next_index FROM history WHERE record_key = ?1 AND event_index >= 0)
 """
 """Where a made-up file holds the last index that there is, the first one that is free."""
 _LAST_KEY = """

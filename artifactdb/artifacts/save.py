@@ -296,6 +296,12 @@ def key_of_environment(database: Database, versions_json: str) -> int:
     return _insert_environment(database, versions_json) if found is None else found
 
 
+INSERT_SIGNATURE = """
+INSERT OR REPLACE INTO signatures (statement, signer_key, signature, row_check)
+VALUES (?1, ?2, ?3, row_check(?1, ?2, ?3))
+"""
+
+
 def key_of_signer(database: Database, scheme: str, key_id: str, material: bytes, name: str = "") -> int:
     """Give the key of who signs, new or not."""
     sql = "SELECT signer_key FROM signers WHERE scheme = ? AND key_id = ? AND material = ?"

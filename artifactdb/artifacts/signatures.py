@@ -15,7 +15,7 @@ from typing import Any
 from artifactdb.artifacts import descriptions, gate, history, lines
 from artifactdb.artifacts.find import KEPT, RECORD, StoredRecord, from_json, from_row
 from artifactdb.artifacts.lines import Difference
-from artifactdb.artifacts.save import key_of_signer
+from artifactdb.artifacts.save import INSERT_SIGNATURE, key_of_signer
 from artifactdb.blobs.codec import compress_text
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
@@ -192,7 +192,7 @@ def sign(database: Database, name: str | None, progress: Progress | None = None)
         # In order and once, so that the tree of statements is written from one end to the other.
         wanted = sorted(set(statements))
         database.run_many(
-            "INSERT OR REPLACE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)",
+            INSERT_SIGNATURE,
             [
                 (hashlib.sha256(one).digest(), signer_key, made)
                 for one, made in zip(wanted, team_keys.sign(name, wanted), strict=True)

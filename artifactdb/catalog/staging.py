@@ -17,12 +17,24 @@ from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
 from artifactdb.catalog.rows import NAN, Row, to_rows
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
+from artifactdb.database.row_checks import with_checks
 from artifactdb.errors import DuplicateError
 
 _AT_ONCE = 10_000
 _REMEMBERED = 200_000
-_INSERT_ROW = f"INSERT INTO staged_predictions ({column_list()}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_INSERT_ARRAY = "INSERT OR IGNORE INTO staged_arrays (array_id, array_type, dtype, shape, data) VALUES (?, ?, ?, ?, ?)"
+_INSERT_ROW = (
+    f"INSERT INTO staged_predictions (staged_key, {column_list()}, row_check) "
+    f"VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
+)
+_INSERT_ARRAY = (
+    "INSERT OR IGNORE INTO staged_arrays (array_key, array_id, array_type, dtype, shape, data, row_check) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_NEXT_KEY = """
+SELECT 1 + max(
+  coalesce((SELECT max({1}) FROM {0}), 0),
+  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{0}' AND typeof(seq) = 'integer'), 0))
+"""
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
 STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -62,9 +74,11 @@ def new_among(
 
 def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
     """Insert rows, and arrays that no file holds."""
-    stored = list(arrays)
-    store.database.run_many(_INSERT_ARRAY, stored)
-    store.database.run_many(_INSERT_ROW, list(rows))
+    stored, database = list(arrays), store.database
+    first_array = database.value(_NEXT_KEY.format("staged_arrays", "array_key"))
+    database.run_many(_INSERT_ARRAY, with_checks(stored, first_array), checked=True)
+    first_row = database.value(_NEXT_KEY.format("staged_predictions", "staged_key"))
+    database.run_many(_INSERT_ROW, with_checks(rows, first_row), checked=True)
     store.staged_bytes += sum(len(data) for *_, data in stored)
 
 

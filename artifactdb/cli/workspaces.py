@@ -139,6 +139,8 @@ def recover(
             print(render.plain(f"gone: {gone.artifact_id} of {gone.dataset or '?'}: {gone.reason} ({left})"))
         for incomplete in found.incomplete:
             print(render.plain(f"incomplete: {incomplete.artifact_id} of {incomplete.dataset}: {incomplete.what}"))
+        for row in found.doubtful:
+            print(render.plain(f"doubtful: {row}: a value of it is not what was written"))
         for kind, count in found.lost.items():
             print(f"gone: {count} {kind}")
         for note in found.notes:

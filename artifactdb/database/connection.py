@@ -9,8 +9,8 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,9 @@ class Database:
             try:
                 if session.seal is not None:
                     return self._rows_at_rest(session, sql, parameters)
-                return list(self._live(session).execute(sql, parameters))
+                found = list(self._live(session).execute(sql, parameters))
+                self._bound(session)
+                return found
             except apsw.Error as error:
                 raise translate(error, self.path) from error
             except UnicodeDecodeError as error:
@@ -108,13 +110,16 @@ class Database:
         found = self.rows(sql, parameters)
         return found[0][0] if found else None
 
-    def run_many(self, sql: str, sequence: Sequence[Sequence[Any]]) -> None:
-        """Run one statement once for each tuple of parameters."""
+    def run_many(self, sql: str, sequence: Iterable[Sequence[Any]], *, checked: bool = False) -> None:
+        """Run one statement once for each tuple of parameters; ``checked`` where these bring their checks."""
         session = self._session()
         with session.lock:
             try:
-                for _ in self._live(session).executemany(sql, sequence):
-                    pass
+                connection = self._live(session)
+                with session.written.unnoted(connection) if checked else nullcontext():
+                    for _ in connection.executemany(sql, sequence):
+                        pass
+                self._bound(session)
             except apsw.Error as error:
                 raise translate(error, self.path) from error
             except _UNSTORABLE as error:
@@ -209,10 +214,19 @@ class Database:
             session.roll_back(connection)
             return
         try:
+            if not inner:
+                session.written.compute(connection)
             connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
         except apsw.Error as error:
             session.roll_back(connection)
             raise translate(error, self.path) from error
+        except BaseException:  # an interrupt, which reaches Python where checks are computed
+            session.roll_back(connection)
+            raise
+
+    def _bound(self, session: Session) -> None:
+        if session.written.are_many and session.depth:
+            session.written.compute(self._live(session))
 
     @contextmanager
     def reading(self) -> Iterator[None]:

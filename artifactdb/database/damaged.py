@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from artifactdb.database.declared import DRAFTS, digest
-from artifactdb.database.migrations import APPLICATION_ID, latest_version, schema_files
+from artifactdb.database.migrations import latest_version, schema_files
 from artifactdb.database.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, Cell, Damaged, Pages, Value
 
 _DEPTH = 20
@@ -131,7 +131,8 @@ def _shape(connection: apsw.Connection, kind: Any, name: Any, table: Any, root: 
     alias = (
         -1 if is_rowless or len(keys) != 1 or affinities[names.index(keys[0])] != "INTEGER" else names.index(keys[0])
     )
-    added = 2 if table == "records" and "signer_key" in names else 0  # by schema 4; earlier rows end before them
+    # By schema 4: earlier rows end before them. Schema 5 wrote every row anew.
+    added = 2 if table == "records" and "signer_key" in names and "row_check" not in names else 0
     return Shape(
         name, table, root, not is_rowless, names, affinities, tuple(not r for r in required),
         len(names) - added, alias, tuple(keys) if is_rowless or alias >= 0 else ("rowid",),
@@ -162,8 +163,9 @@ class DamagedDatabase:
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
-        self.version = self._version()
-        self.shapes = shapes_of_draft(pages) or shapes(self.version)
+        draft = shapes_of_draft(pages)
+        self.version = pages.number_at(60) if draft else self._version()
+        self.shapes = draft or shapes(self.version)
         self.by_name = {shape.name: shape for shape in self.shapes.values()}
         self.lost: dict[str, Lost] = {}
         self.guessed: set[int] = set()
@@ -196,11 +198,9 @@ class DamagedDatabase:
                 lost.entries += 1
 
     def _version(self) -> int:
+        """Give the version whose trees are where its tables begin; of several the one that the header says."""
         said = self.pages.number_at(60)
-        if self.pages.number_at(68) == APPLICATION_ID and 1 <= said <= latest_version():
-            return said
-        # The header is damaged: the version whose trees are where its tables begin.
-        versions = range(latest_version(), 0, -1)
+        versions = sorted(range(latest_version(), 0, -1), key=lambda version: version != said)
         return max(versions, key=lambda version: sum(map(self._begins, shapes(version).values())))
 
     def _begins(self, shape: Shape) -> bool:

@@ -6,14 +6,16 @@ Each file is applied once, in order, all in one transaction; ``user_version`` is
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import apsw
 
+from artifactdb.database import row_checks
 from artifactdb.database.declared import DECLARED, Declaration, require_declared
 from artifactdb.database.network import choose_journal
-from artifactdb.database.strict import restrict
+from artifactdb.database.strict import restrict, schema_writable
 from artifactdb.errors import CorruptWorkspaceError, NewerSchemaError, NotAWorkspaceError
 
 APPLICATION_ID = 0x41444231
@@ -106,12 +108,18 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
         if is_current(connection, path):
             return
         applied = connection.pragma("user_version")
-        for number, file in schema_files().items():
-            if number > applied:
-                for _ in connection.execute(file.read_text(encoding="utf-8")):
-                    pass
+        apply(connection, [file for number, file in schema_files().items() if number > applied])
+        row_checks.compute_all(connection)
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", latest_version())
+
+
+def apply(connection: apsw.Connection, files: Iterable[Path]) -> None:
+    """Apply schema files, in the order given, within a transaction of the caller's."""
+    with schema_writable(connection):
+        for file in files:
+            for _ in connection.execute(file.read_text(encoding="utf-8")):
+                pass
 
 
 class connection_transaction:  # noqa: N801 - reads as a function

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import apsw
 
-from artifactdb.database import disk
+from artifactdb.database import disk, row_checks
 from artifactdb.database.migrations import APPLICATION_ID, is_current, latest_version, migrate
 from artifactdb.database.network import choose_journal, is_single, require_unshared, without_log
 from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of, settled, shut
@@ -107,6 +107,7 @@ def open_connection(
 def _prepare(connection: apsw.Connection, path: Path, timeout_s: float, *, known: bool) -> None:
     connection.set_busy_timeout(int(timeout_s * 1000))
     connection.pragma("fullfsync", True)  # or a Mac leaves what was synced in the cache of its drive
+    row_checks.register(connection)
     if not is_current(connection, path):
         _require_writable(connection, path)
         migrate(connection, path)

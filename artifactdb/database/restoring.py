@@ -15,8 +15,9 @@ from typing import Any
 import apsw
 
 from artifactdb.chain import compute_chain_hash
+from artifactdb.database import row_checks
 from artifactdb.database.damaged import DamagedDatabase, Shape
-from artifactdb.database.migrations import APPLICATION_ID, schema_files, set_page_size
+from artifactdb.database.migrations import APPLICATION_ID, apply, schema_files, set_page_size
 from artifactdb.database.pages import Value
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
@@ -64,6 +65,8 @@ class Restored:
         Tables of which every row is known, here or in ``missing``: an index over all of it could be read.
     guessed : int
         How many pages may be free, and hold what was deleted.
+    doubtful : list of (str, tuple)
+        Table and key of each row that is not what was written, by its check, and in which nothing else is wrong.
     """
 
     rows: int = 0
@@ -73,6 +76,7 @@ class Restored:
     from_indexes: dict[str, int] = field(default_factory=dict)
     complete: set[str] = field(default_factory=set)
     guessed: int = 0
+    doubtful: list[tuple[str, tuple[Value, ...]]] = field(default_factory=list)
 
 
 def restore(damaged: DamagedDatabase, target: Path, progress: Callable[[int, int], None] | None = None) -> Restored:
@@ -85,11 +89,10 @@ def restore(damaged: DamagedDatabase, target: Path, progress: Callable[[int, int
             connection.pragma("journal_mode", "OFF")
             connection.pragma("synchronous", "OFF")
             connection.pragma("foreign_keys", False)
+            row_checks.register(connection)
             connection.create_scalar_function("chain_hash_of", _chain_hash_of, 1)
             connection.execute("BEGIN")
-            for number, file in schema_files().items():
-                if number <= damaged.version:
-                    connection.execute(file.read_text(encoding="utf-8")).fetchall()
+            apply(connection, [file for number, file in schema_files().items() if number <= damaged.version])
             tables = [s for s in damaged.shapes.values() if not s.is_index and s.name != "sqlite_sequence"]
             for done, shape in enumerate(tables, start=1):
                 _restore_table(connection, damaged, shape, restored)
@@ -99,6 +102,8 @@ def restore(damaged: DamagedDatabase, target: Path, progress: Callable[[int, int
                     progress(done, len(tables))
             connection.execute(_COUNTED)
             _restore_sequence(connection, damaged)
+            if damaged.version >= row_checks.SINCE:
+                row_checks.compute_all(connection)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", damaged.version)
             connection.execute("COMMIT")
@@ -117,8 +122,10 @@ def restore(damaged: DamagedDatabase, target: Path, progress: Callable[[int, int
 
 def _restore_table(connection: apsw.Connection, damaged: DamagedDatabase, table: Shape, restored: Restored) -> None:
     if table.name == "identity":
-        for _, (workspace_id,), _ in damaged.rows("identity"):
-            connection.execute("UPDATE identity SET workspace_id = ?", (workspace_id,))
+        for number, values, _ in damaged.rows("identity"):
+            connection.execute("UPDATE identity SET workspace_id = ?", (values[0],))
+            if _is_doubtful(table, values):
+                restored.doubtful.append((table.name, (number,)))
         return
     key = ["rowid"] if table.keys == ("rowid",) else []
     of_draft = table.name == "catalog_files" and "id_filter" not in table.columns
@@ -129,11 +136,21 @@ def _restore_table(connection: apsw.Connection, damaged: DamagedDatabase, table:
             row, names = [*row, b""], f"{names}, id_filter"
         try:
             connection.execute(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(row))})", row)
+            if not is_guess and _is_doubtful(table, values):
+                restored.doubtful.append((table.name, tuple(row[: len(table.keys)])))
         except apsw.Error:  # a rule of the schema says that it is not what was written
             damaged.lost[table.name].entries += not is_guess
     for index in damaged.shapes.values():
         if index.is_index and index.table == table.name:
             _take_from_index(connection, damaged, table, index, restored)
+
+
+def _is_doubtful(table: Shape, values: list[Value]) -> bool:
+    """Tell whether a row bears a check that is not that of its values."""
+    if "row_check" not in table.columns:
+        return False
+    at = table.columns.index("row_check")
+    return bool(values[at] != row_checks.row_check(*values[:at], *values[at + 1 :]))
 
 
 def _take_from_index(
@@ -142,7 +159,7 @@ def _take_from_index(
     """Insert what the table lost, if the index holds the whole of it; else keep what it says of the row."""
     columns = [name or table.keys[0] for name in index.columns]
     filled = _FILLED.get(table.name, {})
-    is_whole = set(table.columns) <= {*columns, *filled}
+    is_whole = set(table.columns) <= {*columns, *filled, "row_check"}
     names = ", ".join(f'"{name}"' for name in (*columns, *filled))
     given = ", ".join((*(f":{name}" for name in columns), *filled.values()))
     insert = f"INSERT OR IGNORE INTO {table.name} ({names}) VALUES ({given})"

@@ -7,6 +7,7 @@ from itertools import count
 
 import apsw
 
+from artifactdb.database.row_checks import Written
 from artifactdb.database.sealed import seal_of, shut
 
 _numbers = count()
@@ -15,7 +16,7 @@ _numbers = count()
 class Session:
     """A connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt")
+    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt", "written")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
@@ -28,6 +29,7 @@ class Session:
         """Go on with another connection."""
         self.connection: apsw.Connection | None = connection
         self.seal = seal_of(connection)
+        self.written = Written(connection)
         self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
 
     def roll_back(self, connection: apsw.Connection) -> None:
@@ -45,6 +47,7 @@ class Session:
             self.spoilt = True
         if not self.depth:
             self.spoilt = False
+            self.written.forget()
 
     def close(self) -> None:
         """Close the connection, if there is one."""

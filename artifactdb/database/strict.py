@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import apsw
 
 _MIB = 1 << 20
@@ -42,3 +45,14 @@ def restrict(connection: apsw.Connection) -> apsw.Connection:
     connection.drop_modules(None)  # no virtual tables; those of JSON and of reading pragmas are SQLite's own
     connection.pragma("cell_size_check", True)
     return connection
+
+
+@contextmanager
+def schema_writable(connection: apsw.Connection) -> Iterator[None]:
+    """Let our own schema files change the text of a declaration where no content changes with it."""
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    try:
+        yield
+    finally:
+        for name in ("WRITABLE_SCHEMA", "DEFENSIVE"):  # however far they came
+            connection.config(getattr(apsw, f"SQLITE_DBCONFIG_{name}"), _SWITCHES[name])

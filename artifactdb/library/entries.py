@@ -45,6 +45,12 @@ ON CONFLICT (entry_type, name) DO UPDATE SET
 """
 
 
+INSERT_ARTIFACT = """
+INSERT INTO library_artifacts (entry_key, position, record, blob_key, row_check)
+VALUES (?1, ?2, ?3, ?4, row_check(?1, ?2, ?3, ?4))
+"""
+
+
 @dataclass(slots=True)
 class Entry:
     """What is saved under a name.
@@ -94,7 +100,7 @@ def save(database: Database, entry: Entry) -> dict[str, Any]:
         database.rows("DELETE FROM library_artifacts WHERE entry_key = ?", (key,))
         database.rows("DELETE FROM library_files WHERE entry_key = ?", (key,))
         database.run_many(
-            "INSERT INTO library_artifacts (entry_key, position, record, blob_key) VALUES (?, ?, ?, ?)",
+            INSERT_ARTIFACT,
             [
                 (key, position, json.dumps(record, ensure_ascii=False), blob_key)
                 for position, (record, blob_key) in enumerate(entry.artifacts)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from artifactdb.artifacts import history
+from artifactdb.artifacts import history, row_problems
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.files import catalog_folder
@@ -96,6 +96,7 @@ def _recover(path: Path, made: Path, progress: Progress | None) -> Recovery:
         if not restored.rows:
             raise NotAWorkspaceError(f"nothing in {path} is of a workspace.", hint="Nothing was written.")
         recovery.pages = restored.pages
+        recovery.doubtful = [row_problems.row_of(table, key) for table, key in restored.doubtful]
         database = Database(unfinished)
         database.keys_are_free = True  # what waits for keys to come is among what is let go
         try:

@@ -57,6 +57,8 @@ class Recovery:
         How much else is gone, by kind.
     pages : dict
         Numbers of the damaged pages, by table or index.
+    doubtful : list of str
+        Rows that were saved, and of which a value is not what was written: table and key.
     notes : list of str
         What to know of what was saved.
     """
@@ -67,12 +69,13 @@ class Recovery:
     incomplete: list[Incomplete] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
     pages: dict[str, list[int]] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is gone."""
-        return not (self.gone or self.incomplete or self.lost)
+        """Whether nothing is gone, and all is what was written."""
+        return not (self.gone or self.incomplete or self.lost or self.doubtful)
 
     def count_lost(self, kind: str, number: int) -> None:
         """Add to what is gone."""
@@ -89,5 +92,6 @@ class Recovery:
             "incomplete": [asdict(incomplete) for incomplete in self.incomplete],
             "lost": dict(self.lost),
             "pages": {name: list(numbers) for name, numbers in self.pages.items()},
+            "doubtful": list(self.doubtful),
             "notes": list(self.notes),
         }

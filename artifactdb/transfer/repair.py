@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifactdb.artifacts import check
+from artifactdb.artifacts import check, row_problems
 from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog import checking
@@ -154,7 +154,7 @@ def _may_be_newer(path: Path, member: parity.Member) -> bool:
     try:
         database = Database(path, mode="ro")
         try:
-            return check.verify(database).ok
+            return all(map(row_problems.is_of_a_row, check.verify(database).problems))
         finally:
             database.close()
     except ArtifactDBError:

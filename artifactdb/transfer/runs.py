@@ -125,7 +125,7 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             for table in ("library_artifacts", "library_files"):
                 target.rows(f"DELETE FROM {table} WHERE entry_key = ?", (key,))
             target.run_many(
-                "INSERT INTO library_artifacts (entry_key, position, record, blob_key) VALUES (?, ?, ?, ?)",
+                entries.INSERT_ARTIFACT,
                 [(key, *row) for row in artifacts],
             )
             target.run_many(

@@ -10,7 +10,7 @@ from typing import Any
 
 from artifactdb.artifacts import history
 from artifactdb.artifacts.find import KEPT, from_json
-from artifactdb.artifacts.save import key_of_signer
+from artifactdb.artifacts.save import INSERT_SIGNATURE, key_of_signer
 from artifactdb.database import Database, Snapshot
 from artifactdb.transfer.keys import AT_ONCE, Keys
 from artifactdb.trust import signing
@@ -60,7 +60,7 @@ def take_signatures(source: Snapshot, target: Database, keys: Keys) -> None:
             for statement, key, signature in theirs
             if (statement, key) not in ours or _is_better(target, key, said[statement], signature, ours[statement, key])
         ]
-        target.run_many("INSERT OR REPLACE INTO signatures (statement, signer_key, signature) VALUES (?, ?, ?)", taken)
+        target.run_many(INSERT_SIGNATURE, taken)
 
 
 def _statements(source: Snapshot) -> Iterator[list[bytes]]:
@@ -112,7 +112,7 @@ def _take_events(
                 actors[actor] = history.key_of_actor(target, who)
             events.append((key, index, happened_at, actors[actor], act, artifact_id, details))
             index += 1
-        target.run_many(f"INSERT INTO history (record_key, event_index, {_REST}) VALUES (?, ?, ?, ?, ?, ?, ?)", events)
+        target.run_many(history.INSERT, events)
 
 
 def take_whole_signatures(source: Snapshot, target: Database, keys: Keys) -> None:
