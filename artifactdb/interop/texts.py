@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from artifactdb.artifacts.reading import MAX_VALUES, text_of
+from artifactdb.artifacts.reading import MAX_VALUES
 from artifactdb.errors import InvalidValueError
 
 MAX_NODES = 2 * MAX_VALUES
@@ -29,17 +29,6 @@ _REMEMBERED_CHARACTERS = 100
 
 class _MergeKey:
     """Stands for ``<<`` until the mapping is complete."""
-
-
-def read_yaml(path: Path) -> Any:
-    """Give the value of a YAML file, in the types of JSON; times stay text.
-
-    Raises
-    ------
-    InvalidValueError
-        For what is malformed, too large, or asks for objects to be built.
-    """
-    return parse_yaml(text_of(path), path.name)
 
 
 def write_json(path: Path, value: Any) -> None:
