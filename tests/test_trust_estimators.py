@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,13 +18,19 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import all_estimators
 
 from artifactdb.content import StoredContent
-from artifactdb.formats import dump
+from artifactdb.errors import UntrustedArtifactError
+from artifactdb.formats import dump, serializers
 from artifactdb.trust.pickles.restricted import restricted_load
 from artifactdb.trust.pickles.scan import scan
+from tests.pickle_attacks import content, joblib_bytes
 
 ALLOW = ["sklearn.*", "numpy.*"]
 NEEDS_SCIPY = {"SparseRandomProjection", "SpectralEmbedding", "SplineTransformer"}
 """They hold a sparse matrix or a spline of scipy's."""
+HOLDS_OBJECTS = {
+    "GradientBoostingClassifier", "GradientBoostingRegressor", "KBinsDiscretizer", "LogisticRegressionCV"
+}  # fmt: skip
+"""They hold an array of objects, which joblib keeps as a pickle within the file."""
 
 ESTIMATORS = dict(all_estimators())
 USUAL = {
@@ -126,6 +133,17 @@ def test_a_fitted_estimator_is_known_safe_and_the_same_after_a_restricted_load(n
     expected, found = answers(serializer.load(stored), x), answers(loaded, x)
     assert expected.keys() == found.keys() == answers(model, x).keys()
     assert all(same(expected[method], found[method]) for method in expected)
+
+    for format, written in (("pickle", pickle.dumps(model, 2)), ("joblib", joblib_bytes(model))):
+        kept = content(written)
+        if format == "joblib" and name in HOLDS_OBJECTS:
+            with pytest.raises(UntrustedArtifactError, match="an array of objects"):
+                restricted_load(kept, ALLOW, format)
+            continue
+        found = answers(restricted_load(kept, [*ALLOW, "scipy.*"] if name in NEEDS_SCIPY else ALLOW, format), x)
+        expected = answers(serializers()[format].load(kept), x)
+        assert expected.keys() == found.keys()
+        assert all(same(expected[method], found[method]) for method in expected), format
 
 
 def test_the_list_of_estimators_is_long() -> None:
