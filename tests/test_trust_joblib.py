@@ -281,6 +281,13 @@ def test_a_dtype_that_lies_is_refused(lie: str, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", READERS)
+def test_a_state_that_ends_the_process_in_numpy_is_refused(format: str) -> None:
+    short = b"(K\x03" + text("<") + b"NJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    with pytest.raises(UntrustedArtifactError, match="a dtype that is not what it says"):
+        READERS[format](pickled(called(DTYPE, text("f8"), b"\x89", b"\x88") + short))
+
+
+@pytest.mark.parametrize("format", READERS)
 def test_a_dtype_does_not_change_once_an_array_has_it(format: str) -> None:
     """Neither by another state, nor through the dict of its fields, which numpy keeps as it was given."""
     array = called(found("numpy", "ndarray"), b"K\x01\x85", b"h\x00")

@@ -1,7 +1,7 @@
-"""The dtype that a state describes: one that numpy makes itself, or none.
+"""The dtype that a state describes, made as one makes dtypes.
 
-numpy's own ``__setstate__`` believes what it is told. A dtype that hides an object, or has a field that lies outside of
-an item, makes pointers of bytes, and reads what is not its array's.
+numpy's own ``__setstate__`` believes what it is told: a dtype that hides an object, or has a field that lies outside of
+an item, makes pointers of bytes, and reads what is not its array's; and some states end the process.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy
+
+_HAS_OBJECT, _ALIGNED = 1, 0x80  # of the flags
 
 
 def with_state(dtype: numpy.dtype[Any], state: Any) -> numpy.dtype[Any] | None:
@@ -25,36 +27,55 @@ def with_state(dtype: numpy.dtype[Any], state: Any) -> numpy.dtype[Any] | None:
     >>> with_state(numpy.dtype("V8"), (3, "|", None, ("a",), hidden, 8, 1, 0)) is None
     True
     """
-    told: Any = dtype.newbyteorder("|")  # a copy, which numpy.dtype(dtype, copy=True) need not be
     try:
-        told.__setstate__(state)
-        made = _made(told)
-        same = all(getattr(made, fact) == getattr(told, fact) for fact in _FACTS) and made == told
-    except Exception:  # numpy raises whatever it stumbles over, errors of the interpreter included
+        return _made(dtype, *state)
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None
-    # Never what was told: it holds the dict of the stream, which may go on to change that.
-    return made if same else None
 
 
-_FACTS = ("kind", "type", "itemsize", "hasobject", "names", "shape", "metadata")
-
-
-def _made(told: Any) -> Any:
-    made: Any
-    if told.subdtype is not None:
-        made = numpy.dtype(told.subdtype)
-    elif told.names is None and told.fields is None:
-        made = numpy.dtype(told.str)
+def _made(
+    dtype: Any, version: Any, order: Any, subdtype: Any, names: Any, fields: Any, size: Any, alignment: Any, flags: Any,
+    more: Any = None,
+) -> numpy.dtype[Any]:  # fmt: skip
+    made: numpy.dtype[Any]
+    unit = None
+    if dtype.kind in "mM" and version == 4:
+        more, unit = more
+    if subdtype is not None:
+        item, shape = subdtype
+        made = numpy.dtype((_plain(item, numpy.dtype), shape))
+    elif names is not None:
+        made = _structured(dtype, names, fields, size, bool(flags & _ALIGNED))
     else:
-        fields = [told.fields[name] for name in told.names]
-        if len(told.fields) != len(fields) or not all(map(_is_field, fields)):
-            raise ValueError("fields of another kind")
-        formats, offsets = zip(*fields, strict=True) if fields else ((), ())
-        layout: Any = {"names": list(told.names), "formats": formats, "offsets": offsets, "itemsize": told.itemsize}
-        made = numpy.dtype(layout, told.isalignedstruct)
-        made = numpy.dtype((numpy.record, made)) if told.type is numpy.record else made
-    return numpy.dtype(made, metadata=dict(told.metadata)) if told.metadata else made
+        _plain(fields, type(None))
+        made = (numpy.dtype(f"{dtype.kind}8{_unit(*unit)}") if unit else dtype).newbyteorder(order)
+    # The size of a number is not said.
+    if version not in (3, 4) or size not in (-1, made.itemsize) or bool(flags & _HAS_OBJECT) != made.hasobject:
+        raise ValueError("it is another one")
+    return numpy.dtype(made, metadata=_plain(more, dict)) if more else made
 
 
-def _is_field(field: Any) -> bool:
-    return type(field) is tuple and len(field) == 2 and isinstance(field[0], numpy.dtype) and type(field[1]) is int
+def _structured(dtype: Any, names: Any, fields: Any, size: Any, aligned: bool) -> Any:
+    if dtype.kind != "V" or len(fields) != len(names):
+        raise ValueError("fields of something else")
+    described = [fields[name] for name in names]
+    layout: Any = {
+        "names": [_plain(name, str) for name in names],
+        "formats": [_plain(format, numpy.dtype) for format, _ in described],
+        "offsets": [_plain(offset, int) for _, offset in described],
+        "itemsize": _plain(size, int),
+    }
+    made = numpy.dtype(layout, aligned)
+    return numpy.dtype((numpy.record, made)) if dtype.type is numpy.record else made
+
+
+def _unit(name: bytes, count: int, parts: int, events: int) -> str:
+    if (parts, events) != (1, 1):
+        raise ValueError("a part of a unit of time")
+    return "" if name == b"generic" else f"[{_plain(count, int)}{name.decode('ascii')}]"
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError("it is of another kind")
+    return value

@@ -6,6 +6,7 @@
   elsewhere, and what ``known`` calls dangerous, are refused. Extension codes and persistent ids are refused.
 - Only classes, and functions that are named in full or known to put objects together, are called; with plain
   values, arrays and classes as arguments. The result of a call is never called.
+- A dtype is one that numpy makes of names, formats and offsets; what was made with it never sees another.
 - Only what the stream has made is changed: no attribute of a class, function or module is set, and no attribute
   with two underscores on both sides. What a class sets with its own ``__setstate__`` is looked at when all is done:
   nothing that copying or pickling an object would call is on the object itself.
