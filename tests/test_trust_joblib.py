@@ -291,12 +291,12 @@ def test_a_state_that_ends_the_process_in_numpy_is_refused(format: str) -> None:
 def test_a_dtype_does_not_change_once_an_array_has_it(format: str) -> None:
     """Neither by another state, nor through the dict of its fields, which numpy keeps as it was given."""
     array = called(found("numpy", "ndarray"), b"K\x01\x85", b"h\x00")
-    state = b"(K\x03" + text("|") + b"NNN" + b"K\x50K\x01K\x00tb"
-    first = pickled(
-        called(DTYPE, text("V8"), b"\x89", b"\x88") + b"q\x00", array, b"q\x01", b"h\x00" + state, b"h\x01\x86"
-    )
+    swapped = b"(K\x03" + text(">") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+    double = called(DTYPE, text("f8"), b"\x89", b"\x88")
+    first = pickled(double + b"q\x00", array, b"q\x01", b"h\x00" + swapped, b"0h\x00h\x01\x86")
     dtype, made = READERS[format](first)
-    assert made.dtype.itemsize == 8 and dtype.itemsize == 80
+    assert made.dtype == np.dtype("<f8") and dtype == np.dtype(">f8")
+    assert pickle.loads(first)[1].dtype == np.dtype(">f8")
 
     kept = fields(DOUBLE)[:-1] + b"s"
     second = pickled(ITEM, b"(K\x03", text("|"), b"N", text("a") + b"\x85", kept, b"q\x07", b"K\x08K\x01K\x00tb",
