@@ -103,6 +103,8 @@ def test_other_formats_stay_refused_and_the_error_says_so(format: str, file: Pat
         said = rf"the formats joblib, pickle, pickle5, not for {format}"
         with pytest.raises(UntrustedArtifactError, match=said):
             workspace.load(record.artifact_id)
+    with pytest.raises(UntrustedArtifactError, match=said):
+        restricted_load(content(b""), ALLOW, format)
 
 
 # -- values
@@ -148,6 +150,7 @@ def same(one: Any, other: Any) -> None:
     assert type(one) is type(other)
     if isinstance(one, np.ndarray):
         assert (one.dtype, one.dtype.type, one.shape) == (other.dtype, other.dtype.type, other.shape)
+        assert one.dtype.isalignedstruct == other.dtype.isalignedstruct
         assert str(one.tolist()) == str(other.tolist())  # joblib leaves in the gaps between fields what was in memory
         assert [one.flags[flag] for flag in ("C", "F", "WRITEABLE", "ALIGNED")] == [
             other.flags[flag] for flag in ("C", "F", "WRITEABLE", "ALIGNED")

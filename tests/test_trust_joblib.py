@@ -28,6 +28,7 @@ from sklearn.tree import DecisionTreeRegressor
 from artifactdb.errors import ArtifactDBError, DeserializationError, UntrustedArtifactError
 from artifactdb.trust.pickles.findings import Limits
 from artifactdb.trust.pickles.restricted import restricted_load
+from artifactdb.trust.pickles.scan import scan
 from tests.pickle_attacks import (
     RIDGE,
     SYSTEM,
@@ -230,9 +231,16 @@ def test_what_unpacks_to_too_much_is_an_error_of_ours(name: str) -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_compressed_file_that_is_cut_off_or_damaged_is_an_error_of_ours(name: str) -> None:
     data = BOMBS[name](joblib_bytes(np.random.default_rng(0).random(500)))
-    for damaged in (data[:-20], data[: len(data) // 2], data[:40] + bytes(30) + data[70:], data[:4]):
+    for damaged in (
+        data[:-20],
+        data[: len(data) // 2],
+        data[:40] + bytes(30) + data[70:],
+        data[:5] + b"\xff" * 90,
+        data[:4],
+    ):
         with pytest.raises(ArtifactDBError):
             restricted_load(content(damaged), ALLOW, "joblib")
+        assert scan(content(damaged), "joblib").problems
 
 
 # -- dtypes that lie, which every format could hold
@@ -260,6 +268,7 @@ LYING = {
     "whose field is none": ITEM + described(b"}" + text("a") + b"K\x05s"),
     "of negative size": called(DTYPE, text("S8"), b"\x89", b"\x88")
     + b"(K\x03" + text("|") + b"NNNJ\xf8\xff\xff\xffK\x01K\x00tb",
+    "of doubles with fields": called(DTYPE, text("f8"), b"\x89", b"\x88") + described(fields(DOUBLE)),
     "of doubles that are objects": called(DTYPE, text("f8"), b"\x89", b"\x88") + described(fields(OBJECT)),
     "of arrays of objects": called(DTYPE, text("f8"), b"\x89", b"\x88")
     + b"(K\x03" + text("<") + OBJECT + b"K\x01\x85\x86NNK\x08K\x08K\x00tb",
