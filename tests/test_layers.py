@@ -35,6 +35,7 @@ OWNERS = {
     "sqlite3": {"database.snapshot", "sqlite_utils_plugin"},
     "duckdb": {"catalog"},
     "pyarrow": {"catalog", "formats.arrow", "results", "interop", "transfer", "runner.datasets"},
+    "lz4": {"trust.pickles.unpacking"},
     "safetensors": {"formats.tensors"},
     "matplotlib": {"catalog.plots", "demo"},
     "prompt_toolkit": {"cli"},

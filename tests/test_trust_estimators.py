@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import all_estimators
 
 from artifactdb.content import StoredContent
-from artifactdb.formats import dump
+from artifactdb.formats import dump, serializers
 from artifactdb.trust.pickles.restricted import restricted_load
 from artifactdb.trust.pickles.scan import scan
+from tests.pickle_attacks import content, joblib_bytes
 
 ALLOW = ["sklearn.*", "numpy.*"]
 NEEDS_SCIPY = {"SparseRandomProjection", "SpectralEmbedding", "SplineTransformer"}
@@ -126,6 +128,13 @@ def test_a_fitted_estimator_is_known_safe_and_the_same_after_a_restricted_load(n
     expected, found = answers(serializer.load(stored), x), answers(loaded, x)
     assert expected.keys() == found.keys() == answers(model, x).keys()
     assert all(same(expected[method], found[method]) for method in expected)
+
+    for format, written in (("pickle", pickle.dumps(model, 2)), ("joblib", joblib_bytes(model))):
+        kept = content(written)
+        found = answers(restricted_load(kept, [*ALLOW, "scipy.*"] if name in NEEDS_SCIPY else ALLOW, format), x)
+        expected = answers(serializers()[format].load(kept), x)
+        assert expected.keys() == found.keys()
+        assert all(same(expected[method], found[method]) for method in expected), format
 
 
 def test_the_list_of_estimators_is_long() -> None:

@@ -31,10 +31,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from artifactdb.artifacts.composite import Composite
 from artifactdb.errors import ArtifactDBError, DeserializationError, InvalidValueError, UntrustedArtifactError
+from artifactdb.trust.pickles.allow_list import AllowList
 from artifactdb.trust.pickles.findings import Limits
 from artifactdb.trust.pickles.known import is_dangerous, judge
 from artifactdb.trust.pickles.report import Report
-from artifactdb.trust.pickles.restricted import AllowList, restricted_load
+from artifactdb.trust.pickles.restricted import restricted_load
 from artifactdb.trust.pickles.scan import scan
 from tests.pickle_attacks import (
     ATTACKS,
@@ -82,6 +83,8 @@ def test_an_attack_is_one_is_found_and_is_refused(name: str, canary: Path) -> No
     inside = zlib.decompress(data) if data[:1] == b"\x78" else data
     with pytest.raises(UntrustedArtifactError if not name.startswith("compressed_with") else ArtifactDBError):
         restricted_load(contained(inside), ALLOW)
+    with pytest.raises(UntrustedArtifactError):
+        restricted_load(content(data), ALLOW, read_as)
     assert not canary.exists(), "reading or refusing executed it"
 
     with contextlib.suppress(Exception):
@@ -109,8 +112,9 @@ def test_further_material_is_never_known_safe_and_does_not_load(name: str) -> No
     if name in HARMLESS:
         restricted_load(contained(FURTHER[name]), ALLOW)
     else:
-        with pytest.raises((UntrustedArtifactError, DeserializationError)):
-            restricted_load(contained(FURTHER[name]), ALLOW)
+        for format in ("pickle5", "pickle", "joblib"):
+            with pytest.raises((UntrustedArtifactError, DeserializationError)):
+                restricted_load((contained if format == "pickle5" else content)(FURTHER[name]), ALLOW, format)
 
 
 def test_what_harms_the_process_itself_leaves_it_as_it_is() -> None:

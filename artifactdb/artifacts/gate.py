@@ -30,7 +30,6 @@ WHERE s.statement = ?1 AND g.scheme = 'ed25519'
 """
 """By some keys, whole: others who sign the same, or take their names, hide none of them however many they are."""
 _BY_ANYBODY = "SELECT 1 FROM signatures WHERE statement = ? LIMIT 1"
-RESTRICTED_FORMAT = "pickle5"
 
 
 def is_trusted(database: Database, record: StoredRecord) -> bool:
@@ -98,14 +97,15 @@ def load_restricted(database: Database, record: StoredRecord) -> Any:
     """
     patterns = home.allowed_patterns()
     refused = ""
-    if patterns and record.format == RESTRICTED_FORMAT:
-        from artifactdb.trust.pickles.restricted import restricted_load
+    if patterns:
+        from artifactdb.trust.pickles.restricted import require_format, restricted_load
 
-        with database.reading():
-            (content,) = store.get_many(database, [record.blob_key])
-        require_same(record, content)
         try:
-            return restricted_load(content, patterns)
+            require_format(record.format)
+            with database.reading():
+                (content,) = store.get_many(database, [record.blob_key])
+            require_same(record, content)
+            return restricted_load(content, patterns, record.format)
         except UntrustedArtifactError as error:
             refused = error.message
     from artifactdb.artifacts.refusal import refusal  # with a scanner's tables, which most do without

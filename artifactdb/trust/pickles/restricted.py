@@ -6,6 +6,7 @@
   elsewhere, and what ``known`` calls dangerous, are refused. Extension codes and persistent ids are refused.
 - Only classes, and functions that are named in full or known to put objects together, are called; with plain
   values, arrays and classes as arguments. The result of a call is never called.
+- A dtype is one that numpy makes of names, formats and offsets; what was made with it never sees another.
 - Only what the stream has made is changed: no attribute of a class, function or module is set, and no attribute
   with two underscores on both sides. What a class sets with its own ``__setstate__`` is looked at when all is done:
   nothing that copying or pickling an object would call is on the object itself.
@@ -18,23 +19,25 @@ whatever its attributes were set to. List packages whose classes you would hand 
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickle
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy
 
-from artifactdb.content import StoredContent
-from artifactdb.errors import ArtifactDBError, DeserializationError, InvalidValueError, UntrustedArtifactError
+from artifactdb.content import Buffer, StoredContent
+from artifactdb.errors import ArtifactDBError, DeserializationError, UntrustedArtifactError
 from artifactdb.formats.container import unpack
-from artifactdb.trust.pickles.known import is_dangerous, is_maker, is_name, judge
-from artifactdb.trust.pickles.report import SAFE
+from artifactdb.trust.pickles.allow_list import AllowList
+from artifactdb.trust.pickles.dtypes import with_state
+from artifactdb.trust.pickles.known import is_maker, is_name, judge
+from artifactdb.trust.pickles.report import SAFE, printable
 from artifactdb.trust.pickles.tables import CURATED
 
-_PLAIN_MODULES: Final = frozenset({"builtins", "collections", "copyreg", "datetime", "decimal", "fractions"})
-_OWN_MODULE: Final = "artifactdb.artifacts.composite"
 _MAX_VALUES: Final = 5_000_000
 _PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
 _PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
@@ -45,71 +48,48 @@ _ASKED_OF_OBJECTS: Final = (
 """What copying and pickling look for on an object, not on its class: whoever sets it there says what is called."""
 
 
-class AllowList:
-    """Which classes and functions may be loaded; tells it of a module and a name.
+FORMATS: Final = ("joblib", "pickle", "pickle5")
+"""What a restricted load reads."""
 
-    Parameters
-    ----------
-    patterns : iterable of str
-        "sklearn.*" for a package with all that is below it; "my_company.models.Blend" for one class or function.
-        A package as a whole means its classes, and its functions too where it is not as large as
-        numpy or scikit-learn. Plain types of Python are always allowed.
+
+def require_format(format: str) -> None:
+    """See that a format is one that a restricted load reads; what others do, only their own libraries know.
 
     Raises
     ------
-    InvalidValueError
-        For what is neither, and for packages that would make the list pointless.
+    UntrustedArtifactError
 
     Examples
     --------
-    >>> allowed = AllowList(["sklearn.*", "my_company.models.Blend"])
-    >>> allowed("sklearn.linear_model._ridge", "Ridge"), allowed("sklearnex", "Ridge")
-    (True, False)
-    >>> allowed("my_company.models", "Blend"), allowed("my_company.models", "Other")
-    (True, False)
-    >>> AllowList(["os.*"])
+    >>> require_format("joblib")
+    >>> require_format("dill")
     Traceback (most recent call last):
-    artifactdb.errors.InvalidValueError: the pattern 'os.*' would allow what runs code. ...
+    artifactdb.errors.UntrustedArtifactError: an allow-list is for the formats joblib, pickle, pickle5, not for dill.
     """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        given = [patterns] if isinstance(patterns, str) else list(patterns)
-        for pattern in given:
-            _check_pattern(pattern)
-        self.patterns = tuple(given)
-        self._packages = tuple(pattern.removesuffix(".*") for pattern in given if pattern.endswith(".*"))
-        self._named = frozenset(pattern for pattern in given if not pattern.endswith(".*"))
-
-    def __call__(self, module: str, name: str) -> bool:
-        """Tell whether something that is defined in a module may be loaded."""
-        if is_maker(module, name) and (module in _PLAIN_MODULES or module == _OWN_MODULE):
-            return True
-        if is_dangerous(module, name) and not is_maker(module, name):
-            return False
-        return self.names(module, name) or any(
-            module == package or module.startswith(f"{package}.") for package in self._packages
+    if format not in FORMATS:
+        raise UntrustedArtifactError(
+            f"an allow-list is for the formats {', '.join(FORMATS)}, not for {printable(format)}."
         )
 
-    def names(self, module: str, name: str) -> bool:
-        """Tell whether a pattern is the full name of something."""
-        return f"{module}.{name}" in self._named
 
-
-def restricted_load(content: StoredContent, allow: AllowList | Iterable[str]) -> Any:
-    """Give the object of a content of format "pickle5", unless it asks for anything off a list.
+def restricted_load(content: StoredContent, allow: AllowList | Iterable[str], format: str = "pickle5") -> Any:
+    """Give the object of a content, unless it asks for anything off a list.
 
     Parameters
     ----------
     content : StoredContent
     allow : AllowList or iterable of str
         See ``AllowList``.
+    format : str, default "pickle5"
+        As its record says: one of ``FORMATS``. "pickle" is a bare pickle, "joblib" a file of joblib
+        0.10 or later, compressed or not.
 
     Raises
     ------
     UntrustedArtifactError
-        When the stream asks for what is not allowed; nothing of that was imported or called.
+        When the stream asks for what is not allowed, or the format is another; nothing of that was imported or called.
     DeserializationError
-        When the bytes are no object container, or cannot become an object here.
+        When the bytes are not of that format, or cannot become an object here.
 
     Examples
     --------
@@ -120,13 +100,24 @@ def restricted_load(content: StoredContent, allow: AllowList | Iterable[str]) ->
     {'alpha': 0.5}
     """
     allowed = allow if isinstance(allow, AllowList) else AllowList(allow)
-    stream, buffers = unpack(content)
+    require_format(format)
     try:
-        return RestrictedUnpickler(stream, buffers, allowed).load()
+        return _unpickler(content, allowed, format).load()
     except ArtifactDBError:
         raise
     except Exception as error:
         raise DeserializationError(f"the object cannot be loaded here: {type(error).__name__}: {error}.") from error
+
+
+def _unpickler(content: StoredContent, allowed: AllowList, format: str) -> RestrictedUnpickler:
+    if format == "pickle":
+        return RestrictedUnpickler(content.data, None, allowed)
+    if format == "joblib":
+        from artifactdb.trust.pickles.joblib_files import JoblibUnpickler  # which is a kind of the one below
+
+        return JoblibUnpickler(content.data, allowed)
+    stream, buffers = unpack(content)
+    return RestrictedUnpickler(stream, buffers, allowed)
 
 
 _UnpicklerInPython: Any = pickle._Unpickler  # whose methods for opcodes have no types
@@ -140,17 +131,18 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     Parameters
     ----------
     stream : bytes-like
-        A pickle of protocol 5.
-    buffers : iterable
+        A pickle; what instances of old classes of Python 2 were written with is refused.
+    buffers : iterable or None
         Its out-of-band buffers.
     allowed : AllowList
     """
 
     dispatch: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
 
-    def __init__(self, stream: bytes | memoryview, buffers: Iterable[Any], allowed: AllowList) -> None:
-        super().__init__(io.BytesIO(stream), fix_imports=False, buffers=buffers)
-        self._size = len(stream)
+    def __init__(self, stream: Buffer | io.BytesIO, buffers: Iterable[Any] | None, allowed: AllowList) -> None:
+        self._file = stream if isinstance(stream, io.BytesIO) else io.BytesIO(stream)
+        super().__init__(self._file, fix_imports=False, buffers=buffers)
+        self._size = len(self._file.getbuffer())
         self._allowed = allowed
         self._found: dict[int, Any] = {}  # by id; kept here, so that no id is given to something else
         self._callable: set[int] = set()
@@ -175,6 +167,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         """Give what is on the list; importing a module happens only after its name was found there."""
+        if self.proto < 3:  # names of Python 2; the standard library would translate them after they were looked up
+            module, name = NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name)
         if not is_name(module) or not name.isidentifier() or not self._allowed(module, name):
             raise self._refusal(f"{module}.{name}")
         found = super().find_class(module, name)
@@ -220,6 +214,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
                 waiting += value
             elif kind not in _PLAIN_VALUES and not isinstance(value, type) and not _is_array(value):
                 raise self._refusal(f"a call of {_described(called)} with {_described(value)} as argument")
+        if called is codecs.encode and arguments[1:] != ("latin1",):  # as protocol 2 writes bytes; others are imported
+            raise self._refusal("a codec")
 
     def _load_reduce(self) -> None:
         self._check_call(self.stack[-2], self.stack[-1])
@@ -246,6 +242,9 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     def _load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         self._require_made(target)
+        if isinstance(target, numpy.dtype):
+            self._replace(target, with_state(target, state))
+            return
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
@@ -264,6 +263,16 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         vars(target).update(state) if state else None
         for key, value in (slots or {}).items():
             setattr(target, key, value)
+
+    def _replace(self, dtype: Any, made: Any) -> None:
+        """Put another dtype in the place of one: whatever was made with that one keeps it as it is."""
+        if made is None:
+            raise self._refusal("a dtype that is not what it says")
+        self.stack[-1] = made
+        for index in reversed(self.memo):  # it was put there last
+            if self.memo[index] is dtype:
+                self.memo[index] = made
+                break
 
     def _load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -352,22 +361,6 @@ for _code, _method in (
     (pickle.BYTEARRAY8, RestrictedUnpickler._load_bytearray8),
 ):
     RestrictedUnpickler.dispatch[_code[0]] = _method
-
-
-def _check_pattern(pattern: str) -> None:
-    name = pattern.removesuffix(".*") if isinstance(pattern, str) else ""
-    if not name or not is_name(name) or ("." not in pattern):
-        raise InvalidValueError(
-            f"{pattern!r} is no pattern of an allow-list.",
-            hint='Write "my_company.*" for a package, "my_company.models.Blend" for one class.',
-        )
-    module, _, last = name.rpartition(".")
-    whole = pattern.endswith(".*")
-    if is_dangerous(name if whole else module, "" if whole else last) or (whole and name in ("builtins", "copyreg")):
-        raise InvalidValueError(
-            f"the pattern {pattern!r} would allow what runs code.",
-            hint="Load an object that needs it with trust, or not at all.",
-        )
 
 
 def _is_array(value: Any) -> bool:

@@ -25,15 +25,23 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
+def _of_lz4() -> _Decompressor:
+    from lz4.frame import LZ4FrameDecompressor  # joblib reads such files where this is installed
+
+    made: _Decompressor = LZ4FrameDecompressor()
+    return made
+
+
 _COMPRESSED: tuple[tuple[bytes, Callable[[], _Decompressor]], ...] = (
     (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
     (b"\x78", zlib.decompressobj),
     (b"BZ", bz2.BZ2Decompressor),
     (b"\xfd7zXZ", lzma.LZMADecompressor),
     (b"\x5d\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    (b"\x04\x22\x4d\x18", _of_lz4),
 )
 """What joblib compresses with, by the first bytes of the file."""
-_UNREADABLE = ((b"\x04\x22\x4d\x18", "LZ4"), (b"ZF", "the compression of joblib before 0.10"))
+_BEFORE_0_10 = b"ZF"
 
 
 def decompressed(data: Buffer, limit: int) -> tuple[Buffer, str]:
@@ -42,9 +50,8 @@ def decompressed(data: Buffer, limit: int) -> tuple[Buffer, str]:
     With them comes what stopped it, if anything did; the bytes are then those until there, which a reader of such a
     stream gets too, and ``limit`` at most.
     """
-    for magic, what in _UNREADABLE:
-        if data.startswith(magic):
-            return b"", f"{what} is not read by a scan"
+    if data.startswith(_BEFORE_0_10):
+        return b"", "the compression of joblib before 0.10 is not read"
     make = next((make for magic, make in _COMPRESSED if data.startswith(magic)), None)
     if make is None:
         return data, ""
@@ -54,7 +61,10 @@ def decompressed(data: Buffer, limit: int) -> tuple[Buffer, str]:
         try:
             decompressor = make()
             pieces.append(decompressor.decompress(rest, limit + 1 - size))
-        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
+        except ImportError:
+            problem = "LZ4 is read only where the package lz4 is installed"
+            break
+        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError, MemoryError) as error:
             problem = f"the content cannot be decompressed ({type(error).__name__})"
             break
         size += len(pieces[-1])
