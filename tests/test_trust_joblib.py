@@ -222,6 +222,7 @@ if importlib.util.find_spec("lz4"):
     BOMBS["lz4"] = lambda data: __import__("lz4.frame").frame.compress(data)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_unpacks_to_too_much_is_an_error_of_ours(name: str) -> None:
     limit = Limits().size_bytes
