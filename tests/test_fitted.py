@@ -228,7 +228,7 @@ with Workspace(sys.argv[1], mode="ro") as workspace:
         answers[name] = model.predict(x) if hasattr(model, "predict") else model.transform(x)
 joblib.dump(answers, sys.argv[3])
 """
-    in_new_process(code, file, file.with_name("asked.joblib"), file.with_name("answers.joblib"), PYTHONHASHSEED="7")
+    in_new_process(code, file, file.with_name("asked.joblib"), file.with_name("answers.joblib"))
     answers: dict[str, Any] = joblib.load(file.with_name("answers.joblib"))
     return answers
 

@@ -53,7 +53,7 @@ loader = ArtifactLoader(sys.argv[1], "wheat")
 x = np.load(sys.argv[2])
 np.save(sys.argv[3], np.stack([model.predict(x).ravel() for fold, model in loader.load_fold_models(step_index=3)]))
 """
-    in_new_process(code, workspace.path, tmp_path / "x.npy", tmp_path / "y.npy", PYTHONHASHSEED="7")
+    in_new_process(code, workspace.path, tmp_path / "x.npy", tmp_path / "y.npy")
     expected = np.stack([model.predict(xy[0]).ravel() for model in fold_models])
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
 

@@ -63,6 +63,16 @@ def blocks(xy: tuple[Any, Any]) -> tuple[list[Any], Any]:
     return [xy[0][:, :6], xy[0][:, 4:]], xy[1]
 
 
+@pytest.fixture(scope="module")
+def trained(blocks: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, Any]]:
+    """A file in which everything was trained, the predictions, and the best of them."""
+    file = tmp_path_factory.mktemp("trained") / "study.sqlite"
+    with PipelineRunner(file) as runner:
+        predictions = runner.run(EVERYTHING, blocks, dataset_name="diabetes")
+        assert not predictions.failed
+        return file, predictions.rows(), predictions.best()
+
+
 def held_out(workspace: Workspace, rows: Any) -> Iterator[tuple[dict[str, Any], Any, Any]]:
     for row in rows.to_dicts():
         arrays = workspace.catalog.get(row["id"])
@@ -72,16 +82,15 @@ def held_out(workspace: Workspace, rows: Any) -> Iterator[tuple[dict[str, Any], 
 # -- replay -----------------------------------------------------------------------------------------
 
 
-def test_every_fold_model_gives_again_what_the_catalog_holds(runner: PipelineRunner, blocks: Any) -> None:
-    x, y = blocks
-    predictions = runner.run(EVERYTHING, (x, y), dataset_name="diabetes")
-    assert not predictions.failed
+def test_every_fold_model_gives_again_what_the_catalog_holds(trained: Any, blocks: Any) -> None:
+    file, predictions, _ = trained
     seen = 0
-    for row, rows, y_pred in held_out(runner.workspace, predictions.rows()):
-        own = [block[rows] for block in x]
-        for source in (row["id"], row["model_artifact_id"]):
-            assert np.array_equal(runner.predict(source, own), y_pred), row
-        seen += 1
+    with PipelineRunner(file) as runner:
+        for row, rows, y_pred in held_out(runner.workspace, predictions):
+            own = [block[rows] for block in blocks[0]]
+            for source in (row["id"], row["model_artifact_id"]):
+                assert np.array_equal(runner.predict(source, own), y_pred), row
+            seen += 1
     assert seen == 4 * (3 * 3 + 1)  # folds, branches with three models each, and the stack
 
 
@@ -96,18 +105,17 @@ with PipelineRunner(sys.argv[1]) as runner:
 """
 
 
-def test_a_fresh_process_gives_the_same_bits(file: Path, blocks: Any, tmp_path: Path) -> None:
-    x, y = blocks
+def test_a_fresh_process_gives_the_same_bits(trained: Any, blocks: Any, tmp_path: Path) -> None:
+    (file, predictions, best), (x, _) = trained, blocks
     given, sources, expected = {"a": x[0], "b": x[1]}, [], []
     with PipelineRunner(file) as runner:
-        predictions = runner.run(EVERYTHING, (x, y), dataset_name="diabetes")
-        for number, (row, rows, y_pred) in enumerate(held_out(runner.workspace, predictions.rows())):
+        for number, (row, rows, y_pred) in enumerate(held_out(runner.workspace, predictions)):
             given[f"rows_{number}"] = rows
             sources.append((row["model_artifact_id"], f"rows_{number}"))
             expected.append(y_pred)
         given["rows"] = np.arange(7)
-        sources.append((predictions.best()["pipeline_id"], "rows"))
-        expected.append(runner.predict(predictions.best(), [block[:7] for block in x]))
+        sources.append((best["pipeline_id"], "rows"))
+        expected.append(runner.predict(best, [block[:7] for block in x]))
     np.savez(tmp_path / "given.npz", **given)
     done = fresh.run(_REPLAY, file, tmp_path / "given.npz", json.dumps(sources), tmp_path / "got.npz")
     assert done.returncode == 0, done.stderr
@@ -278,9 +286,9 @@ def test_a_fit_that_ends_the_program_ends_its_pipeline_only(runner: PipelineRunn
 # -- what is kept -----------------------------------------------------------------------------------
 
 
-def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(runner: PipelineRunner, blocks: Any) -> None:
-    runner.run(EVERYTHING, blocks, dataset_name="diabetes")
-    records = runner.workspace.records(dataset="diabetes", fold_id=2)
+def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(trained: Any) -> None:
+    with Workspace(trained[0]) as workspace:
+        every, records = workspace.records(), workspace.records(dataset="diabetes", fold_id=2)
     shown = {record.chain_path: record for record in records if record.class_name in ("PLSRegression", "SelectKBest")}
     selected = (
         "s1.StandardScaler[src=1]>s4.MinMaxScaler[br=1,src=1,sub=0]>s4.PolynomialFeatures[br=1.0,src=1,sub=1]"
@@ -291,7 +299,7 @@ def test_each_operator_gets_its_chain_step_branch_source_substep_and_fold(runner
     assert (record.artifact_type, record.custom_name) == ("transformer", "best three")
     (pls,) = [record for path, record in shown.items() if path.endswith(">s6.PLSRegression[br=0,sub=0]")]
     assert (pls.step_index, pls.branch_path, pls.substep_index, pls.source_index) == (6, [0], 0, None)
-    by_id = {record.artifact_id: record for record in runner.workspace.records(dataset="diabetes")}
+    by_id = {record.artifact_id: record for record in every}
     assert [by_id[source].class_name for source in pls.depends_on] == ["SelectKBest", "SelectKBest", "MinMaxScaler"]
     (stack,) = [record for record in records if record.artifact_type == "meta_model"]
     assert stack.meta_config is not None
