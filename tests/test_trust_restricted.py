@@ -89,3 +89,55 @@ def test_a_bunch_that_is_made_with_items_gives_no_method_either() -> None:
 
 def test_what_scikit_learn_keeps_itself_loads() -> None:
     assert restricted_load(contained(pickled(RIDGE)), ALLOW).get_params() == Ridge().get_params()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("scipy.stats._continuous_distns", "norm_gen"),
+        ("numpy.lib._stride_tricks_impl", "DummyArray"),
+        ("numpy", "finfo"),
+        ("sklearn.callback._scoring_monitor", "ScoringMonitor"),
+        ("sklearn.utils._fast_dict", "IntFloatDict"),
+    ],
+)
+def test_a_class_of_a_large_package_that_is_not_known_to_be_harmless_is_not_made(module: str, name: str) -> None:
+    """These run code, read any address, change what all share, listen on a socket, end the process."""
+    with pytest.raises(UntrustedArtifactError, match=f"a call of {module}.{name}"):
+        restricted_load(contained(pickled(found(module, name), b")\x81")), [*ALLOW, "scipy.*"])
+
+
+def test_an_array_that_others_may_be_views_of_keeps_its_memory() -> None:
+    octets = called(found("numpy", "dtype"), text("u1"))
+    array = called(found("numpy", "ndarray"), b"M\xa0\x0f\x85", octets)
+    freed = b"(K\x01K\x00\x85" + octets + b"\x89C\x00tb"
+    with pytest.raises(UntrustedArtifactError, match="given its items twice"):
+        restricted_load(contained(pickled(array, freed)), ALLOW)
+
+
+@pytest.mark.parametrize("nested", [b"\x85" * 1_000, b"2\x86" * 60], ids=["deep", "in two places each"])
+@pytest.mark.parametrize("place", ["item", "items", "dict", "set", "frozenset", "argument"])
+def test_a_tuple_whose_hash_ends_the_process_or_takes_for_ever_is_refused(place: str, nested: bytes) -> None:
+    key = b")" + nested
+    stream = {
+        "item": b"}" + key + b"Ns",
+        "items": b"}(" + key + b"Nu",
+        "dict": b"(" + key + b"Nd",
+        "set": b"\x8f(" + key + b"\x90",
+        "frozenset": b"(" + key + b"\x91",
+        "argument": called(found("builtins", "frozenset"), key),
+    }[place]
+    with pytest.raises(UntrustedArtifactError, match=r"so deeply|so many"):
+        restricted_load(contained(pickled(stream)), ALLOW)
+
+
+def test_a_fraction_that_would_be_worked_out_for_ever_is_refused() -> None:
+    with pytest.raises(UntrustedArtifactError, match="an exponent"):
+        restricted_load(contained(pickled(called(found("fractions", "Fraction"), text("1e1000000000")))), [])
+
+
+def test_a_slice_of_slices_is_refused() -> None:
+    """Deep enough, it ends the process when it is given back."""
+    one = called(found("builtins", "slice"), b"N")
+    with pytest.raises(UntrustedArtifactError, match="a slice of slices"):
+        restricted_load(contained(pickled(called(found("builtins", "slice"), one))), [])

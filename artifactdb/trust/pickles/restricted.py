@@ -25,6 +25,7 @@ import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import deque
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy
@@ -39,6 +40,8 @@ from artifactdb.trust.pickles.report import SAFE, printable
 from artifactdb.trust.pickles.tables import CURATED
 
 _MAX_VALUES: Final = 5_000_000
+_MAX_DEPTH: Final = 100
+"""Of tuples within tuples: Python hashes them by calls within calls, in C, and counts none of these."""
 _PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
 _PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
 _TEXTS: Final = (str, numpy.str_)
@@ -184,8 +187,10 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
 
     def _may_be_called(self, found: Any, asked: tuple[str, str], own: tuple[str, str]) -> bool:
         named = self._allowed.names(*asked) or self._allowed.names(*own)
-        if isinstance(found, type) or named or is_maker(*asked) or own[0].partition(".")[0] not in CURATED:
+        if named or is_maker(*asked) or is_maker(*own) or own[0].partition(".")[0] not in CURATED:
             return True
+        if isinstance(found, type):
+            return judge(*own) == SAFE
         if judge(*asked) == SAFE:
             return False  # a score or a ufunc: held, not called
         raise self._refusal(f"the function {'.'.join(own)}")
@@ -201,21 +206,38 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     def _check_call(self, called: Any, arguments: Any, keywords: Any = ()) -> None:
         if id(called) not in self._callable or type(arguments) is not tuple:
             raise self._refusal(f"a call of {_described(called)}")
-        waiting = [arguments, keywords]
+        waiting = [(arguments, 0), (keywords, 0)]
         while waiting:
-            value = waiting.pop()
+            value, depth = waiting.pop()
             kind = type(value)
-            self._values_left -= 1
-            if self._values_left < 0:
-                raise self._refusal(f"a call of {_described(called)} with so many values")
+            self._count_value(depth)
             if kind is dict:
-                waiting += [*value.keys(), *value.values()]
+                waiting += [(item, depth + 1) for pair in value.items() for item in pair]
             elif kind in _PLAIN_HOLDERS:
-                waiting += value
+                waiting += [(item, depth + 1) for item in value]
             elif kind not in _PLAIN_VALUES and not isinstance(value, type) and not _is_array(value):
                 raise self._refusal(f"a call of {_described(called)} with {_described(value)} as argument")
         if called is codecs.encode and arguments[1:] != ("latin1",):  # as protocol 2 writes bytes; others are imported
             raise self._refusal("a codec")
+        if called is slice and slice in map(type, arguments):  # Python gives such a chain back by calls within calls
+            raise self._refusal("a slice of slices")
+        if called is Fraction and any(isinstance(value, str) and "e" in value.lower() for value in arguments):
+            raise self._refusal("a fraction with an exponent")  # 1e1000000000 is worked out
+
+    def _count_value(self, depth: int) -> None:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise self._refusal("so many values")
+        if depth > _MAX_DEPTH:
+            raise self._refusal("values that are nested so deeply")
+
+    def _require_hashable_soon(self, keys: Iterable[Any]) -> None:
+        """Refuse tuples whose hash would end the process, or take for ever: one in two places is hashed twice."""
+        waiting = [(key, 0) for key in keys if isinstance(key, tuple)]
+        while waiting:
+            value, depth = waiting.pop()
+            self._count_value(depth)
+            waiting += [(item, depth + 1) for item in tuple.__iter__(value) if isinstance(item, tuple)]
 
     def _load_reduce(self) -> None:
         self._check_call(self.stack[-2], self.stack[-1])
@@ -245,6 +267,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         if isinstance(target, numpy.dtype):
             self._replace(target, with_state(target, state))
             return
+        if isinstance(target, numpy.ndarray) and target.nbytes:  # numpy frees what other arrays may be views of
+            raise self._refusal("an array that is given its items twice")
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
@@ -286,6 +310,7 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._require_made(target)
         if not isinstance(target, dict):
             raise self._refusal(f"items of {_described(target)}")
+        self._require_hashable_soon(items[::2])
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(target) is not dict:  # which may give its items as attributes
                 self._require_plain_name(key)
@@ -312,7 +337,16 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._require_made(target)
         if not isinstance(target, set):
             raise self._refusal(f"items of {_described(target)}")
+        self._require_hashable_soon(items)
         set.update(target, items)
+
+    def _load_dict(self) -> None:
+        self._require_hashable_soon(self.stack[::2])
+        super().load_dict()
+
+    def _load_frozenset(self) -> None:
+        self._require_hashable_soon(self.stack)
+        super().load_frozenset()
 
     def _load_bytearray8(self) -> None:
         size = int.from_bytes(self.read(8), "little")
@@ -358,6 +392,8 @@ for _code, _method in (
     (pickle.APPEND, RestrictedUnpickler._load_append),
     (pickle.APPENDS, RestrictedUnpickler._load_appends),
     (pickle.ADDITEMS, RestrictedUnpickler._load_additems),
+    (pickle.DICT, RestrictedUnpickler._load_dict),
+    (pickle.FROZENSET, RestrictedUnpickler._load_frozenset),
     (pickle.BYTEARRAY8, RestrictedUnpickler._load_bytearray8),
 ):
     RestrictedUnpickler.dispatch[_code[0]] = _method
