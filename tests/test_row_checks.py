@@ -216,13 +216,36 @@ def test_an_act_leaves_no_wrong_check(study: Path, act: str, ada: Path) -> None:
     assert found(study) == {}
 
 
+def _imported(workspace: Workspace, target: Path) -> None:
+    workspace.export(target.with_suffix(""))
+    with Workspace(target) as other:
+        other.import_folder(target.with_suffix(""))
+
+
+def _imported_without_artifacts(workspace: Workspace, target: Path) -> None:
+    only = target.with_name("only.sqlite")
+    with Workspace(only) as other:
+        other.catalog.add(
+            **{name: workspace.catalog.best("rmse")[name] for name in ("dataset_name", "model_name", "partition")}
+        )
+        _imported(other, target)
+
+
 COPIES: dict[str, Callable[[Workspace, Path], Any]] = {
     "packed": lambda workspace, target: workspace.pack(target),
     "backup": lambda workspace, target: workspace.backup(target),
     "cut": lambda workspace, target: workspace.library.export("quality", target),
     "merged": lambda workspace, target: Workspace(target).merge(workspace.path),
+    "imported": _imported,
+    "imported, without artifacts": _imported_without_artifacts,
     "recovered": lambda workspace, target: recover(workspace.path, target),
 }
+
+
+def test_a_statement_alone_leaves_no_wrong_check(study: Path) -> None:
+    with Workspace(study) as workspace:
+        workspace.database.rows("UPDATE records SET custom_name = 'another'")
+    assert found(study) == {}
 
 
 @pytest.mark.parametrize("way", COPIES)
@@ -233,7 +256,10 @@ def test_a_copy_has_right_checks(study: Path, tmp_path: Path, way: str) -> None:
             COPIES[way](workspace, target)
     if way == "recovered":
         recover(study, target)
-    assert by_another_program(target, "SELECT count(*) FROM records") != [(0,)] or way == "cut"
+    assert by_another_program(target, "SELECT count(*) FROM records") != [(0,)] or way in (
+        "cut",
+        "imported, without artifacts",
+    )
     assert found(target) == {}
 
 

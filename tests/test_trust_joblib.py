@@ -359,3 +359,10 @@ def test_mutated_bytes_give_an_object_or_an_error_of_ours_in_bounded_memory(
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_one_stream_behind_the_other_does_not_take_for_ever() -> None:
+    """Each is followed by a copy of the rest."""
+    data = gzip.compress(b"") * 50_000 + gzip.compress(joblib_bytes([1]))
+    with pytest.raises(DeserializationError, match="too many streams"):
+        restricted_load(content(data), ALLOW, "joblib")

@@ -175,12 +175,13 @@ def note_many(
     database: Database, act: str, happened: Iterable[tuple[int, str | None, Mapping[str, Any] | None]]
 ) -> None:
     """Write down one act on several records: key, id if the record will be gone, and details of each."""
-    actor, time = key_of_actor(database), now()
-    rows = [
-        (key, time, actor, act, artifact_id, None if details is None else json.dumps(details, ensure_ascii=False))
-        for key, artifact_id, details in happened
-    ]
-    database.run_many(_FURTHER, rows)
+    with database.transaction():
+        actor, time = key_of_actor(database), now()
+        rows = [
+            (key, time, actor, act, artifact_id, None if details is None else json.dumps(details, ensure_ascii=False))
+            for key, artifact_id, details in happened
+        ]
+        database.run_many(_FURTHER, rows)
 
 
 def of_artifact(database: Database, artifact_id: str, dataset: str | None = None) -> list[Event]:

@@ -227,6 +227,9 @@ class Database:
     def _bound(self, session: Session) -> None:
         if session.written.are_many and session.depth:
             session.written.compute(self._live(session))
+        elif session.written.count and not session.depth:
+            with self.transaction():  # a statement alone was one; the checks of its rows come right behind
+                pass
 
     @contextmanager
     def reading(self) -> Iterator[None]:

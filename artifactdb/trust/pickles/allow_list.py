@@ -19,8 +19,8 @@ class AllowList:
     ----------
     patterns : iterable of str
         "sklearn.*" for a package with all that is below it; "my_company.models.Blend" for one class or function.
-        A package as a whole means its classes, and its functions too where it is not as large as
-        numpy or scikit-learn. Plain types of Python are always allowed.
+        A package as a whole means its classes and functions; of those as large as numpy or scikit-learn, the
+        estimators and what is known to put objects together. Plain types of Python are always allowed.
 
     Raises
     ------

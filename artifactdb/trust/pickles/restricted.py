@@ -25,6 +25,7 @@ import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import deque
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy
@@ -39,14 +40,11 @@ from artifactdb.trust.pickles.report import SAFE, printable
 from artifactdb.trust.pickles.tables import CURATED
 
 _MAX_VALUES: Final = 5_000_000
+_MAX_DEPTH: Final = 100
+"""Of tuples within tuples: Python hashes them by calls within calls, in C, and counts none of these."""
 _PLAIN_VALUES: Final = (str, bytes, bytearray, bool, int, float, complex, type(None), slice, type(...))
 _PLAIN_HOLDERS: Final = (tuple, list, set, frozenset)
 _TEXTS: Final = (str, numpy.str_)
-_ASKED_OF_OBJECTS: Final = (
-    "__copy__", "__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__reduce__", "__reduce_ex__",
-)  # fmt: skip
-"""What copying and pickling look for on an object, not on its class: whoever sets it there says what is called."""
-
 
 FORMATS: Final = ("joblib", "pickle", "pickle5")
 """What a restricted load reads."""
@@ -148,22 +146,30 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._callable: set[int] = set()
         self._values_left = _MAX_VALUES
         self._made: dict[int, Any] = {}
+        self._depths: dict[int, tuple[int, Any]] = {}  # of arrays of objects, kept here as what was found is
 
     def load(self) -> Any:
         """Give the object, once nothing that was made brings methods of its own."""
         loaded = super().load()
         for made in self._made.values():
-            for name in _ASKED_OF_OBJECTS:
-                if name in getattr(made, "__dict__", ()):
-                    raise self._refusal(f"the attribute {name!r} of {_described(made)}")
-            if isinstance(made, dict) and type(made) is not dict:  # which may give its items as attributes
-                for key in made:
-                    self._require_plain_name(key)
+            self._require_no_methods(made)
         return loaded
+
+    def _require_no_methods(self, made: Any) -> None:
+        """Refuse what has an attribute, or may give an item as one, that Python or numpy would ask the object for."""
+        for name in getattr(made, "__dict__", ()):
+            if isinstance(name, str) and _is_dunder(str(name)):
+                raise self._refusal(f"the attribute {str(name)!r:.80} of {_described(made)}")
+        if isinstance(made, dict):
+            for key in made:
+                self._require_plain_name(key)
 
     def _keep_made(self) -> None:
         """Remember an object, to be looked at when nothing can change it any more."""
-        self._made[id(self.stack[-1])] = self.stack[-1]
+        made = self.stack[-1]
+        self._made[id(made)] = made
+        if isinstance(made, dict):
+            self._require_no_methods(made)
 
     def find_class(self, module: str, name: str) -> Any:
         """Give what is on the list; importing a module happens only after its name was found there."""
@@ -184,8 +190,10 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
 
     def _may_be_called(self, found: Any, asked: tuple[str, str], own: tuple[str, str]) -> bool:
         named = self._allowed.names(*asked) or self._allowed.names(*own)
-        if isinstance(found, type) or named or is_maker(*asked) or own[0].partition(".")[0] not in CURATED:
+        if named or is_maker(*asked) or is_maker(*own) or own[0].partition(".")[0] not in CURATED:
             return True
+        if isinstance(found, type):
+            return judge(*own) == SAFE
         if judge(*asked) == SAFE:
             return False  # a score or a ufunc: held, not called
         raise self._refusal(f"the function {'.'.join(own)}")
@@ -201,21 +209,38 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
     def _check_call(self, called: Any, arguments: Any, keywords: Any = ()) -> None:
         if id(called) not in self._callable or type(arguments) is not tuple:
             raise self._refusal(f"a call of {_described(called)}")
-        waiting = [arguments, keywords]
+        waiting = [(arguments, 0), (keywords, 0)]
         while waiting:
-            value = waiting.pop()
+            value, depth = waiting.pop()
             kind = type(value)
-            self._values_left -= 1
-            if self._values_left < 0:
-                raise self._refusal(f"a call of {_described(called)} with so many values")
+            self._count_value(depth)
             if kind is dict:
-                waiting += [*value.keys(), *value.values()]
+                waiting += [(item, depth + 1) for pair in value.items() for item in pair]
             elif kind in _PLAIN_HOLDERS:
-                waiting += value
+                waiting += [(item, depth + 1) for item in value]
             elif kind not in _PLAIN_VALUES and not isinstance(value, type) and not _is_array(value):
                 raise self._refusal(f"a call of {_described(called)} with {_described(value)} as argument")
         if called is codecs.encode and arguments[1:] != ("latin1",):  # as protocol 2 writes bytes; others are imported
             raise self._refusal("a codec")
+        if called is slice and slice in map(type, arguments):  # Python gives such a chain back by calls within calls
+            raise self._refusal("a slice of slices")
+        if called is Fraction and any(isinstance(value, str) and "e" in value.lower() for value in arguments):
+            raise self._refusal("a fraction with an exponent")  # 1e1000000000 is worked out
+
+    def _count_value(self, depth: int) -> None:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise self._refusal("so many values")
+        if depth > _MAX_DEPTH:
+            raise self._refusal("values that are nested so deeply")
+
+    def _require_hashable_soon(self, keys: Iterable[Any]) -> None:
+        """Refuse tuples whose hash would end the process, or take for ever: one in two places is hashed twice."""
+        waiting = [(key, 0) for key in keys if isinstance(key, tuple)]
+        while waiting:
+            value, depth = waiting.pop()
+            self._count_value(depth)
+            waiting += [(item, depth + 1) for item in tuple.__iter__(value) if isinstance(item, tuple)]
 
     def _load_reduce(self) -> None:
         self._check_call(self.stack[-2], self.stack[-1])
@@ -245,10 +270,15 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         if isinstance(target, numpy.dtype):
             self._replace(target, with_state(target, state))
             return
+        if isinstance(target, numpy.ndarray):
+            if target.nbytes:  # numpy frees what other arrays may be views of
+                raise self._refusal("an array that is given its items twice")
+            self._count_arrays_within(target, state)
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
             set_state(target, state)
+            self._require_no_methods(target)  # it may have taken a list of pairs
             return
         slots = None
         if type(state) is tuple and len(state) == 2:
@@ -263,6 +293,14 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         vars(target).update(state) if state else None
         for key, value in (slots or {}).items():
             setattr(target, key, value)
+
+    def _count_arrays_within(self, array: Any, state: Any) -> None:
+        """Refuse arrays of objects within such arrays, many deep: numpy gives them back by calls within calls."""
+        items = state[4] if type(state) is tuple and len(state) > 4 and type(state[4]) is list else ()
+        depths = [self._depths[id(item)][0] for item in items if id(item) in self._depths]
+        self._count_value(depth := 1 + max(depths, default=0))
+        if items:
+            self._depths[id(array)] = depth, array
 
     def _replace(self, dtype: Any, made: Any) -> None:
         """Put another dtype in the place of one: whatever was made with that one keeps it as it is."""
@@ -286,9 +324,9 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._require_made(target)
         if not isinstance(target, dict):
             raise self._refusal(f"items of {_described(target)}")
+        self._require_hashable_soon(items[::2])
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(target) is not dict:  # which may give its items as attributes
-                self._require_plain_name(key)
+            self._require_plain_name(key)
             target[key] = value
 
     def _load_append(self) -> None:
@@ -312,7 +350,18 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         self._require_made(target)
         if not isinstance(target, set):
             raise self._refusal(f"items of {_described(target)}")
+        self._require_hashable_soon(items)
         set.update(target, items)
+
+    def _load_dict(self) -> None:
+        self._require_hashable_soon(self.stack[::2])
+        for key in self.stack[::2]:
+            self._require_plain_name(key)
+        super().load_dict()
+
+    def _load_frozenset(self) -> None:
+        self._require_hashable_soon(self.stack)
+        super().load_frozenset()
 
     def _load_bytearray8(self) -> None:
         size = int.from_bytes(self.read(8), "little")
@@ -329,7 +378,10 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
             raise self._refusal(f"a change of {_described(value)}")
 
     def _require_plain_name(self, key: Any) -> None:
-        """Refuse a key that has two underscores on both sides, or is a kind of text that answers for itself."""
+        """Refuse a key that has two underscores on both sides, or is a kind of text that answers for itself.
+
+        Of any dict: a class may take it as its attributes, and ``__array_interface__`` gives numpy any address to read.
+        """
         if not isinstance(key, str):
             return
         if type(key) not in _TEXTS:
@@ -358,6 +410,8 @@ for _code, _method in (
     (pickle.APPEND, RestrictedUnpickler._load_append),
     (pickle.APPENDS, RestrictedUnpickler._load_appends),
     (pickle.ADDITEMS, RestrictedUnpickler._load_additems),
+    (pickle.DICT, RestrictedUnpickler._load_dict),
+    (pickle.FROZENSET, RestrictedUnpickler._load_frozenset),
     (pickle.BYTEARRAY8, RestrictedUnpickler._load_bytearray8),
 ):
     RestrictedUnpickler.dispatch[_code[0]] = _method

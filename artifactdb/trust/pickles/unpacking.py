@@ -42,6 +42,7 @@ _COMPRESSED: tuple[tuple[bytes, Callable[[], _Decompressor]], ...] = (
 )
 """What joblib compresses with, by the first bytes of the file."""
 _BEFORE_0_10 = b"ZF"
+_MOST_STREAMS = 200  # one behind the other; what follows is copied each time
 
 
 def decompressed(data: Buffer, limit: int) -> tuple[Buffer, str]:
@@ -72,6 +73,8 @@ def decompressed(data: Buffer, limit: int) -> tuple[Buffer, str]:
             problem = "the content is too long when decompressed"
         elif not decompressor.eof:
             problem = "the compressed content is cut off"
+        elif len(pieces) == _MOST_STREAMS:
+            problem = "the compressed content is of too many streams"
         rest = decompressor.unused_data
     return pieces[0] if len(pieces) == 1 else b"".join(pieces), problem
 
