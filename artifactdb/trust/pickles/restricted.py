@@ -12,8 +12,8 @@
   nothing that copying or pickling an object would call is on the object itself.
 
 What it does not protect against: a class on the list whose own ``__new__``, ``__init__`` or ``__setstate__`` does harm
-with the values it is given; what importing a listed module runs; native code that reads arrays it
-was lied to about (the nodes of a tree); memory (``bytearray(10**12)``); and what the object does when it is used, with
+with the values it is given; what importing a listed module runs; compiled code that believes its
+state (trees and distances of neighbours: a false one can end the process); memory (``bytearray(10**12)``); and what the object does when it is used, with
 whatever its attributes were set to. List packages whose classes you would hand to a stranger.
 """
 
