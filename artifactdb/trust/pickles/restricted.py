@@ -5,16 +5,17 @@
 - Only classes and functions on the list are found. A name with dots, a module, what a listed module only imports from
   elsewhere, and what ``known`` calls dangerous, are refused. Extension codes and persistent ids are refused.
 - Only classes, and functions that are named in full or known to put objects together, are called; with plain
-  values, arrays and classes as arguments. The result of a call is never called.
+  values, arrays and classes as arguments. Of packages as large as numpy a whole one means what ``known`` calls safe.
+  The result of a call is never called.
 - A dtype is one that numpy makes of names, formats and offsets; what was made with it never sees another.
-- Only what the stream has made is changed: no attribute of a class, function or module is set, and no attribute
-  with two underscores on both sides. What a class sets with its own ``__setstate__`` is looked at when all is done:
-  nothing that copying or pickling an object would call is on the object itself.
+- Only what the stream has made is changed, an array once: no attribute of a class, function or module is set, and no
+  attribute with two underscores on both sides, nor an item of a dict of such a name, which may become one. What a class
+  sets with its own ``__setstate__`` is looked at right behind, and when all is done.
 
 What it does not protect against: a class on the list whose own ``__new__``, ``__init__`` or ``__setstate__`` does harm
-with the values it is given; what importing a listed module runs; compiled code that believes its
-state (trees and distances of neighbours: a false one can end the process); memory (``bytearray(10**12)``); and what the object does when it is used, with
-whatever its attributes were set to. List packages whose classes you would hand to a stranger.
+with the values it is given; what importing a listed module runs; compiled code that believes its state (trees and
+distances of neighbours: a false one can end the process); memory (``bytearray(10**12)``); and what the object does
+when it is used, with whatever its attributes were set to. List packages whose classes you would hand to a stranger.
 """
 
 from __future__ import annotations
