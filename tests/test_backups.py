@@ -103,6 +103,7 @@ def test_the_oldest_go_with_what_only_they_had(file: Path, tmp_path: Path, fitte
     assert Workspace.restore(folder, tmp_path / "today.sqlite", at=kept[1].taken_at[:10]).exists(), "the day as a whole"
 
 
+@pytest.mark.campaign
 def test_a_copy_is_of_one_instant_while_others_write(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
     """A record and its prediction come in one transaction: no copy has the one without the other."""
     folder, done = tmp_path / "backups", threading.Event()

@@ -73,6 +73,7 @@ class Calls:
         return True
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_migration_whose_file_fails_at_any_call_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path
@@ -141,6 +142,7 @@ while not passed:
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_process_killed_anywhere_in_a_migration_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path

@@ -113,6 +113,7 @@ def pages_of(study: Path) -> int:
     return study.stat().st_size // page_bytes(study)
 
 
+@pytest.mark.campaign
 def test_whatever_page_is_zeroed_all_that_lies_elsewhere_comes_back(study: Path, tmp_path: Path) -> None:
     zero_each(study, tmp_path, range(1, pages_of(study) + 1, 90))
 

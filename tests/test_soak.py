@@ -106,6 +106,7 @@ def test_what_is_remembered_of_catalog_files_goes_when_they_are_gone(
     assert len(catalog._store.engine._names) <= 2 * len(live) + 2 + len(live)
 
 
+@pytest.mark.campaign
 def test_adding_deleting_and_flushing_for_long_leaves_few_files_and_no_list_of_deletions(workspace: Workspace) -> None:
     catalog, kept = workspace.catalog, []
     files = []

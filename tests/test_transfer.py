@@ -530,6 +530,7 @@ class TestMerge:
         with Workspace(ours.path) as again:
             assert again.merge(theirs.path).added["artifacts"] == 5
 
+    @pytest.mark.campaign
     def test_a_merge_while_the_other_is_written_takes_one_state(
         self, made: Callable[..., Workspace], fitted: dict[str, Any]
     ) -> None:
@@ -591,6 +592,7 @@ def test_what_merged_predictions_share_with_staged_ones_outlives_these(tmp_path:
         assert ours.verify().ok
 
 
+@pytest.mark.campaign
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4), st.integers(0, 2), st.booleans()), max_size=12))
 def test_merging_is_idempotent_and_newer_decides_alike_in_both_directions(
