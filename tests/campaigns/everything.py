@@ -379,6 +379,10 @@ def campaign(histories: int, steps: int, chosen: int) -> None:
     )  # fmt: skip
 
 
+_HISTORIES = 8
+"""After so many it says how far it is."""
+
+
 def main() -> int:
     """Run the campaign as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -388,7 +392,8 @@ def main() -> int:
     given = parser.parse_args()
     started, round_ = time.monotonic(), 0
     while done["steps"] < given.steps:
-        campaign(max(1, (given.steps - done["steps"]) // given.length), given.length, given.seed + round_)
+        histories = min(_HISTORIES, max(1, (given.steps - done["steps"]) // given.length))
+        campaign(histories, given.length, 1000 * given.seed + round_)
         round_ += 1
         print(
             f"{done['steps']} steps, {time.monotonic() - started:.0f} s, seed {given.seed}, round {round_}", flush=True

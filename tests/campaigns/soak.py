@@ -52,7 +52,8 @@ class Watch:
 
     def sampled(self, time_s: float, values: dict[str, float]) -> None:
         history = self.tables[-1][1].get("history", 0) / 1e6 if self.tables else 0.0
-        values |= {"whole": values["file"], "file": values["file"] - history, "acts": float(self.acts.total())}
+        values |= {"whole": values["file"], "whole backups": values["backups"], "acts": float(self.acts.total())}
+        values |= {"file": values["file"] - history, "backups": values["backups"] - 3 * history}  # each holds it
         for name, value in values.items():
             self.samples.setdefault(name, Series()).add(time_s, value)
 

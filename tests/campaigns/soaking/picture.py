@@ -18,7 +18,7 @@ PANELS: dict[str, dict[str, str]] = {
     "file [MB]": {"file": "without history", "whole": "with history"},
     "-wal [MB]": {"wal": ""},
     "catalog folder [MB]": {"catalog": ""},
-    "three backups [MB]": {"backups": ""},
+    "three backups [MB]": {"backups": "without history", "whole backups": "with history"},
     "memory, RSS [MB]": {"memory, first": "first process", "memory, second": "second process"},
     "open descriptors": {"descriptors, first": "first process", "descriptors, second": "second process"},
     "temporary files": {"temporary": ""},

@@ -41,7 +41,7 @@ MEASURES = {
     "file": Measure("file without its history", "MB", 0.05, 0.5),
     "wal": Measure("-wal", "MB", 0.1, 1.0),
     "catalog": Measure("catalog folder", "MB", 0.1, 0.2),
-    "backups": Measure("3 backups", "MB", 0.1, 1.0),
+    "backups": Measure("3 backups without history", "MB", 0.1, 1.0),
     "memory, first": Measure("memory, first process", "MB", 0.05, 5.0),
     "memory, second": Measure("memory, second process", "MB", 0.05, 5.0),
     "descriptors, first": Measure("descriptors, first process", "", 0.0, 1.0),
