@@ -154,6 +154,7 @@ def test_a_stranger_s_object_within_the_allow_list_says_what_to_install_too(
     monkeypatch.setenv("ARTIFACTDB_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(environment, "_warned", set())
+    Workspace(path).close()  # which brings it up to date
     with Workspace(path, mode="ro") as workspace:
         ids = {record.class_name: record.artifact_id for record in workspace.records(pipeline_id="0001_golden")}
         with pytest.warns(ArtifactVersionWarning, match="sklearn 1.4.2"):

@@ -132,7 +132,9 @@ class Database:
             try:
                 connection = self._live(session)
                 connection.execute(sql, parameters)
-                return connection.last_insert_rowid()
+                key = connection.last_insert_rowid()
+                self._bound(session)
+                return key
             except apsw.Error as error:
                 raise translate(error, self.path) from error
             except _UNSTORABLE as error:
@@ -227,7 +229,7 @@ class Database:
     def _bound(self, session: Session) -> None:
         if session.written.are_many and session.depth:
             session.written.compute(self._live(session))
-        elif session.written.count and not session.depth:
+        elif session.written.count and not session.depth and not session.reads:
             with self.transaction():  # a statement alone was one; the checks of its rows come right behind
                 pass
 
