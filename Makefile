@@ -13,10 +13,10 @@ demo: install
 	rm -rf demo && .venv/bin/artifactdb demo demo
 
 test: install
-	$(PYTHON) -m pytest -n 2 -m "not slow and not campaign"
+	$(PYTHON) -m pytest -n 3 -m "not slow and not campaign"
 
 test-campaigns: install
-	$(PYTHON) -m pytest -n 2 -m "campaign and not slow"
+	$(PYTHON) -m pytest -n 3 -m "campaign and not slow"
 
 test-slow: install
 	$(PYTHON) -m pytest -m slow
