@@ -136,7 +136,10 @@ class Everything(RuleBasedStateMachine):
         depends_on = known[source % len(known)] if known and source >= 0 else None
         artifact_id = self.workspace.registry(DATASET, pipeline).generate_id(chain, fold, pipeline)
         is_there = artifact_id in self.records and self.records[artifact_id][0] == number
-        cycle = depends_on is not None and not is_there and artifact_id in self.reached(depends_on)
+        # Of what is there already the sources are not looked at, but for itself.
+        cycle = depends_on == artifact_id or (
+            depends_on is not None and not is_there and artifact_id in self.reached(depends_on)
+        )
         arguments = (pipeline, chain, fold, number, depends_on)
         if cycle:
             with pytest.raises(DependencyCycleError):
