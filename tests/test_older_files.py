@@ -31,15 +31,19 @@ def test_a_file_of_an_earlier_version_gives_everything_back(file: Path, tmp_path
     with Workspace(copy) as workspace:
         assert workspace.database.value("PRAGMA user_version") == latest_version()
         assert not workspace.verify().problems
-        workspace.trust()  # what was written before there were signatures is nobody's
-        loader = workspace.loader("wheat")
-        assert_equal(loader.load_by_chain("s1.MinMaxScaler"), scaler())
-        for fold in range(3):
-            assert_equal(loader.load_by_chain(CHAIN, fold), fold_model(fold))
-        (stack,) = workspace.query("SELECT artifact_id FROM artifacts WHERE artifact_type = 'meta_model'")
-        _, sources, columns = loader.load_meta_model_with_sources(stack[0])
-        assert [model["rows"][0] for _, model in sources] == [0, 1, 2]
-        assert columns == ["a", "b", "c"]
+        assert_all_loads(workspace)
+
+
+def assert_all_loads(workspace: Workspace) -> None:
+    workspace.trust()  # what was written before there were signatures is nobody's
+    loader = workspace.loader("wheat")
+    assert_equal(loader.load_by_chain("s1.MinMaxScaler"), scaler())
+    for fold in range(3):
+        assert_equal(loader.load_by_chain(CHAIN, fold), fold_model(fold))
+    (stack,) = workspace.query("SELECT artifact_id FROM artifacts WHERE artifact_type = 'meta_model'")
+    _, sources, columns = loader.load_meta_model_with_sources(stack[0])
+    assert [model["rows"][0] for _, model in sources] == [0, 1, 2]
+    assert columns == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -158,14 +162,7 @@ def test_all_is_taken_out_of_a_file_that_an_early_draft_wrote(draft: Path, tmp_p
     with Workspace(tmp_path / "new.sqlite") as workspace:
         assert workspace.verify().ok
         assert len(workspace.records()) == 5
-        workspace.trust()
-        loader = workspace.loader("wheat")
-        assert_equal(loader.load_by_chain("s1.MinMaxScaler"), scaler())
-        for fold in range(3):
-            assert_equal(loader.load_by_chain(CHAIN, fold), fold_model(fold))
-        (stack,) = workspace.query("SELECT artifact_id FROM artifacts WHERE artifact_type = 'meta_model'")
-        _, sources, _ = loader.load_meta_model_with_sources(stack[0])
-        assert [model["rows"][0] for _, model in sources] == [0, 1, 2]
+        assert_all_loads(workspace)
         if "draft_2" in draft.name:
             found = [workspace.catalog.get(row["id"]) for row in workspace.catalog.filter().to_dicts()]
             for row in found:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from artifactdb.database import Database
+from artifactdb.database.keys import last_key_of
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError
 from artifactdb.version import __version__
@@ -45,12 +46,9 @@ SELECT ?1, next_index, ?2, ?3, ?4, ?5, ?6, row_check(?1, next_index, ?2, ?3, ?4,
   ) ELSE coalesce(max(event_index) + 1, 0) END AS next_index FROM history WHERE record_key = ?1 AND event_index >= 0)
 """
 """Where a made-up file holds the last index that there is, the first one that is free."""
-_LAST_KEY = """
+_LAST_KEY = f"""
 SELECT last, (SELECT min(record_key) FROM history WHERE record_key > last) FROM (
-  SELECT max(
-    0,
-    coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'records' AND typeof(seq) = 'integer'), 0),
-    coalesce((SELECT max(record_key) FROM records), 0)) AS last)
+  SELECT max(0, {last_key_of("records")}) AS last)
 """
 _EVENTS = """
 SELECT

@@ -87,10 +87,13 @@ def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk
     compressed = _compressor(level).compress(shuffled)
     if len(compressed) >= _WORTH_COMPRESSING * len(plain):
         return EncodedChunk(len(plain), "raw", None, plain), plain
-    chunk = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
-    if (decode(chunk) if layout else _decompress(chunk)) != plain:
+    return _proven(EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed), plain), plain
+
+
+def _proven(chunk: EncodedChunk, plain: bytes) -> EncodedChunk:
+    if (decode(chunk) if chunk.shuffle else _decompress(chunk)) != plain:
         raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
-    return chunk, plain
+    return chunk
 
 
 def encode_again(chunk: EncodedChunk, level: int) -> EncodedChunk | None:
@@ -108,9 +111,7 @@ def encode_again(chunk: EncodedChunk, level: int) -> EncodedChunk | None:
         compressed = _compressor(level).compress(_shuffle(plain, layout) if layout else plain)
         if len(compressed) < _WORTH_CHANGING * len((smallest or chunk).payload):
             smallest = EncodedChunk(len(plain), "zstd", json.dumps(layout) if layout else None, compressed)
-    if smallest is not None and decode(smallest) != plain:
-        raise CorruptBlobError("a chunk did not decode to what was encoded; nothing was stored.")
-    return smallest
+    return smallest and _proven(smallest, plain)
 
 
 def decode(chunk: EncodedChunk) -> bytearray:

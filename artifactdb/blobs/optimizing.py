@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from artifactdb.blobs import store
-from artifactdb.blobs.codec import EncodedChunk, encode_again, stored_chunk
+from artifactdb.blobs.codec import encode_again, stored_chunk
 from artifactdb.database import Database
 
 LEVEL = 19
@@ -36,9 +36,6 @@ class Optimized:
     before_bytes: int
     after_bytes: int
     damaged: list[str]
-
-    def __str__(self) -> str:
-        return f"{self.smaller} of {self.blobs} blobs smaller, {self.before_bytes} bytes before, {self.after_bytes} now"
 
 
 def optimize(database: Database, level: int = LEVEL, progress: Callable[[int, int], None] | None = None) -> Optimized:
@@ -76,7 +73,7 @@ def _again(database: Database, key: int, index: int, level: int) -> int:
     row = database.row(store.CHUNK, (key, index))
     if row is None:
         return 0
-    old: EncodedChunk = stored_chunk(*row)
+    old = stored_chunk(*row)
     new = encode_again(old, level)
     if new is None:
         return 0

@@ -35,6 +35,7 @@ from artifactdb.catalog.staging import arrays_of, stage
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, rows_of, state_of
 from artifactdb.database import Database, Snapshot, disk
+from artifactdb.database.keys import last_key_of
 from artifactdb.database.translate import interprets
 
 Progress = Callable[[int, int], None]
@@ -44,11 +45,7 @@ SMALL_ROWS = 100_000
 
 _SORTED_BYTES = 96 << 20
 _LONG_BYTES = 2048  # of an array; shorter ones are sorted on the disk, however many
-_LAST_DELETION = """
-SELECT max(
-  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'deleted_predictions' AND typeof(seq) = 'integer'), 0),
-  coalesce((SELECT max(deletion_key) FROM deleted_predictions), 0))
-"""
+_LAST_DELETION = f"SELECT {last_key_of('deleted_predictions')}"
 _STAGED = {"meta": ("staged_predictions", "staged_key"), "data": ("staged_arrays", "array_key")}
 
 

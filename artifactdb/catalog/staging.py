@@ -17,6 +17,7 @@ from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
 from artifactdb.catalog.rows import NAN, Row, to_rows
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
+from artifactdb.database.keys import last_key_of
 from artifactdb.database.row_checks import with_checks
 from artifactdb.errors import DuplicateError
 
@@ -30,11 +31,8 @@ _INSERT_ARRAY = (
     "INSERT OR IGNORE INTO staged_arrays (array_key, array_id, array_type, dtype, shape, data, row_check) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_NEXT_KEY = """
-SELECT 1 + max(
-  coalesce((SELECT max({1}) FROM {0}), 0),
-  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{0}' AND typeof(seq) = 'integer'), 0))
-"""
+_NEXT_ROW = f"SELECT 1 + {last_key_of('staged_predictions')}"
+_NEXT_ARRAY = f"SELECT 1 + {last_key_of('staged_arrays')}"
 _UNSTAGE = "DELETE FROM staged_arrays WHERE array_id IN (SELECT value FROM json_each(?))"
 STAGED_BY_ID = f"SELECT {column_list()} FROM staged_predictions WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -75,9 +73,9 @@ def new_among(
 def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:
     """Insert rows, and arrays that no file holds."""
     stored, database = list(arrays), store.database
-    first_array = database.value(_NEXT_KEY.format("staged_arrays", "array_key"))
+    first_array = database.value(_NEXT_ARRAY)
     database.run_many(_INSERT_ARRAY, with_checks(stored, first_array), checked=True)
-    first_row = database.value(_NEXT_KEY.format("staged_predictions", "staged_key"))
+    first_row = database.value(_NEXT_ROW)
     database.run_many(_INSERT_ROW, with_checks(rows, first_row), checked=True)
     store.staged_bytes += sum(len(data) for *_, data in stored)
 

@@ -83,10 +83,11 @@ def shapes(version: int) -> dict[int, Shape]:
     return {shape.root: shape for shape in made}
 
 
-def shapes_of_draft(pages: Pages) -> dict[int, Shape] | None:
-    """Give what each b-tree of a file looks like that a draft of a schema wrote, by what it declares itself."""
+def draft_of(pages: Pages) -> tuple[int, dict[int, Shape]] | None:
+    """Give the schema of which a file is a draft, and what each b-tree looks like, by what it declares itself."""
     declared = sorted(_declarations(pages, 1, _DEPTH), key=lambda found: str(found[1]))
-    if digest(declared) not in DRAFTS:
+    version = DRAFTS.get(digest(declared))
+    if version is None:
         return None
     connection = apsw.Connection(":memory:")
     try:
@@ -97,8 +98,8 @@ def shapes_of_draft(pages: Pages) -> dict[int, Shape] | None:
         made = [_shape(connection, kind, name, table, root, text) for kind, name, table, text, root in declared if root]
     finally:
         connection.close()
-    stayed = {shape.table for shape in shapes(latest_version()).values()} | {"training_runs", "training_run_records"}
-    return {shape.root: shape for shape in made if shape.table in stayed}
+    stayed = {shape.table for shape in shapes(version).values()}
+    return version, {shape.root: shape for shape in made if shape.table in stayed}
 
 
 def _declarations(pages: Pages, number: int, depth: int) -> Iterator[tuple[Value, ...]]:
@@ -163,9 +164,11 @@ class DamagedDatabase:
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
-        draft = shapes_of_draft(pages)
-        self.version = pages.number_at(60) if draft else self._version()
-        self.shapes = draft or shapes(self.version)
+        if draft := draft_of(pages):
+            self.version, self.shapes = draft
+        else:
+            self.version = self._version()
+            self.shapes = shapes(self.version)
         self.by_name = {shape.name: shape for shape in self.shapes.values()}
         self.lost: dict[str, Lost] = {}
         self.guessed: set[int] = set()

@@ -62,6 +62,14 @@ _NAMED = " UNION ALL ".join(
 )
 
 
+def last_key_of(table: str) -> str:
+    """Give SQL for the last key that a table has used, 0 for none; a made-up file may hold anything in its sequence."""
+    return (
+        f"max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{table}' AND typeof(seq) = 'integer'), 0), "
+        f"coalesce((SELECT max({_KEYS[table]}) FROM {table}), 0))"
+    )
+
+
 def require_free_keys(connection: apsw.Connection, path: Path) -> None:
     """See that no row belongs to a key yet to come, and that there are such keys.
 

@@ -15,7 +15,6 @@ import json
 import os
 import random
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -30,7 +29,7 @@ import numpy as np
 
 from artifactdb import ArtifactNotFoundError, PredictionNotFoundError, Workspace
 from tests.campaigns.acts import NUMBERS, content, require_content
-from tests.campaigns.kills import ViolationError, fork
+from tests.campaigns.kills import ViolationError, as_command, fork
 
 KEYS = 6
 PAUSE_S = 1.0
@@ -362,13 +361,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--writers", type=int, default=4)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="artifactdb-home-") as home:
-        os.environ["ARTIFACTDB_HOME"] = home
-        try:
-            campaign(60 * options.minutes, options.seed, options.writers)
-        except ViolationError as violation:
-            print(violation)
-            sys.exit(1)
+    as_command(partial(campaign, 60 * options.minutes, options.seed, options.writers))
 
 
 if __name__ == "__main__":

@@ -304,6 +304,17 @@ def campaign(
     shutil.rmtree(root)
 
 
+def as_command(act: Callable[[], object]) -> None:
+    """Run a campaign with a home of its own; say what was violated, and exit with 1."""
+    with tempfile.TemporaryDirectory(prefix="artifactdb-home-") as home:
+        os.environ["ARTIFACTDB_HOME"] = home
+        try:
+            act()
+        except ViolationError as violation:
+            print(violation)
+            sys.exit(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int)
@@ -311,15 +322,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=8)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="artifactdb-home-") as home:
-        os.environ["ARTIFACTDB_HOME"] = home
-        try:
-            campaign(
-                options.kills or (None if options.minutes else 1000), options.minutes, options.seed, options.processes
-            )
-        except ViolationError as violation:
-            print(violation)
-            sys.exit(1)
+    kills = options.kills or (None if options.minutes else 1000)
+    as_command(partial(campaign, kills, options.minutes, options.seed, options.processes))
 
 
 if __name__ == "__main__":
