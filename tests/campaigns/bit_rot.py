@@ -9,186 +9,41 @@ of each table, column and page before all others, with one bit changed; then eve
 is what listing, loading, predictions, parameters, metrics and SQL over the public views give. A flip that changes one
 and is found by nothing, neither on the way to the answer nor by ``verify``, is a failure. Nothing but errors of
 artifactdb's may come out, and what a flip does not reach must load.
+
+An answer that is made without the page of a flip cannot change: only those that read it are asked for again; of each
+hundredth flip all are, as if nothing were known of pages.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import joblib
-
-from artifactdb import ArtifactDBError, ArtifactNotFoundError, LibraryEntryNotFoundError, Workspace, recover
-from artifactdb.database import structure
-from artifactdb.database.damaged import DamagedDatabase
-from artifactdb.database.pages import Cell, Damaged, Pages
+from artifactdb import Workspace, recover
+from tests.campaigns.rot.answers import Answers, ask_all, pages_read
+from tests.campaigns.rot.places import Places
 from tests.campaigns.studies import make_study
 
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-_VIEWS = (
-    "artifacts", "folds", "dependencies", "lineage_up", "lineage_down", "shared_blobs", "orphan_blobs", "runs",
-    "pipelines_with_runs", "metrics", "library", "events",
-)  # fmt: skip
-_CATALOG = (
-    "SELECT file_key, kind, name, rows, size_bytes, content_hash, footer_hash, id_filter FROM catalog_files",
-    "SELECT file_key, chunk_index, payload FROM catalog_payloads",
-    "SELECT * FROM staged_predictions",
-    "SELECT * FROM staged_arrays",
-    "SELECT * FROM deleted_predictions",
-)
 _FIRST_OF_A_PLACE = 2
 _LARGE_FLIPS = 100_000
 _TIMES = 1_600_000_000
-
-
-# -- places -----------------------------------------------------------------------------------------
-
-
-class Places:
-    """What lies at each byte of a sound workspace."""
-
-    def __init__(self, path: Path) -> None:
-        found: list[tuple[int, int, str]] = [(0, 100, "header of the file")]
-        with closing(Pages(path)) as pages:
-            database = DamagedDatabase(pages)
-            names = {root: shape.name for root, shape in database.shapes.items()}
-            for root, numbers in database._pages_of.items():
-                shape = database.shapes[root]
-                for number in numbers:
-                    found += self._of_page(pages, number, names[root], shape.columns)
-            self.size = pages.size
-            self._kinds = {number: pages.pointer(number) for number in range(1, pages.count + 1)}
-            self._names = {number: names[root] for root, numbers in database._pages_of.items() for number in numbers}
-        found.sort()
-        self._starts = [start for start, *_ in found]
-        self._found = found
-
-    def at(self, offset: int) -> str:
-        """Say what a byte belongs to: table and column, or what kind of page."""
-        position = bisect_right(self._starts, offset) - 1
-        if position >= 0 and offset < self._found[position][1]:
-            return self._found[position][2]
-        number = offset // self.size + 1
-        for _ in range(100_000):
-            kind, parent = self._kinds.get(number, (0, 0))
-            if kind not in (3, 4):
-                break
-            number = parent
-        if number != offset // self.size + 1:
-            return f"{self._names.get(number, '?')}, overflow page"
-        if number in self._names:
-            return f"{self._names[number]}, structure or unused"
-        return "free page" if kind == 2 else "page of the schema" if number == 1 else "page map or page of the schema"
-
-    @staticmethod
-    def _of_page(pages: Pages, number: int, name: str, columns: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
-        page, start = pages.page(number), (number - 1) * pages.size
-        for cell in pages.cells(number):
-            if not isinstance(cell, Cell) or not cell.local:
-                continue
-            place = start + page.index(cell.local)
-            try:
-                values = pages.values(cell)
-            except Damaged:
-                continue
-            at = cell.local[0] if cell.local[0] < 0x80 else (cell.local[0] & 0x7F) << 7 | cell.local[1]
-            yield place, place + at, f"{name}, header of a row"
-            for column, value in zip(columns, values, strict=False):
-                size = _stored_bytes(value)
-                if size and at < len(cell.local):
-                    yield place + at, place + min(at + size, len(cell.local)), f"{name}.{column or 'key'}"
-                at += size
-
-
-def _stored_bytes(value: Any) -> int:
-    if value is None or (value in (0, 1) and isinstance(value, int)):
-        return 0
-    if isinstance(value, int):
-        return next(size for size in (1, 2, 3, 4, 6, 8) if -(1 << 8 * size - 1) <= value < 1 << 8 * size - 1)
-    return 8 if isinstance(value, float) else len(value.encode() if isinstance(value, str) else value)
-
-
-# -- answers ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Answers:
-    """What a workspace answers; ``errors`` by question where it says that something is wrong."""
-
-    given: dict[str, Any] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-
-    def differ_from(self, expected: Answers) -> list[str]:
-        """Give the questions that are answered otherwise."""
-        return [question for question, answer in self.given.items() if answer != expected.given[question]]
-
-    def ask(self, question: str, act: Callable[[], Any]) -> None:
-        try:
-            self.given[question] = act()
-        except (
-            ArtifactNotFoundError,
-            LibraryEntryNotFoundError,
-        ) as error:  # another answer, and nothing that was found
-            self.given[question] = f"{type(error).__name__}: {error}"
-        except ArtifactDBError as error:
-            self.errors[question] = f"{type(error).__name__}: {error}"
-
-
-def ask_all(path: Path, expected: Answers | None = None) -> tuple[Answers, bool]:
-    """Give the answers of a workspace, and whether ``verify`` finds something where they are others and no error."""
-    answers, found = Answers(), True
-    structure._seen.clear()
-    try:
-        workspace = Workspace(path, mode="ro")
-    except ArtifactDBError as error:
-        answers.errors["open"] = f"{type(error).__name__}: {error}"
-        return answers, True
-    with workspace:
-        answers.ask("records", lambda: sorted(repr(record.to_dict()) for record in workspace.records()))
-        for view in _VIEWS:
-            answers.ask(view, lambda view=view: sorted(map(repr, workspace.query(f"SELECT * FROM {view}"))))
-        answers.ask("statistics", lambda: repr({**workspace.stats(), "file_size_bytes": 0}))
-        answers.ask("template", lambda: repr(workspace.library.load_template("baseline")))
-        answers.ask("pipelines", lambda: [repr(pipeline) for pipeline in workspace.pipelines()])
-        names = names_of(workspace) if expected is None else [q for q in expected.given if q.startswith("load ")]
-        for name in names:
-            dataset, _, artifact_id = name.removeprefix("load ").partition(" ")
-            answers.ask(name, lambda a=artifact_id, d=dataset: joblib.hash(workspace.load(a, dataset=d)))
-        answers.ask("catalog rows", lambda: [workspace.database.rows(sql) for sql in _CATALOG])
-        # What DuckDB answers is made of these rows alone, and takes ten times longer than all the rest.
-        if expected is None or answers.given.get("catalog rows") != expected.given["catalog rows"]:
-            answers.ask("predictions", lambda: sorted(map(repr, workspace.sql("SELECT * FROM predictions"))))
-            answers.ask("arrays", lambda: sorted(map(repr, workspace.sql("SELECT array_id, array_data FROM arrays"))))
-        else:
-            answers.given |= {name: expected.given[name] for name in ("predictions", "arrays")}
-        if expected is not None:
-            answers.given.pop("catalog rows", None)  # which is no answer
-        differing = [] if expected is None else answers.differ_from(expected)
-        if differing and (not answers.errors or any(question.startswith("load ") for question in differing)):
-            try:
-                found = not workspace.verify().ok
-            except ArtifactDBError:
-                found = True
-    return answers, found
-
-
-def names_of(workspace: Workspace) -> list[str]:
-    return [f"load {record.dataset} {record.artifact_id}" for record in workspace.records()]
-
-
-# -- flips ------------------------------------------------------------------------------------------
+_ASKED_EVERYTHING = 100
+_SHARE = 100
 
 
 @dataclass
@@ -202,6 +57,14 @@ class Tally:
     unnamed: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
+    def take(self, other: Tally) -> None:
+        """Add what came of others."""
+        self.done += other.done
+        self.outcomes += other.outcomes
+        self.missed += other.missed
+        self.unnamed += other.unnamed
+        self.failures += other.failures
+
 
 class Flips:
     """A workspace of which one byte at a time is another."""
@@ -214,6 +77,7 @@ class Flips:
         self._set_time()
         self.expected, _ = ask_all(path)
         assert not self.expected.errors, self.expected.errors
+        self.readers = pages_read(path, self.expected)
         self.order = random.Random(seed).sample(range(len(self.content)), min(len(self.content), most))
         seen: Counter[str] = Counter()
         late = []
@@ -242,6 +106,15 @@ class Flips:
             file.write(bytes([value]))
         self._set_time()
 
+    def try_all(self, numbers: Iterable[int], until: float) -> Tally:
+        """Try flips until the time is over."""
+        tally = Tally()
+        for number in numbers:
+            if time.monotonic() >= until:
+                break
+            self.try_one(number, tally)
+        return tally
+
     def try_one(self, number: int, tally: Tally) -> None:
         """Flip a byte, ask everything, and put the byte back."""
         offset, value = self.flip(number)
@@ -249,7 +122,8 @@ class Flips:
         said = f"number {number}, byte {offset} of {place}: {self.content[offset]} to {value}"
         self.write(offset, value)
         try:
-            answers, found = ask_all(self.path, self.expected)
+            readers = self.readers.get(offset // self.places.size + 1, set())
+            answers, found = ask_all(self.path, self.expected, readers if number % _ASKED_EVERYTHING else None)
             outcome = self._outcome(answers, found)
             if outcome == "missed":
                 tally.missed[place] += 1
@@ -262,7 +136,7 @@ class Flips:
             elif outcome == "found by an answer":
                 for error in answers.errors.values():
                     self._name(error, tally)
-                loads = [question for question in self.expected.given if question.startswith("load ")]
+                loads = self.expected.loads
                 refused = sum(question in answers.errors for question in loads)
                 if "records" in answers.given and refused > len(loads) // 2:
                     tally.outcomes["(most objects refused)"] += 1
@@ -323,25 +197,25 @@ def campaign(
     file: str = "packed",
     report: Callable[[str], None] = print,
     numbers: Sequence[int] | None = None,
+    workers: int = 1,
 ) -> Tally:
     """Flip for so long, or some numbers only, and tell what came of it."""
     root = Path(tempfile.mkdtemp(prefix="artifactdb-rot-", dir=FOLDER))
-    tally, started = Tally(), time.monotonic()
+    most = _LARGE_FLIPS if file == "large" else 1 << 24
     try:
-        flips = Flips(make(root, file), seed, _LARGE_FLIPS if file == "large" else 1 << 24)
-        tally.size = len(flips.content)
-        limit = _LARGE_FLIPS if file == "large" else 2 * tally.size
+        path = make(root, file)
+        tally = Tally(size=path.stat().st_size)
+        if numbers is None:
+            numbers = range(most if file == "large" else 2 * tally.size)
+        shares = (numbers[first : first + _SHARE] for first in range(0, len(numbers), _SHARE))
         said_last = started = time.monotonic()
-        for number in range(limit) if numbers is None else numbers:
-            if time.monotonic() - started > 60 * minutes:
-                break
-            before = len(tally.failures)
-            flips.try_one(number, tally)
-            for failure in tally.failures[before:][:5]:
+        for share in _in_turn(path, seed, most, shares, workers, started + 60 * minutes):
+            tally.take(share)
+            for failure in share.failures[:5]:
                 report(failure)
             if time.monotonic() - said_last > 60:
                 said_last = time.monotonic()
-                report(f"{tally.done} of {limit}, {len(tally.failures)} failures, {said_last - started:.0f} s")
+                report(f"{tally.done} of {len(numbers)}, {len(tally.failures)} failures, {said_last - started:.0f} s")
     finally:
         shutil.rmtree(root, ignore_errors=True)
     report(
@@ -355,15 +229,62 @@ def campaign(
     return tally
 
 
+def _in_turn(
+    path: Path, seed: int, most: int, shares: Iterator[Sequence[int]], workers: int, until: float
+) -> Iterator[Tally]:
+    """Give what comes of each share until the time is over; a process that ends is a failure, and ends them all."""
+    if workers == 1:
+        flips = Flips(path, seed, most)
+        for share in shares:
+            yield flips.try_all(share, until)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (path, seed, most)) as pool:
+        under_way: dict[Future[Tally], Sequence[int]] = {}
+
+        def submit(wanted: int) -> None:
+            under_way.update({pool.submit(_try, share, until): share for share in islice(shares, wanted)})
+
+        submit(2 * workers)
+        while under_way:
+            done = next(as_completed(under_way))
+            share = under_way.pop(done)
+            try:
+                yield done.result()
+            except BrokenProcessPool as error:
+                yield Tally(failures=[f"one of the numbers {share[0]} to {share[-1]}, or of others: {error}"])
+                return
+            submit(1)
+
+
+@functools.cache
+def _flips(path: Path, seed: int, most: int) -> Flips:
+    own = path.with_name(str(os.getpid())) / path.name
+    shutil.copytree(path.parent, own.parent, ignore=lambda folder, names: [name for name in names if name.isdigit()])
+    return Flips(own, seed, most)
+
+
+_told: tuple[Path, int, int]
+
+
+def _begin(path: Path, seed: int, most: int) -> None:
+    global _told
+    _told = path, seed, most
+
+
+def _try(share: Iterable[int], until: float) -> Tally:
+    return _flips(*_told).try_all(share, until)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--file", choices=("packed", "staged", "large"), default="packed")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", type=int, help="one number of the seed")
     options = parser.parse_args()
     numbers = None if options.only is None else [options.only]
-    tally = campaign(options.seed, options.minutes, options.file, numbers=numbers)
+    tally = campaign(options.seed, options.minutes, options.file, numbers=numbers, workers=options.workers)
     sys.exit(bool(tally.failures))
 
 
