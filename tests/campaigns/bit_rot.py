@@ -158,7 +158,10 @@ class Flips:
         return "found by verify" if found else "missed"
 
     def _name(self, error: str, tally: Tally) -> None:
-        words = ("page", "Page", "sha256:", "$", "row", "index", "table", "view", "header", "catalog file", "blob")
+        words = (
+            "page", "Page", "sha256:", "$", "row", "index", "table", "view", "header", "catalog file", "blob",
+            "value in", "schema", ".parquet", "not an SQLite",
+        )  # fmt: skip
         if not any(word in error for word in words):
             tally.unnamed[error.replace(str(self.path), "FILE")[:150]] += 1
 
