@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: install demo test test-campaigns test-slow kills crowds power-cuts soak mutations faults golden-environments lint types benchmarks clean
+.PHONY: install demo test test-campaigns test-slow kills crowds power-cuts bit-rot everything soak mutations faults golden-environments lint types benchmarks clean
 
 install: .venv/bin/artifactdb
 
@@ -29,6 +29,12 @@ crowds: install
 
 power-cuts: install
 	$(PYTHON) -m tests.campaigns.power_cut --cuts 25000
+
+bit-rot: install
+	for file in packed staged large; do $(PYTHON) -m tests.campaigns.bit_rot --file $$file --minutes 600 || exit 1; done
+
+everything: install
+	$(PYTHON) -m tests.campaigns.everything --steps 10000
 
 soak: install
 	$(PYTHON) -m tests.campaigns.soak --minutes 60 --out docs/soak.png

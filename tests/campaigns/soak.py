@@ -31,7 +31,6 @@ import psutil
 
 from artifactdb import Workspace
 from tests.campaigns.soaking import life
-from tests.campaigns.soaking.picture import draw
 from tests.campaigns.soaking.watching import LATENCIES, MEASURES, WINDOWS, Judgement, Series, judge, sample
 
 PROCESSES = ("first", "second")
@@ -216,6 +215,8 @@ def campaign(
             "by two processes on one file.\n"
             "Grey: warm-up. Dots: medians (or p99) of windows. Lines: the last half; its median, and growth in it."
         )
+        from tests.campaigns.soaking.picture import draw  # matplotlib takes a second, which only a picture is worth
+
         draw(out, title, watch.until, watch.samples, windows, judged)
         report(f"{out}: {out.stat().st_size / 1000:.0f} kB")
     return judged
