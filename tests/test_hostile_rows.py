@@ -73,6 +73,19 @@ class TestKeysToCome:
         recover(study, tmp_path / "whole.sqlite")
         assert len(save(tmp_path / "whole.sqlite", fitted, "0002_new", "rye")) == 2
 
+    def test_what_sorts_above_every_number_hides_none(
+        self, study: Path, fitted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("artifactdb.database.structure._READ_THROUGH_BYTES", 0)  # as for a large file
+        swap = "UPDATE sqlite_schema SET sql = replace(sql, '{}', '{}') WHERE name = 'run_records'"
+        change(study, "PRAGMA writable_schema = ON", swap.format(") STRICT", ") /*RICT*/"))
+        change(study, TO_COME + "INSERT INTO run_records SELECT i, 1 FROM n UNION ALL SELECT '../../x', 1")
+        change(study, "PRAGMA writable_schema = ON", swap.format(") /*RICT*/", ") STRICT"))
+        with pytest.raises(CorruptWorkspaceError, match=r"run_records belongs to '../../x'.*artifactdb recover"):
+            save(study, fitted, "0002_new", "rye")
+        recover(study, tmp_path / "whole.sqlite")
+        assert len(save(tmp_path / "whole.sqlite", fitted, "0002_new", "rye")) == 2
+
     def test_every_reference_that_an_index_begins_with_is_looked_at(self, study: Path) -> None:
         with Workspace(study) as workspace:
             led = workspace.database.rows("""

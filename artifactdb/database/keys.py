@@ -90,6 +90,12 @@ def require_free_keys(connection: apsw.Connection, path: Path) -> None:
                 hint=_PACK,
             )
     for table, parent, named in names:
+        if isinstance(named, str | bytes):  # which sort above every number
+            raise CorruptWorkspaceError(
+                f"{path} is damaged or was made up: a row of {table} belongs to {named[:80]!r}, which is no number of "
+                f"{parent}. Nothing was changed.",
+                hint=_RECOVER,
+            )
         if named is not None and named > last[parent]:
             raise CorruptWorkspaceError(
                 f"{path} was made up: it holds rows of {table} for what is yet to come, number {named} of {parent}, "
