@@ -17,7 +17,7 @@ from artifactdb.errors import CorruptBlobError
 
 
 def put(workspace: Workspace, content: Content) -> int:
-    ready = store.encode_ahead(workspace.database, content)
+    ready = store.encode_ahead(content, store.present_of(workspace.database, content))
     with workspace.transaction():
         return store.put(workspace.database, content, "2026-01-01T00:00:00+00:00", ready)
 

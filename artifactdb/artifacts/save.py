@@ -86,9 +86,10 @@ def save_content(
     """Store content that is bytes already, and its record; ``ready`` is what was encoded of it before."""
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
+    present_blobs = store.present_of(database, payload.content)
     if ready is None:
-        ready = store.encode_ahead(database, payload.content)
-    damaged = store.find_damaged(database, payload.content)
+        ready = store.encode_ahead(payload.content, present_blobs)
+    damaged = store.find_damaged(database, payload.content) if present_blobs else {}
     content_hash = payload.content.digest.hex()
     signature = _signature(database, payload, place.artifact_id, f"sha256:{content_hash}")
     with database.transaction():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -67,12 +67,18 @@ def find(database: Database, digest: bytes) -> int | None:
     return key
 
 
-def encode_ahead(database: Database, content: Content) -> Encoded:
-    """Encode what is new and small enough to wait in memory; the rest is encoded while it is written."""
+def present_of(database: Database, content: Content) -> dict[bytes, int]:
+    """Give the keys of those blobs of content that are there already, by hash."""
+    found = {blob.digest: find(database, blob.digest) for blob in (*content.parts, content)}
+    return {digest: key for digest, key in found.items() if key is not None}
+
+
+def encode_ahead(content: Content, present: Container[bytes]) -> Encoded:
+    """Encode what is not there and small enough to wait in memory; the rest is encoded while it is written."""
     ready: Encoded = {}
     room = ENCODE_AHEAD_BYTES
     for blob in (*content.parts, content):
-        if blob.size_bytes <= room and blob.digest not in ready and find(database, blob.digest) is None:
+        if blob.size_bytes <= room and blob.digest not in ready and blob.digest not in present:
             ready[blob.digest] = list(_encode(blob))
             room -= blob.size_bytes
     return ready
