@@ -21,9 +21,10 @@ from artifactdb.formats.unpicklable import unpicklable_attribute
 
 _DATA = (DataSerializer(), ArrowSerializer())
 _PICKLERS: tuple[Serializer, ...] = (PickleSerializer(), DillSerializer())
-_BUILT_IN: tuple[Serializer, ...] = (
+_ALL: tuple[Serializer, ...] = (
     *_DATA, *_PICKLERS, JoblibSerializer(), PlainPickleSerializer(), JsonSerializer(), SafetensorsSerializer()
 )  # fmt: skip
+_BUILT_IN = {known.name: known for known in _ALL}
 _ALIASES = {"cloudpickle": "pickle"}
 
 
@@ -34,7 +35,7 @@ def serializers() -> dict[str, Serializer]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         candidate = point.load()
         found[point.name] = candidate() if isinstance(candidate, type) else candidate
-    return found | {serializer.name: serializer for serializer in _BUILT_IN}
+    return found | _BUILT_IN
 
 
 def serializer(name: str) -> Serializer:
@@ -50,7 +51,7 @@ def serializer(name: str) -> Serializer:
     >>> serializer("dill").extension
     'dill'
     """
-    found = _built_in(name) or serializers().get(name)
+    found = _known(name)
     if found is None:
         raise DeserializationError(
             f"no serializer for format {name!r}; known: {', '.join(sorted(serializers()))}.",
@@ -72,13 +73,11 @@ def is_data_only(name: str) -> bool:
     >>> is_data_only("data"), is_data_only("pickle5"), is_data_only("unheard of")
     (True, False, False)
     """
-    found = _built_in(name) or serializers().get(name)
-    return getattr(found, "executable", True) is False
+    return getattr(_known(name), "executable", True) is False
 
 
-def _built_in(name: str) -> Serializer | None:
-    name = _ALIASES.get(name, name)
-    return next((candidate for candidate in _BUILT_IN if candidate.name == name), None)
+def _known(name: str) -> Serializer | None:
+    return _BUILT_IN.get(_ALIASES.get(name, name)) or serializers().get(name)
 
 
 def dump(obj: Any, format_hint: str | None = None) -> tuple[Dumped, Serializer]:
