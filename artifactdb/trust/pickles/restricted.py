@@ -13,9 +13,10 @@
   sets with its own ``__setstate__`` is looked at right behind, and when all is done.
 
 What it does not protect against: a class on the list whose own ``__new__``, ``__init__`` or ``__setstate__`` does harm
-with the values it is given; what importing a listed module runs; compiled code that believes its state (trees and
-distances of neighbours: a false one can end the process); memory (``bytearray(10**12)``); and what the object does
-when it is used, with whatever its attributes were set to. List packages whose classes you would hand to a stranger.
+with the values it is given; what importing a listed module runs; memory (``bytearray(10**12)``); and what the object
+does when it is used, with whatever its attributes were set to. Compiled code believes its state: ``compiled`` looks at
+that of decision trees, and of trees and distances of neighbours; the predictors of histogram boosting, used with false
+nodes, can end the process. List packages whose classes you would hand to a stranger.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from artifactdb.content import Buffer, StoredContent
 from artifactdb.errors import ArtifactDBError, DeserializationError, UntrustedArtifactError
 from artifactdb.formats.container import unpack
 from artifactdb.trust.pickles.allow_list import AllowList
+from artifactdb.trust.pickles.compiled import are_true_arguments, is_true_state
 from artifactdb.trust.pickles.dtypes import with_state
 from artifactdb.trust.pickles.known import is_maker, is_name, judge
 from artifactdb.trust.pickles.report import SAFE, printable
@@ -221,6 +223,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
                 waiting += [(item, depth + 1) for item in value]
             elif kind not in _PLAIN_VALUES and not isinstance(value, type) and not _is_array(value):
                 raise self._refusal(f"a call of {_described(called)} with {_described(value)} as argument")
+        if not are_true_arguments(called, arguments):
+            raise self._refusal(f"a call of {_described(called)} with arguments that do not fit each other")
         if called is codecs.encode and arguments[1:] != ("latin1",):  # as protocol 2 writes bytes; others are imported
             raise self._refusal("a codec")
         if called is slice and slice in map(type, arguments):  # Python gives such a chain back by calls within calls
@@ -278,6 +282,8 @@ class RestrictedUnpickler(_UnpicklerInPython):  # type: ignore[misc]
         # Of the class: the stream may have set one on the object.
         set_state = getattr(type(target), "__setstate__", None)
         if set_state is not None:
+            if not is_true_state(target, state):
+                raise self._refusal(f"a state that {_described(target)} never has")
             set_state(target, state)
             self._require_no_methods(target)  # it may have taken a list of pairs
             return

@@ -142,7 +142,6 @@ MAKERS: Final = table(
     scipy.sparse._lil: lil_matrix lil_array
     scipy.interpolate._bsplines: BSpline
     scipy.interpolate._interpolate: interp1d PPoly
-    scipy.spatial._ckdtree: cKDTree
     sklearn.utils._bunch: Bunch
     sklearn.utils: Bunch
     sklearn.tree._tree: Tree
