@@ -48,15 +48,23 @@ def study(file: Path, fitted: dict[str, Any], xy: tuple[Any, Any]) -> None:
         workspace.library.save_template({"alpha": 1}, "plain")
 
 
+@pytest.fixture(scope="module")
+def eves(tmp_path_factory: pytest.TempPathFactory, fitted: dict[str, Any], xy: tuple[Any, Any]) -> Path:
+    """What Eve exported."""
+    folder = tmp_path_factory.mktemp("eve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARTIFACTDB_HOME", str(folder / "home"))
+        study(folder / "eve.sqlite", fitted, xy)
+        with Workspace(folder / "eve.sqlite") as workspace:
+            workspace.export(folder / "sent")
+    return folder / "sent"
+
+
 @pytest.fixture
-def exported(tmp_path: Path, become: Become, fitted: dict[str, Any], xy: tuple[Any, Any]) -> Path:
-    """What Eve exported; and be Ada from here on."""
-    become("eve")
-    study(tmp_path / "eve.sqlite", fitted, xy)
-    with Workspace(tmp_path / "eve.sqlite") as workspace:
-        workspace.export(tmp_path / "sent")
+def exported(tmp_path: Path, become: Become, eves: Path) -> Path:
+    """What Ada got from Eve; and be Ada from here on."""
     become("ada")
-    return tmp_path / "sent"
+    return Path(shutil.copytree(eves, tmp_path / "sent"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +92,37 @@ def content(workspace: Workspace) -> list[Any]:
     return said
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, fitted: dict[str, Any]) -> Callable[..., Path]:
+    """A filled workspace that is closed, one for each way to fill it."""
+
+    @cache
+    def fill_one(**given_: Any) -> Path:
+        workspace = Workspace(tmp_path_factory.mktemp("filled") / "study.sqlite")
+        fill(workspace, fitted, **given_)
+        workspace.database.close()  # without moving the staged rows
+        return workspace.path
+
+    return fill_one
+
+
 @pytest.fixture
-def made(tmp_path: Path, fitted: dict[str, Any]) -> Iterator[Callable[..., Workspace]]:
+def made(tmp_path: Path, filled: Callable[..., Path]) -> Iterator[Callable[..., Workspace]]:
     opened = []
 
     def make(name: str, **given_: Any) -> Workspace:
-        workspace = Workspace(tmp_path / f"{name}.sqlite")
-        opened.append(workspace)
+        file = tmp_path / f"{name}.sqlite"
         if given_:
-            fill(workspace, fitted, **given_)
-        return workspace
+            shutil.copy(filled(**given_), file)
+            shutil.copytree(filled(**given_).with_suffix(".catalog"), file.with_suffix(".catalog"))
+        opened.append(Workspace(file))
+        return opened[-1]
 
     yield make
     for workspace in opened:
-        with Workspace(workspace.path) as again:
-            assert again.verify().ok
         workspace.close()
+        with Workspace(workspace.path, mode="ro") as again:
+            assert again.verify().ok
 
 
 class TestPack:
