@@ -75,6 +75,7 @@ LOOKS: dict[str, Callable[[Workspace, Path], Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.campaign
 def test_looking_runs_nothing(strangers: Path, canary: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with Workspace(strangers, mode="ro") as workspace:
@@ -92,6 +93,7 @@ def test_looking_runs_nothing(strangers: Path, canary: Path, tmp_path: Path) -> 
     assert not canary.exists()
 
 
+@pytest.mark.campaign
 def test_loading_is_refused_whatever_the_way(
     strangers: Path, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_migration_whose_file_fails_at_any_call_leaves_the_old_file_or_the_new
     assert latest_version() in outcomes
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("file", NEWEST_FIRST, ids=lambda value: value.stem)
 def test_a_migration_that_is_stopped_before_any_statement_leaves_the_old_file_or_the_new_one(
     file: Path, tmp_path: Path

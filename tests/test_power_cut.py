@@ -40,6 +40,7 @@ FORGETFUL = {
 }
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("what", FORGETFUL)
 def test_the_campaign_finds_out_when_something_is_not_synced(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*FORGETFUL[what])

@@ -53,6 +53,8 @@ SPECIAL: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "RFECV": ({"estimator": Ridge(), "cv": 2}, DIABETES),
     "LogisticRegressionCV": ({"Cs": 2, "cv": 2}, IRIS),
     "SelfTrainingClassifier": ({"estimator": LogisticRegression()}, (IRIS[0], np.where(IRIS[1] == 2, -1, IRIS[1]))),
+    "HistGradientBoostingClassifier": ({"max_iter": 5}, IRIS),
+    "HistGradientBoostingRegressor": ({"max_iter": 5}, DIABETES),
     "TSNE": ({"perplexity": 5, "max_iter": 250}, IRIS),
 }
 for _name in ("GridSearchCV", "HalvingGridSearchCV"):

@@ -241,11 +241,13 @@ class TestForks:
                 os._exit(code)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+    @pytest.mark.campaign
     def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(self) -> None:
         with self.at_work(own_key, own_key, own_key) as wrong:
             assert [self.fork(own_key) for _ in range(25)] == [0] * 25
         assert wrong == []
 
+    @pytest.mark.campaign
     def test_threads_go_on_while_another_one_forks(self, mailed: Path) -> None:
         with Workspace(mailed) as workspace:
             (model,) = workspace.records(class_name="Ridge")
