@@ -118,6 +118,7 @@ def test_loading_is_refused_whatever_the_way(
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(600)
 def test_the_pages_of_a_data_viewer_run_nothing(strangers: Path, canary: Path) -> None:
     """Datasette shows the file in a process of its own; texts of a stranger are shown, and are no part of the page."""
     with Workspace(strangers) as workspace:
