@@ -1,6 +1,6 @@
-"""What do signatures cost, and does a file with very many of them still open at once?
+"""What do signatures, history and checks of rows cost, and does a file with very many signatures still open at once?
 
-Peer: the same code with the check, the signature or the history left out, in turns with it.
+Peer: the same code with the check, the signature, the history or the checks of rows left out, in turns with it.
 Goals: at most 3 % of a load and of a save; opening a file with 200,000 signed records under 10 ms.
 """
 
@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from artifactdb import Workspace
 from artifactdb.artifacts import gate, history, save
+from artifactdb.database import row_checks
 from benchmarks.growth import fill
 from benchmarks.measure import header, run_fresh, spread, table, verdict
 
@@ -53,6 +54,12 @@ def unsigned() -> Iterator[None]:
 @contextmanager
 def unwritten() -> Iterator[None]:
     with patch.object(history, "note_new", lambda *_: None):
+        yield
+
+
+@contextmanager
+def without_row_checks() -> Iterator[None]:
+    with patch.object(row_checks.Written, "compute", lambda written, _: written.forget()):
         yield
 
 
@@ -115,28 +122,21 @@ def saves(folder: Path, rounds: int) -> None:
                 return (time.perf_counter() - started) * 25
 
             some()
-            times: dict[str, list[float]] = {"all": [], "no signature": [], "no history": []}
+            left_out = {"no signature": unsigned, "no history": unwritten, "no row checks": without_row_checks}
+            times: dict[str, list[float]] = {name: [] for name in ("all", *left_out)}
             for _ in range(rounds):
-                with unsigned():
-                    times["no signature"].append(some())
-                with unwritten():
-                    times["no history"].append(some())
+                for name, leave_out in left_out.items():
+                    with leave_out():
+                        times[name].append(some())
                 times["all"].append(some())
             costs = [
-                (median(a / b for a, b in zip(times["all"], times[name], strict=True)) - 1) * 100
-                for name in ("no signature", "no history")
+                (median(a / b for a, b in zip(times["all"], times[name], strict=True)) - 1) * 100 for name in left_out
             ]
-            rows.append(
-                (
-                    f"{group} to a transaction",
-                    spread(times["all"], " ms", 3),
-                    f"{costs[0]:+.1f} %",
-                    f"{costs[1]:+.1f} %",
-                )
-            )
+            said = (f"{cost:+.1f} %" for cost in costs)
+            rows.append((f"{group} to a transaction", spread(times["all"], " ms", 3), *said))
             if group == 10:
                 verdict("a save with its signature", costs[0], 3, " %")
-    table(("save of a StandardScaler", "all", "signature costs", "history costs"), rows)
+    table(("save of a StandardScaler", "all", "signature costs", "history costs", "row checks cost"), rows)
 
 
 def opening(folder: Path, records: int, rounds: int) -> None:
