@@ -22,6 +22,11 @@ def test_a_power_cut_at_any_place_of_a_short_history_loses_nothing() -> None:
     assert campaign(0, acts=SHORT, variants=(NOTHING, "0"), histories=[0]) > 300
 
 
+@pytest.mark.campaign
+def test_nor_does_one_while_a_backup_gets_its_names() -> None:
+    assert campaign(0, acts=("add", "flush", "backup"), variants=(NOTHING, "0"), histories=[0]) > 100
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_minutes_of_power_cuts_lose_nothing() -> None:

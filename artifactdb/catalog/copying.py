@@ -42,12 +42,14 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
 
 
 def _copy(store: Store, file: Path, progress: Callable[[int, int], None] | None) -> Path | None:
-    """Copy everything of one state, and give the folder of the Parquet files, if there are any."""
-    folder = files_of(file) / "catalog"
+    """Copy everything of one state, and give the folder of the Parquet files, if there are any.
+
+    It lies beside the file, so that it gets its name within one folder: a power cut leaves the one name or the other.
+    """
     for _ in range(_TRIES):
         # The files of this state stay in place while the block lasts, whatever others do.
         with state_of(store.database, store.inspector) as state:
-            _copy_files(state, folder)
+            folder = _copied_files(state, file)
             copied_files = state.files
         with translated(file):
             snapshot.copy(store.database, file, progress)
@@ -55,16 +57,18 @@ def _copy(store: Store, file: Path, progress: Callable[[int, int], None] | None)
         named = live_files(made)
         made.close()
         if named == copied_files:
-            return folder if folder.is_dir() else None
-        disk.remove_folder(folder)
+            return folder
+        if folder is not None:
+            disk.remove_folder(folder)
     raise BusyError("the catalog is rewritten faster than it can be copied.", hint="Try again later.")
 
 
-def _copy_files(state: State, folder: Path) -> None:
+def _copied_files(state: State, file: Path) -> Path | None:
     beside = [entry for kind in ("meta", "data") for entry in state.of_kind(kind) if not entry.inside]
     if not beside:
-        return
-    disk.make_folder(folder)
+        return None
+    folder = files_of(file)
     for entry in beside:
         disk.copy(state.inspector.folder / entry.name, folder / entry.name)
     disk.sync(folder)
+    return folder

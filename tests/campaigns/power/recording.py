@@ -128,7 +128,17 @@ class Recording:
         below = self.path_below(source)
         if below is not None:
             assert source.parent == target.parent, "names of two folders do not change together"
-            self.name((below, None), (self.path_below(target) or "", self.files[below]))
+            within = [path for path in self.files if path.startswith(f"{below}/")]
+            assert not within or self._is_synced(below), "what a folder holds is not on the disk by its own new name"
+            called = self.path_below(target) or ""
+            moved = [(path, called + path.removeprefix(below), self.files[path]) for path in (below, *within)]
+            self.name(*((old, None) for old, _, _ in moved), *((new, file) for _, new, file in moved))
+
+    def _is_synced(self, folder: str) -> bool:
+        for operation in reversed(self.log):
+            if isinstance(operation, Name | SyncFolder) and operation.folder == folder:
+                return isinstance(operation, SyncFolder)
+        return True
 
     def _remove(self, path: Path) -> None:
         self._real["remove"](path)
