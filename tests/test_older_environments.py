@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,7 +182,8 @@ with Workspace(sys.argv[1] + "/study.sqlite") as workspace:
     registry.register_with_chain(Moved(), "s2.Moved", "model", 2)
 """
     in_new_process(code, tmp_path)
-    (package / "_moved.py").unlink()
+    shutil.rmtree(package)  # what was compiled of it, too
+    package.mkdir()
     (package / "__init__.py").write_text("__version__ = '4.0'")
     (package / "_blend.py").write_text("class Mixture: pass")
     load = """
