@@ -140,16 +140,17 @@ class TestOthersMeanwhile:
     def test_a_copy_is_of_one_state_though_another_compacts(
         self, workspace: Workspace, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        copy_files = copying._copy_files
+        copied_files = copying._copied_files
 
-        def then_compact(*arguments: Any) -> None:
-            copy_files(*arguments)
-            monkeypatch.setattr(copying, "_copy_files", copy_files)
+        def then_compact(*arguments: Any) -> Path | None:
+            folder = copied_files(*arguments)
+            monkeypatch.setattr(copying, "_copied_files", copied_files)
             with Workspace(workspace.path, timeout_s=0.2) as other:
                 other.catalog.add(**prediction(8))
                 other.catalog.flush()
+            return folder
 
-        monkeypatch.setattr(copying, "_copy_files", then_compact)
+        monkeypatch.setattr(copying, "_copied_files", then_compact)
         workspace.backup(tmp_path / "copy.sqlite")
         with Workspace(tmp_path / "copy.sqlite") as copy:
             assert len(copy.catalog) == 4 and copy.verify().ok
