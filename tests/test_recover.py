@@ -21,8 +21,7 @@ from artifactdb import (
     recover,
 )
 from artifactdb.artifacts import delete
-from artifactdb.catalog.files import catalog_folder
-from tests.campaigns.studies import make_study
+from tests.campaigns.studies import copied, make_study
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(study: Path, tmp_path: Path) -> Path:
-    return copied(study, tmp_path)
-
-
-def copied(study: Path, folder: Path) -> Path:
-    shutil.copytree(catalog_folder(study), folder / "study.catalog")
-    return Path(shutil.copyfile(study, folder / "study.sqlite"))
+    return copied(study, tmp_path / study.name)
 
 
 def page_bytes(path: Path) -> int:
@@ -102,7 +96,7 @@ def zero_each(study: Path, tmp_path: Path, pages: range) -> None:
     for page in pages:
         folder = tmp_path / str(page)
         folder.mkdir()
-        damaged = copied(study, folder)
+        damaged = copied(study, folder / study.name)
         overwrite(damaged, (page - 1) * size, bytes(size))
         recovery = check_recovery(study, damaged, folder / "saved.sqlite")
         assert len(recovery.gone) <= 30, (page, recovery)

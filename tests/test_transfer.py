@@ -34,6 +34,7 @@ from artifactdb import (
     WorkspaceNotFoundError,
 )
 from tests import fresh
+from tests.campaigns.studies import copied
 
 GOLDEN = Path(__file__).parent / "golden"
 BIG = np.arange(30_000.0)
@@ -113,8 +114,7 @@ def made(tmp_path: Path, filled: Callable[..., Path]) -> Iterator[Callable[..., 
     def make(name: str, **given_: Any) -> Workspace:
         file = tmp_path / f"{name}.sqlite"
         if given_:
-            shutil.copy(filled(**given_), file)
-            shutil.copytree(filled(**given_).with_suffix(".catalog"), file.with_suffix(".catalog"))
+            copied(filled(**given_), file)
         opened.append(Workspace(file))
         return opened[-1]
 

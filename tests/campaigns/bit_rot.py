@@ -17,7 +17,6 @@ hundredth flip all are, as if nothing were known of pages.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import random
 import shutil
@@ -29,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -212,7 +211,9 @@ def campaign(
             numbers = range(most if file == "large" else 2 * tally.size)
         shares = (numbers[first : first + _SHARE] for first in range(0, len(numbers), _SHARE))
         said_last = started = time.monotonic()
-        for share in _in_turn(path, seed, most, shares, workers, started + 60 * minutes):
+        until = started + 60 * minutes
+        in_time = takewhile(lambda _: time.monotonic() < until, shares)
+        for share in _in_turn(path, seed, most, in_time, workers, until):
             tally.take(share)
             for failure in share.failures[:5]:
                 report(failure)
@@ -259,23 +260,19 @@ def _in_turn(
             submit(1)
 
 
-@functools.cache
-def _flips(path: Path, seed: int, most: int) -> Flips:
-    own = path.with_name(str(os.getpid())) / path.name
-    shutil.copytree(path.parent, own.parent, ignore=lambda folder, names: [name for name in names if name.isdigit()])
-    return Flips(own, seed, most)
-
-
-_told: tuple[Path, int, int]
+_flips: Flips
+"""Of this process, where several flip."""
 
 
 def _begin(path: Path, seed: int, most: int) -> None:
-    global _told
-    _told = path, seed, most
+    global _flips
+    own = path.with_name(str(os.getpid())) / path.name
+    shutil.copytree(path.parent, own.parent, ignore=lambda folder, names: [name for name in names if name.isdigit()])
+    _flips = Flips(own, seed, most)
 
 
 def _try(share: Iterable[int], until: float) -> Tally:
-    return _flips(*_told).try_all(share, until)
+    return _flips.try_all(share, until)
 
 
 def main() -> None:

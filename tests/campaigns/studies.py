@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from artifactdb import Workspace
+from artifactdb.catalog.files import catalog_folder
 
 
 def make_study(
@@ -43,6 +45,12 @@ def make_study(
                 _predict(workspace, "oats", "0001_pls", "0001_pls$aaaaaaaaaaaa:0", fold, y[:40] + fold, y[:40])
         workspace.database.close()  # without moving the staged rows
     return path
+
+
+def copied(study: Path, target: Path) -> Path:
+    """Copy a closed workspace and its catalog to another name."""
+    shutil.copytree(catalog_folder(study), catalog_folder(target))
+    return Path(shutil.copyfile(study, target))
 
 
 def _train(

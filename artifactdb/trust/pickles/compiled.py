@@ -105,12 +105,11 @@ def _is_decision_tree(target: Any, state: Any) -> bool:
     nodes = state["nodes"]
     if type(nodes) is not numpy.ndarray or nodes.ndim != 1 or type(state["node_count"]) is not int:
         return False
-    here = numpy.arange(len(nodes))
-    inner = nodes["left_child"] != _LEAF
+    inner = numpy.flatnonzero(nodes["left_child"] != _LEAF)
     ways = [nodes[side][inner] for side in ("left_child", "right_child")]
     features = nodes["feature"][inner]
     return bool(
         state["node_count"] == len(nodes) > 0
-        and all((way > here[inner]).all() and (way < len(nodes)).all() for way in ways)
+        and all((way > inner).all() and (way < len(nodes)).all() for way in ways)
         and (features >= 0).all() and (features < target.n_features).all()
     )  # fmt: skip
