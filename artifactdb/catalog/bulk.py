@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -24,7 +24,7 @@ from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
 from artifactdb.database import disk
 
 _AT_ONCE = 100_000
-_Files = dict[Path, Written]
+_Writing = Future[tuple[Path, Written]]
 
 
 def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -37,15 +37,15 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     given = iter(predictions)
     with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s), _uncollected():
         try:
-            with store.database.transaction(), ThreadPoolExecutor(1) as writer:
-                writing: Future[_Files] | None = None
+            with store.database.transaction(), ThreadPoolExecutor(2) as writers:
+                writing: list[_Writing] = []
                 while batch := list(islice(given, _AT_ONCE)):
                     rows_and_arrays = to_rows(batch)  # while the batch before is written
                     _enter(store, writing)
-                    own, rows, arrays = new_among(store, *rows_and_arrays)
-                    _unstage(store, arrays)
-                    writing = writer.submit(_write, store, rows, arrays, made)
+                    own, tables = _new_tables(store, *rows_and_arrays)
+                    writing = [writers.submit(_write, store, kind, table, made) for kind, table in tables.items()]
                     ids += own
+                    del batch, rows_and_arrays  # which takes a while, and sorting and writing let go of the interpreter
                 _enter(store, writing)
                 disk.sync(store.folder)
         except BaseException:
@@ -55,22 +55,21 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     return ids
 
 
-def _write(store: Store, rows: Collection[Row], arrays: Collection[StoredArray], made: list[Path]) -> _Files:
-    with ThreadPoolExecutor(1) as beside:  # sorting and writing let go of the interpreter
-        of_arrays = beside.submit(_write_one, store, "data", arrays_to_arrow, arrays, made)
-        return _write_one(store, "meta", rows_to_arrow, rows, made) | of_arrays.result()
+def _new_tables(
+    store: Store, given: Sequence[Row], held: Sequence[StoredArray]
+) -> tuple[list[str], dict[str, pa.Table]]:
+    ids, rows, arrays = new_among(store, given, held)
+    _unstage(store, arrays)
+    tables = {"meta": rows_to_arrow(rows), "data": arrays_to_arrow(arrays)}
+    return ids, {kind: table for kind, table in tables.items() if table.num_rows}
 
 
-def _write_one(
-    store: Store, kind: str, to_arrow: Callable[[Any], pa.Table], given: Collection[Any], made: list[Path]
-) -> _Files:
-    if not given:
-        return {}
-    table, path = to_arrow(given), store.folder / new_name(kind)
+def _write(store: Store, kind: str, table: pa.Table, made: list[Path]) -> tuple[Path, Written]:
+    path = store.folder / new_name(kind)
     made.append(path)
     with store.writing_engine.session([]) as session:
         session.register("given", table)
-        return {path: write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)}
+        return path, write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
 
 
 def _unstage(store: Store, arrays: Collection[StoredArray]) -> None:
@@ -90,6 +89,6 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _enter(store: Store, writing: Future[_Files] | None) -> None:
-    for path, written in writing.result().items() if writing else ():
+def _enter(store: Store, writing: Iterable[_Writing]) -> None:
+    for path, written in [future.result() for future in writing]:
         enter(store.database, path, *astuple(written))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, repeat
 from types import NoneType
 from typing import Any
@@ -28,6 +28,7 @@ from artifactdb.catalog.columns import (
 from artifactdb.errors import InvalidValueError
 
 Row = tuple[Any, ...]
+_Values = list[Any]
 
 NAN = "nan"
 """What stands for not-a-number in SQLite, which keeps NaN as NULL."""
@@ -83,7 +84,7 @@ def _rows_alike(
     for column in COLUMNS:
         columns.setdefault(column, [None] * count)
     _require_partitions(columns["partition"])
-    made = map(make_id, zip(*(columns[column] for column in IDENTITY), strict=True))
+    made = _made_ids([columns[column] for column in IDENTITY])
     columns["id"] = [given or own for given, own in zip(columns["id"], made, strict=True)]
     arrays = [array for several in stored.values() for array in several if array is not None]
     return list(zip(*(columns[column] for column in COLUMNS), strict=True)), arrays
@@ -95,12 +96,20 @@ def _require_partitions(values: Iterable[str]) -> None:
         raise InvalidValueError(f"partition is one of {', '.join(PARTITIONS)}, not {unknown[0]!r}.")
 
 
-def make_id(identity: tuple[Any, ...]) -> str:
-    """Give the id of a row: 16 hex digits of SHA-256 over what identifies it, the values of ``IDENTITY``."""
-    return hashlib.sha256(_encode_identity(identity).encode()).hexdigest()[:16]
+def _made_ids(identities: Sequence[_Values]) -> Iterator[str]:
+    """Give the ids of rows: 16 hex digits of SHA-256 over the JSON list of what identifies a row, ``IDENTITY``.
+
+    The same values come again and again, and are encoded once.
+    """
+    columns = [map(_Encoded().__getitem__, values) for values in identities]
+    for texts in zip(*columns, strict=True):
+        yield hashlib.sha256(f"[{', '.join(texts)}]".encode()).hexdigest()[:16]
 
 
-_Values = list[Any]
+class _Encoded(dict[Any, str]):
+    def __missing__(self, value: Any) -> str:
+        text = self[value] = _encode_identity(value)
+        return text
 
 
 def _texts(column: str, values: _Values) -> _Values:

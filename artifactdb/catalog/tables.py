@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,23 +97,32 @@ class SqliteDataset(ds.Dataset):  # type: ignore[misc]
         return [name for name in self._table.columns if name in text]
 
 
-def rows_to_arrow(rows: Iterable[Row]) -> pa.Table:
+def rows_to_arrow(rows: Collection[Row]) -> pa.Table:
     """Give rows as they are staged as the table that a Parquet file holds."""
+    if not rows:
+        return SCHEMA.empty_table()
     columns = list(STAGED_PREDICTIONS.columns.values())
     return pa.Table.from_batches([_to_arrow(list(rows), columns, SCHEMA)], SCHEMA)
 
 
-def arrays_to_arrow(arrays: Iterable[StoredArray]) -> pa.Table:
+def arrays_to_arrow(arrays: Collection[StoredArray]) -> pa.Table:
     """Give arrays as they are staged as the table that a Parquet file holds."""
-    rows = [
-        (
-            array_id, dtype, data, array_id.removeprefix("array_"), dtype, len(data), shape, array_type, dtype, dtype,
-            None if dtype == "<f8" else data,
-        )
-        for array_id, array_type, dtype, shape, data in arrays
-    ]  # fmt: skip
-    columns = list(STAGED_ARRAYS.columns.values())
-    return pa.Table.from_batches([_to_arrow(rows, columns, ARRAY_SCHEMA)], ARRAY_SCHEMA)
+    if not arrays:
+        return ARRAY_SCHEMA.empty_table()
+    array_ids, types, dtypes, shapes, items = zip(*arrays, strict=True)
+    columns = {
+        "array_id": array_ids,
+        "array_data": _numbers(dtypes, items),
+        "array_hash": [array_id.removeprefix("array_") for array_id in array_ids],
+        "array_size": _sizes(dtypes, map(len, items)),
+        "array_shape": shapes,
+        "array_type": types,
+        "array_dtype": dtypes,
+        "array_bytes": _inexact(
+            dtypes, [None if dtype == "<f8" else data for dtype, data in zip(dtypes, items, strict=True)]
+        ),
+    }
+    return pa.Table.from_pydict(columns, ARRAY_SCHEMA)
 
 
 def _to_arrow(rows: list[tuple[Any, ...]], columns: Sequence[Column], schema: pa.Schema) -> pa.RecordBatch:
@@ -165,10 +174,9 @@ def _inexact(dtypes: Sequence[str], items: Sequence[bytes | None]) -> pa.Array:
     return pa.array(kept, pa.large_binary())
 
 
-def _sizes(dtypes: Sequence[str], lengths: Sequence[int]) -> pa.Array:
-    return pa.array(
-        [length // np.dtype(dtype).itemsize for dtype, length in zip(dtypes, lengths, strict=True)], pa.int64()
-    )
+def _sizes(dtypes: Sequence[str], lengths: Iterable[int]) -> pa.Array:
+    item = {dtype: np.dtype(dtype).itemsize for dtype in set(dtypes)}
+    return pa.array([length // item[dtype] for dtype, length in zip(dtypes, lengths, strict=True)], pa.int64())
 
 
 def _plain(name: str, type: pa.DataType) -> Column:

@@ -355,7 +355,7 @@ OPERATIONS: dict[str, Operation] = {
     "catalog-arrays": Operation(lambda case: str(case.workspace.catalog.arrays([case.prepared])), first_id),
     "catalog-verify": Operation(lambda case: [str(problem) for problem in case.workspace.catalog.verify()]),
     "export-csv": Operation(
-        lambda case: case.workspace.catalog.export_csv(case.prepared, case.out / "one.csv").read_text(),
+        lambda case: case.workspace.catalog.export_csv(case.prepared, case.out / "one.csv"),
         first_id, ("one.csv",),
     ),
     "load": Operation(load_all),

@@ -106,7 +106,7 @@ class Campaign:
     def expect(self, name: str) -> Expected:
         case = self.begin(name)
         exact_before, before = _in_force(case, exact), _in_force(case, picture)
-        result = OPERATIONS[name].run(case)
+        result = _read(OPERATIONS[name].run(case))
         after = _in_force(case, picture)
         self.end(case)
         return Expected(result, exact_before, before, after)
@@ -126,6 +126,7 @@ class Campaign:
             met = self.faults.disarm()
             raise BrokenPromiseError(f"{met} failed, and {type(error).__name__} came: {error}") from error
         met = self.faults.disarm()
+        result = _read(result)
         same = _in_force(case, exact) == expected.exact_before
         try:
             self.judge(case, name, result, refused, met, same, expected)
@@ -203,6 +204,11 @@ def probe(case: Case) -> None:
         case.workspace.load(record.artifact_id)
         case.workspace.query("SELECT count(*) FROM artifacts")
         raise _UndoneError
+
+
+def _read(result: Any) -> Any:
+    """Give what an operation gives, and of a file its content: it is read when nothing fails any more."""
+    return result.read_text(encoding="utf-8") if isinstance(result, Path) else result
 
 
 def _in_force(case: Case, look: Callable[[Workspace], dict[str, Any]]) -> dict[str, Any]:
