@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import sqlite_utils
 
 from artifactdb import Workspace
 from artifactdb.cli import main
@@ -159,6 +162,19 @@ def test_sqlite_utils_knows_our_functions(study: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert row["artifact_id"] == f"0001_pls${row['h']}:2"
     assert (row["s"], row["f"], row["p"]) == (row["size_bytes"], 2, "0001_pls")
+
+
+def test_other_databases_that_sqlite_utils_opens_go_as_before() -> None:
+    def connections() -> int:
+        gc.collect()
+        return sum(type(thing) is sqlite3.Connection for thing in gc.get_objects())
+
+    before = connections()
+    database = sqlite_utils.Database(memory=True)
+    assert next(database.query("SELECT fold_of('0001$aaaaaaaaaaaa:3') AS fold")) == {"fold": 3}
+    assert connections() == before + 1
+    del database
+    assert connections() == before
 
 
 @pytest.mark.campaign

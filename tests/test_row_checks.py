@@ -131,6 +131,26 @@ def test_text_that_is_no_utf_8_is_named_too(study: Path) -> None:
         assert [problem.where for problem in workspace.verify().problems][:2] == [first, second]
 
 
+def test_rows_out_of_order_end_the_search_for_damaged_text(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_another_program(study, "INSERT INTO datasets VALUES (11, 'a', 'now', 0), (12, 'b', 'now', 0)")
+    by_another_program(study, "INSERT INTO datasets VALUES (13, CAST(x'ff' AS TEXT), 'now', 0)")
+    ((root, size),) = by_another_program(
+        study, "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'datasets'"
+    )
+    content = bytearray(study.read_bytes())
+    leaf = (root - 1) * size
+    assert content[leaf] == 13 and content[leaf + 3 : leaf + 5] == b"\0\5"
+    ends = slice(leaf + 8 + 2 * 3, leaf + 8 + 2 * 5)  # where the last two of the five rows lie
+    content[ends] = content[ends][2:] + content[ends][:2]
+    study.write_bytes(content)
+    monkeypatch.setattr("artifactdb.database.structure._READ_THROUGH_BYTES", 0)
+    with Workspace(study, mode="ro") as workspace:
+        problems = list(row_problems.check(workspace.database))
+    assert [problem.what for problem in problems if problem.where == "table datasets"] == [
+        "the rows of datasets are not in the order of their keys."
+    ]
+
+
 def test_rows_of_another_program_are_counted_by_table(study: Path) -> None:
     for name in ("rye", "oat"):
         by_another_program(study, "INSERT INTO datasets (name, created_at) VALUES (?, '2026-01-01')", (name,))

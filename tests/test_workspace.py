@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +196,14 @@ class TestCopies:
         assert not {"chunks", "staged_arrays"} & set(database.table_names())
         assert [row["op_counter"] for row in database["staged_predictions"].rows] == [1]
         assert {row["id_filter"] for row in database["catalog_files"].rows} == {b""}
+        (row,) = database.query("SELECT artifact_size(content_hash) AS size, size_bytes FROM artifacts")
+        assert row["size"] == row["size_bytes"] > 0
         database["records"].delete_where()  # a copy: nothing happens to the file
         assert len(workspace.records()) == 1
+        copy = weakref.ref(database.conn)
+        del database
+        gc.collect()
+        assert copy() is None
 
     def test_space_is_given_back_after_deletion(
         self, workspace: Workspace, registry: ArtifactRegistry, file: Path

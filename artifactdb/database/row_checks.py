@@ -178,6 +178,7 @@ def wrong_rows(database: Database, table: str, name: str, most: int) -> list[tup
         return [(tuple(key), said) for *key, said in database.rows(f"{asked} LIMIT ?", (most,))]
     found: list[tuple[tuple[Any, ...], str | None]] = []
     marks = ", ".join("?" * len(KEYS[table]))
+    left = database.value(f"SELECT count(*) FROM {table}")
     batch = database.rows(f"SELECT {keys} FROM {table} ORDER BY {keys} LIMIT {_AT_ONCE}")
     while batch and len(found) < most:
         within = f"({keys}) BETWEEN ({marks}) AND ({marks})"
@@ -186,6 +187,9 @@ def wrong_rows(database: Database, table: str, name: str, most: int) -> list[tup
             found += [(tuple(key), said) for *key, said in rows]
         except CorruptWorkspaceError:
             found += _wrong_among(database, f"{asked} AND ({keys}) = ({marks})", batch)
+        left -= len(batch)
+        if left < 0:  # the same ones come after the last again and again
+            raise CorruptWorkspaceError(f"the rows of {table} are not in the order of their keys.")
         batch = database.rows(
             f"SELECT {keys} FROM {table} WHERE ({keys}) > ({marks}) ORDER BY {keys} LIMIT {_AT_ONCE}", batch[-1]
         )

@@ -69,6 +69,10 @@ def copy(database: Database, target: Path, progress: Callable[[int, int], None] 
         made.pragma("journal_mode", "WAL")
 
 
+class _Snapshot(sqlite3.Connection):
+    """Unlike its base it can be referred to weakly, as the function ``artifact_size`` does: else it would never go."""
+
+
 def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
     """Copy records and views into memory, and open the copy with sqlite-utils.
 
@@ -95,8 +99,9 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
         for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE type IN ('index', 'view') AND sql NOT NULL"):
             copy.execute(str(sql))
         copy.execute("COMMIT")
+        copy.pragma("application_id", source.pragma("application_id"))
         content = copy.serialize("main")
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection = sqlite3.connect(":memory:", check_same_thread=False, factory=_Snapshot)
     connection.deserialize(content)
     return sqlite_utils.Database(connection)
 
