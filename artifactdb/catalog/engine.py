@@ -42,7 +42,8 @@ class Session:
     def view(self, name: str, select: str) -> None:
         """Make a temporary view, unless it is there already."""
         if self.views.get(name) != select:
-            self.cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
+            with translated():  # the files are looked into
+                self.cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {select}")
             self.views[name] = select
 
     def register(self, name: str, dataset: Any) -> None:

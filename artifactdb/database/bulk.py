@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import apsw
+
 from artifactdb.database.connection import Database
 from artifactdb.errors import ArtifactDBError
 
@@ -29,7 +31,8 @@ def checkpoints_aside(database: Database) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        connection.wal_autocheckpoint(_USUAL_PAGES)
+        with suppress(apsw.ConnectionClosedError):  # one that could not be rolled back gave way to another
+            connection.wal_autocheckpoint(_USUAL_PAGES)
 
 
 def _checkpoint(database: Database, ended: threading.Event) -> None:

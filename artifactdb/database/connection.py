@@ -196,10 +196,11 @@ class Database:
                     require_free_keys(connection, self.path)
                     self.keys_are_free = True
                 outdate(self.path)
-        except apsw.Error as error:
-            raise translate(error, self.path) from error
-        except ArtifactDBError:
-            session.roll_back(connection)
+        except (apsw.Error, ArtifactDBError) as error:
+            if not inner and not session.reads:  # it may have begun all the same
+                session.roll_back(connection)
+            if isinstance(error, apsw.Error):
+                raise translate(error, self.path) from error
             raise
         session.depth += 1
         try:
@@ -242,10 +243,10 @@ class Database:
             if connection.in_transaction:
                 yield
                 return
-            with translated(self.path):
-                connection.execute("BEGIN")
-            session.reads = True
             try:
+                with translated(self.path):
+                    connection.execute("BEGIN")
+                session.reads = True
                 yield
             finally:
                 session.reads = False

@@ -23,17 +23,19 @@ class Session:
         self.lock = threading.RLock()
         self.depth = 0
         self.reads = False
-        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
 
     def take(self, connection: apsw.Connection) -> None:
         """Go on with another connection."""
         self.connection: apsw.Connection | None = connection
+        self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
         self.seal = seal_of(connection)
         self.written = Written(connection)
         self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
 
     def roll_back(self, connection: apsw.Connection) -> None:
-        """Take back what was done at the level that has just ended."""
+        """Take back what was done at the level that has just ended; a connection that gave way to another has been."""
+        if self.connection not in (connection, None):
+            return
         # After a full disk, for one, SQLite has rolled everything back already.
         try:
             if connection.in_transaction and self.depth:
