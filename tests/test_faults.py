@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import resource
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ def test_statements_of_a_transaction_that_sqlite_took_back_are_refused(workspace
         database.connection().execute("ROLLBACK")
         workspace.records()
     assert workspace.datasets() == []
+
+
+def test_a_statement_that_memory_failed_under_ends_before_the_next_transaction(workspace: Workspace) -> None:
+    database = workspace.database
+    before = database.connection()
+    too_much = "SELECT group_concat(hex(zeroblob(1000000))) FROM json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]')"
+    for reads in (nullcontext, database.reading):
+        apsw.hard_heap_limit(apsw.memory_used() + (8 << 20))
+        try:
+            with pytest.raises(StorageFullError, match="ran out of memory") as error, reads():
+                database.rows(too_much)
+        finally:
+            apsw.hard_heap_limit(0)
+        # As long as the error is kept it holds the statement, whose end would take back what is going on then.
+        assert database.connection() is not before
+        with workspace.transaction():
+            database.rows("INSERT INTO datasets (name, created_at) VALUES (?, 'now')", (reads.__name__,))
+            del error
+            gc.collect()
+        before = database.connection()
+    assert database.value("SELECT count(*) FROM datasets") == 2
 
 
 def test_what_cannot_be_removed_now_is_cleared_away_by_the_next_try(workspace: Workspace, tmp_path: Path) -> None:

@@ -93,12 +93,10 @@ class Database:
                 found = list(self._live(session).execute(sql, parameters))
                 self._bound(session)
                 return found
-            except apsw.Error as error:
-                raise translate(error, self.path) from error
             except UnicodeDecodeError as error:
                 raise no_text(error, self.path) from None
-            except _UNSTORABLE as error:
-                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
+            except (apsw.Error, *_UNSTORABLE) as error:
+                raise self._refused(session, error) from error
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
         """Run one statement and give its first row, or None."""
@@ -120,10 +118,8 @@ class Database:
                     for _ in connection.executemany(sql, sequence):
                         pass
                 self._bound(session)
-            except apsw.Error as error:
-                raise translate(error, self.path) from error
-            except _UNSTORABLE as error:
-                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
+            except (apsw.Error, *_UNSTORABLE) as error:
+                raise self._refused(session, error) from error
 
     def insert(self, sql: str, parameters: Sequence[Any]) -> int:
         """Run an INSERT and give the key of the new row."""
@@ -135,10 +131,15 @@ class Database:
                 key = connection.last_insert_rowid()
                 self._bound(session)
                 return key
-            except apsw.Error as error:
-                raise translate(error, self.path) from error
-            except _UNSTORABLE as error:
-                raise InvalidValueError(f"a value cannot be kept in the file ({error}).") from error
+            except (apsw.Error, *_UNSTORABLE) as error:
+                raise self._refused(session, error) from error
+
+    def _refused(self, session: Session, error: Exception) -> ArtifactDBError:
+        if not session.depth and not session.reads:
+            session.give_way(error)
+        if isinstance(error, apsw.Error):
+            return translate(error, self.path)
+        return InvalidValueError(f"a value cannot be kept in the file ({error}).")
 
     def version(self) -> tuple[int, int, int]:
         """Give a value that is another one after any change to the file, by this or another process."""
@@ -198,16 +199,16 @@ class Database:
                 outdate(self.path)
         except (apsw.Error, ArtifactDBError) as error:
             if not inner and not session.reads:  # it may have begun all the same
-                session.roll_back(connection)
+                session.roll_back(connection, error)
             if isinstance(error, apsw.Error):
                 raise translate(error, self.path) from error
             raise
         session.depth += 1
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             session.depth -= 1
-            session.roll_back(connection)
+            session.roll_back(connection, error)
             raise
         session.depth -= 1
         if session.spoilt or not connection.in_transaction:
@@ -221,7 +222,7 @@ class Database:
                 session.written.compute(connection)
             connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
         except apsw.Error as error:
-            session.roll_back(connection)
+            session.roll_back(connection, error)
             raise translate(error, self.path) from error
         except BaseException:  # an interrupt, which reaches Python where checks are computed
             session.roll_back(connection)
@@ -248,9 +249,12 @@ class Database:
                     connection.execute("BEGIN")
                 session.reads = True
                 yield
-            finally:
+            except BaseException as error:
                 session.reads = False
-                session.roll_back(connection)
+                session.roll_back(connection, error)
+                raise
+            session.reads = False
+            session.roll_back(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -16,6 +16,7 @@ from zlib import crc32
 
 import apsw
 
+from artifactdb.database.translate import translated
 from artifactdb.errors import CorruptWorkspaceError
 
 if TYPE_CHECKING:
@@ -172,7 +173,9 @@ def wrong_rows(database: Database, table: str, name: str, most: int) -> list[tup
         An SQL expression over the table, called ``t``.
     """
     keys = ", ".join(KEYS[table])
-    wrong = f"row_check <> {OF_ANOTHER_PROGRAM} AND row_check <> row_check({columns_of(database.connection(), table)})"
+    with translated(database.path):
+        columns = columns_of(database.connection(), table)
+    wrong = f"row_check <> {OF_ANOTHER_PROGRAM} AND row_check <> row_check({columns})"
     asked = f"SELECT {keys}, {name} FROM {table} AS t WHERE {wrong}"
     with suppress(CorruptWorkspaceError):  # text that is no UTF-8: which row has it, is to be found out
         return [(tuple(key), said) for *key, said in database.rows(f"{asked} LIMIT ?", (most,))]

@@ -106,7 +106,7 @@ def seal_of(connection: apsw.Connection) -> Seal | None:
 def shut(connection: apsw.Connection) -> None:
     """Close a connection of which nothing more is wanted."""
     with suppress(apsw.Error, BusyError):
-        connection.close()
+        connection.close(True)  # also when one of its statements cannot be ended as it should be
 
 
 def changed(path: Path) -> BusyError:

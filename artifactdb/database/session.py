@@ -32,9 +32,9 @@ class Session:
         self.written = Written(connection)
         self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
 
-    def roll_back(self, connection: apsw.Connection) -> None:
-        """Take back what was done at the level that has just ended; a connection that gave way to another has been."""
-        if self.connection not in (connection, None):
+    def roll_back(self, connection: apsw.Connection, after: BaseException | None = None) -> None:
+        """Take back what was done at the level that has just ended, by an error or not."""
+        if self.connection not in (connection, None):  # it gave way to another, which took everything back
             return
         # After a full disk, for one, SQLite has rolled everything back already.
         try:
@@ -50,6 +50,19 @@ class Session:
         if not self.depth:
             self.spoilt = False
             self.written.forget()
+            self.give_way(after)
+
+    def give_way(self, after: BaseException | None) -> None:
+        """Close the connection when memory ran out under one of its statements.
+
+        The statement lives on in the traceback of the error. When that goes, SQLite ends the statement, and rolls back
+        whatever the connection is doing then.
+        """
+        while after is not None:
+            if isinstance(after, apsw.NoMemError | MemoryError):
+                self.close()
+                return
+            after = after.__cause__
 
     def close(self) -> None:
         """Close the connection, if there is one."""
