@@ -3,7 +3,7 @@
     python -m tests.campaigns.faults --seed 0 --minutes 60
     python -m tests.campaigns.faults --operation catalog-flush --kind disk-full --n 12
 
-For every n until the operation passes; beyond 150, where one operation allocates ten thousand times, in steps that
+For every n until the operation passes; beyond ``--each``, as one operation allocates ten thousand times, in steps that
 grow, and with ``--sample`` from the start. It raises an error of ours or succeeds; the workspace is as before or as
 after; the same object goes on working when the fault is gone, and leaves nothing behind when it is closed. One
 workspace sees all the faults of a kind until an operation changes it. ``--n`` repeats one fault on a new one.
@@ -32,7 +32,6 @@ from tests.campaigns.fault_operations import OPERATIONS, Case, exact, make, pict
 from tests.campaigns.faulty import KINDS, ROOT, Faults, run
 
 _EACH = 150
-"""Up to here every n is tried."""
 _CONTENT = ("records", "orphans", "predictions", "arrays", "library")
 
 
@@ -243,11 +242,11 @@ def _difference(now: dict[str, Any], allowed: list[dict[str, Any]]) -> str:
     return " || ".join(said)
 
 
-def every() -> Iterator[int]:
+def every(each: int) -> Iterator[int]:
     n = 1
     while True:
         yield n
-        n += 1 if n < _EACH else n // 10
+        n += 1 if n < each else max(1, n // 10)
 
 
 def some(chance: random.Random) -> Iterator[int]:
@@ -259,7 +258,7 @@ def some(chance: random.Random) -> Iterator[int]:
 
 
 def campaign(
-    seed: int, minutes: float, operations: list[str], kinds: list[str], n: int | None, *, thorough: bool, go_on: bool
+    seed: int, minutes: float, operations: list[str], kinds: list[str], n: int | None, *, each: int, go_on: bool
 ) -> int:
     work = Campaign(seed, time.monotonic() + 60 * minutes, verbose=n is not None)
     make(work.root)
@@ -269,7 +268,7 @@ def campaign(
     broken = 0
     started = time.monotonic()
     for operation, kind in pairs:
-        ns = iter([n]) if n else every() if thorough else some(work.chance)
+        ns = iter([n]) if n else every(each) if each else some(work.chance)
         if not KINDS[kind].error:
             ns = islice(ns, 3)  # every call does half from the first on: there is little more to try
         before, began = work.counts["cases"], time.monotonic()
@@ -302,14 +301,15 @@ def main() -> int:
     parser.add_argument("--operation", choices=list(OPERATIONS), action="append")
     parser.add_argument("--kind", choices=list(KINDS), action="append")
     parser.add_argument("--n", type=int)
-    parser.add_argument("--sample", action="store_true", help="some n, and not every one")
+    parser.add_argument("--each", type=int, default=_EACH, help="up to here every n is tried")
+    parser.add_argument("--sample", dest="each", action="store_const", const=0, help="some n, from the start")
     parser.add_argument("--go-on", action="store_true", help="tell of the first failure of each series")
     options = parser.parse_args()
     if ROOT not in os.environ:
         return run("tests.campaigns.faults", *sys.argv[1:])
     return campaign(
         options.seed, options.minutes, options.operation or list(OPERATIONS), options.kind or list(KINDS), options.n,
-        thorough=not options.sample, go_on=options.go_on,
+        each=options.each, go_on=options.go_on,
     )  # fmt: skip
 
 
