@@ -264,7 +264,7 @@ def translated() -> Iterator[None]:
     except duckdb.Error as error:
         # What was raised within a table of ours comes back wrapped.
         if isinstance(error.__cause__, ArtifactDBError):
-            raise error.__cause__ from None
+            raise error.__cause__ from error.__cause__.__cause__
         raise QueryError(f"DuckDB: {str(error).strip()}") from error
 
 
