@@ -198,8 +198,8 @@ class Database:
                     self.keys_are_free = True
                 outdate(self.path)
         except (apsw.Error, ArtifactDBError) as error:
-            if not inner and not session.reads:  # it may have begun all the same
-                session.roll_back(connection, error)
+            if not inner and not session.reads:  # it may have begun all the same; what was written before stays noted
+                session.undo(connection)
             if isinstance(error, apsw.Error):
                 raise translate(error, self.path) from error
             raise

@@ -36,6 +36,14 @@ class Session:
         """Take back what was done at the level that has just ended, by an error or not."""
         if self.connection not in (connection, None):  # it gave way to another, which took everything back
             return
+        self.undo(connection)
+        if not self.depth:
+            self.spoilt = False
+            self.written.forget()
+            self.give_way(after)
+
+    def undo(self, connection: apsw.Connection) -> None:
+        """Let SQLite take back what was done at the level that has just ended."""
         # After a full disk, for one, SQLite has rolled everything back already.
         try:
             if connection.in_transaction and self.depth:
@@ -47,10 +55,6 @@ class Session:
             if not self.depth:
                 self.close()  # which takes back what is open, and needs no memory
             self.spoilt = True
-        if not self.depth:
-            self.spoilt = False
-            self.written.forget()
-            self.give_way(after)
 
     def give_way(self, after: BaseException | None) -> None:
         """Close the connection when memory ran out under one of its statements.
