@@ -86,6 +86,18 @@ class TestKeysToCome:
         recover(study, tmp_path / "whole.sqlite")
         assert len(save(tmp_path / "whole.sqlite", fitted, "0002_new", "rye")) == 2
 
+    def test_an_event_of_what_is_no_number_is_of_no_record_to_come(
+        self, study: Path, fitted: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("artifactdb.database.structure._READ_THROUGH_BYTES", 0)  # as for a large file
+        swap = "UPDATE sqlite_schema SET sql = replace(sql, '{}', '{}') WHERE name = 'history'"
+        change(study, "PRAGMA writable_schema = ON", swap.format(") STRICT", ") /*RICT*/"))
+        change(
+            study, "UPDATE history SET record_key = x'616263' WHERE record_key = (SELECT max(record_key) FROM history)"
+        )
+        change(study, "PRAGMA writable_schema = ON", swap.format(") /*RICT*/", ") STRICT"))
+        assert len(save(study, fitted, "0002_new", "rye")) == 2
+
     def test_every_reference_that_an_index_begins_with_is_looked_at(self, study: Path) -> None:
         with Workspace(study) as workspace:
             led = workspace.database.rows("""

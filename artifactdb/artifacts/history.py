@@ -46,8 +46,10 @@ SELECT ?1, next_index, ?2, ?3, ?4, ?5, ?6, row_check(?1, next_index, ?2, ?3, ?4,
   ) ELSE coalesce(max(event_index) + 1, 0) END AS next_index FROM history WHERE record_key = ?1 AND event_index >= 0)
 """
 """Where a made-up file holds the last index that there is, the first one that is free."""
+_NEXT_KNOWN = f"SELECT min(record_key) FROM history WHERE record_key > ? AND record_key <= {_LAST_INDEX}"
+"""The limit leaves out what is no number, which a made-up file may hold, and which is above every number."""
 _LAST_KEY = f"""
-SELECT last, (SELECT min(record_key) FROM history WHERE record_key > last) FROM (
+SELECT last, ({_NEXT_KNOWN.replace("?", "last")}) FROM (
   SELECT max(0, {last_key_of("records")}) AS last)
 """
 _EVENTS = """
@@ -156,7 +158,7 @@ def new_keys(database: Database) -> Iterator[int]:
                 )
             last += 1
             yield last
-        last, known = known, database.value("SELECT min(record_key) FROM history WHERE record_key > ?", (known,))
+        last, known = known, database.value(_NEXT_KNOWN, (known,))
 
 
 def note_new(database: Database, record_key: int, actor: int, act: str) -> None:
