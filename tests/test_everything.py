@@ -13,5 +13,6 @@ def test_short_histories() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_long_histories() -> None:
     campaign(histories=12, steps=80, chosen=1)
