@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from artifactdb.artifacts import row_problems
 from artifactdb.database import row_checks
 from artifactdb.database.row_checks import KEYS, row_check
 from artifactdb.trust import team_keys
-from tests.campaigns.studies import make_study
+from tests.campaigns import studies
 from tests.test_older_files import FILES, copied
 
 OF_ROW = {
@@ -37,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARTIFACTDB_HOME", str(tmp_path_factory.mktemp("home")))
         team_keys.make("ada")
-        path = make_study(tmp_path_factory.mktemp("study") / "study.sqlite", 1, 2)
+        path = studies.make_study(tmp_path_factory.mktemp("study") / "study.sqlite", 1, 2)
         with Workspace(path) as workspace:
             workspace.sign()
             workspace.database.close()  # without moving the staged rows
@@ -46,8 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made.with_suffix(".catalog"), tmp_path / "study.catalog")
-    return Path(shutil.copyfile(made, tmp_path / "study.sqlite"))
+    return studies.copied(made, tmp_path / "study.sqlite")
 
 
 def by_another_program(path: Path, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -101,8 +101,8 @@ def _made_ids(identities: Sequence[_Values]) -> Iterator[str]:
 
     The same values come again and again, and are encoded once.
     """
-    columns = [map(_Encoded().__getitem__, values) for values in identities]
-    for texts in zip(*columns, strict=True):
+    encoded = _Encoded()
+    for texts in zip(*(map(encoded.__getitem__, values) for values in identities), strict=True):
         yield hashlib.sha256(f"[{', '.join(texts)}]".encode()).hexdigest()[:16]
 
 
