@@ -76,6 +76,8 @@ class Campaign:
                     case = self.begin(name)
                     expected.exact_before = _in_force(case, exact)
                 met, changed = self.one(case, name, kind, n, expected)
+                if not changed:
+                    self.clear(case, may_stay=may_stay)
                 if changed or not met:
                     self.end(case, may_stay=may_stay)
                     case = None
@@ -112,7 +114,8 @@ class Campaign:
 
     def one(self, case: Case, name: str, kind: str, n: int, expected: Expected) -> tuple[str, bool]:
         operation = OPERATIONS[name]
-        if not case.workspace.database.closed:
+        closed = case.workspace.database.closed
+        if not closed:
             case.workspace.database.rows("PRAGMA shrink_memory")
         result, refused = None, None
         self.faults.arm(KINDS[kind], n)
@@ -138,7 +141,7 @@ class Campaign:
             self.counts[type(refused).__name__] += 1
         if self.verbose:
             print(f"{name} {kind} {n}: {met or 'nothing'} failed; {refused or 'it passed'}", flush=True)
-        return met, not same or bool(names_in(case.out)) or case.workspace.database.closed
+        return met, not same or case.workspace.database.closed != closed
 
     def judge(
         self, case: Case, name: str, result: Any, refused: ArtifactDBError | None, met: str, same: bool,
@@ -184,6 +187,12 @@ class Campaign:
         _require(
             names_in(case.path.parent) == ["study.catalog", "study.sqlite"], f"{names_in(case.path.parent)} lie there"
         )
+        self.clear(case, may_stay=may_stay)
+
+    def clear(self, case: Case, *, may_stay: bool = False) -> None:
+        """Remove what came out, and see that nothing lies in the temporary folder."""
+        for path in case.out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         temporary = self.root / "tmp"
         if not may_stay:  # where removing failed, the operating system clears away
             _require(not names_in(temporary), f"{names_in(temporary)} in the temporary folder")
@@ -262,6 +271,7 @@ def campaign(
 ) -> int:
     work = Campaign(seed, time.monotonic() + 60 * minutes, verbose=n is not None)
     make(work.root)
+    gc.freeze()  # what is imported stays, and need not be looked through after each case
     print(f"seed {seed}, {len(operations)} operations, {len(kinds)} kinds of faults", flush=True)
     pairs = [(operation, kind) for operation in operations for kind in kinds]
     work.chance.shuffle(pairs)
