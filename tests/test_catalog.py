@@ -73,8 +73,8 @@ class TestAdding:
 
     def test_the_same_prediction_has_the_same_id_in_every_process(self, catalog: Catalog, in_new_process: Any) -> None:
         code = (
-            "import sys; from artifactdb.catalog.rows import to_rows; "
-            "print(to_rows([dict(dataset_name='wheat', model_name='PLS', partition='val', fold_id=2)])[0][0][0])"
+            "import sys; from artifactdb.catalog.rows import to_columns; "
+            "print(to_columns([dict(dataset_name='wheat', model_name='PLS', partition='val', fold_id=2)])[0][0][0])"
         )
         own = catalog.add(dataset_name="wheat", model_name="PLS", partition="val", fold_id=2)
         assert in_new_process(code, PYTHONHASHSEED="7") == own

@@ -17,10 +17,10 @@ from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.files import device_errors, discard, enter, new_name, only_writer
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.parquet import Written
-from artifactdb.catalog.rows import Row, to_rows
+from artifactdb.catalog.rows import Columns, to_columns
 from artifactdb.catalog.staging import new_among, unstage
 from artifactdb.catalog.store import Store
-from artifactdb.catalog.tables import arrays_to_arrow, rows_to_arrow
+from artifactdb.catalog.tables import arrays_to_arrow, columns_to_arrow
 from artifactdb.database import disk
 
 _AT_ONCE = 100_000
@@ -40,12 +40,12 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
             with store.database.transaction(), ThreadPoolExecutor(2) as writers:
                 writing: list[_Writing] = []
                 while batch := list(islice(given, _AT_ONCE)):
-                    rows_and_arrays = to_rows(batch)  # while the batch before is written
+                    columns, arrays = to_columns(batch)  # while the batch before is written
                     _enter(store, writing)
-                    own, tables = _new_tables(store, *rows_and_arrays)
+                    tables = _new_tables(store, columns, arrays)
                     writing = [writers.submit(_write, store, kind, table, made) for kind, table in tables.items()]
-                    ids += own
-                    del batch, rows_and_arrays  # which takes a while, and sorting and writing let go of the interpreter
+                    ids += columns[0]
+                    del batch, columns, arrays  # which takes a while, and sorting and writing let go of the interpreter
                 _enter(store, writing)
                 disk.sync(store.folder)
         except BaseException:
@@ -55,13 +55,11 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     return ids
 
 
-def _new_tables(
-    store: Store, given: Sequence[Row], held: Sequence[StoredArray]
-) -> tuple[list[str], dict[str, pa.Table]]:
-    ids, rows, arrays = new_among(store, given, held)
+def _new_tables(store: Store, given: Columns, held: Sequence[StoredArray]) -> dict[str, pa.Table]:
+    columns, arrays = new_among(store, given, held)
     _unstage(store, arrays)
-    tables = {"meta": rows_to_arrow(rows), "data": arrays_to_arrow(arrays)}
-    return ids, {kind: table for kind, table in tables.items() if table.num_rows}
+    tables = {"meta": columns_to_arrow(columns), "data": arrays_to_arrow(arrays)}
+    return {kind: table for kind, table in tables.items() if table.num_rows}
 
 
 def _write(store: Store, kind: str, table: pa.Table, made: list[Path]) -> tuple[Path, Written]:

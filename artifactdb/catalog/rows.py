@@ -1,4 +1,4 @@
-"""Predictions as the user gives them become rows: checked, complete, each with an id that is always the same."""
+"""Predictions as the user gives them become columns: checked, complete, each row with an id that is always the same."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from artifactdb.catalog.columns import (
 from artifactdb.errors import InvalidValueError
 
 Row = tuple[Any, ...]
+Columns = list[list[Any]]
 _Values = list[Any]
 
 NAN = "nan"
@@ -37,28 +38,29 @@ _DEFAULTS: dict[str, Any] = {**dict.fromkeys(JSON_COLUMNS, "{}"), "step_idx": 0,
 _PER_SAMPLE = ("y_true", "y_proba", "sample_indices")
 
 
-def to_rows(predictions: Iterable[Mapping[str, Any]]) -> tuple[list[Row], list[StoredArray]]:
-    """Give for each prediction its values in the order of ``COLUMNS``, and the arrays that they name.
+def to_columns(predictions: Iterable[Mapping[str, Any]]) -> tuple[Columns, list[StoredArray]]:
+    """Give the values of predictions, one list for each of ``COLUMNS``, and the arrays that they name.
 
-    Predictions with the same columns are handled column by column, which is several times faster than one by one.
+    Handling them column by column is several times faster than one by one.
 
     Raises
     ------
     InvalidValueError
         For an unknown or missing column, a value of the wrong kind, or arrays of different lengths.
     """
-    rows: list[Row] = []
+    columns: Columns = [[] for _ in COLUMNS]
     arrays: list[StoredArray] = []
     for names, alike in groupby(predictions, key=tuple):
-        own_rows, own_arrays = _rows_alike(names, list(alike))
-        rows += own_rows
+        own_columns, own_arrays = _columns_alike(names, list(alike))
+        for values, own in zip(columns, own_columns, strict=True):
+            values += own
         arrays += own_arrays
-    return rows, arrays
+    return columns, arrays
 
 
-def _rows_alike(
+def _columns_alike(
     names: tuple[str, ...], predictions: Sequence[Mapping[str, Any]]
-) -> tuple[list[Row], list[StoredArray]]:
+) -> tuple[Columns, list[StoredArray]]:
     require_columns(names, (*VALUES, *ARRAYS))
     columns: dict[str, list[Any]] = {
         name: _CHECKS[name](name, [prediction[name] for prediction in predictions]) for name in names if name in _CHECKS
@@ -87,7 +89,7 @@ def _rows_alike(
     made = _made_ids([columns[column] for column in IDENTITY])
     columns["id"] = [given or own for given, own in zip(columns["id"], made, strict=True)]
     arrays = [array for several in stored.values() for array in several if array is not None]
-    return list(zip(*(columns[column] for column in COLUMNS), strict=True)), arrays
+    return [columns[column] for column in COLUMNS], arrays
 
 
 def _require_partitions(values: Iterable[str]) -> None:

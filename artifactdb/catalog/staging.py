@@ -14,7 +14,7 @@ from artifactdb.catalog import bloom
 from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.asking import find_in_files
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS, column_list
-from artifactdb.catalog.rows import NAN, Row, to_rows
+from artifactdb.catalog.rows import NAN, Columns, Row, to_columns
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database
 from artifactdb.database.keys import last_key_of
@@ -48,26 +48,30 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
 
 
 def _add(store: Store, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
-    ids, rows, arrays = new_among(store, *to_rows(predictions))
-    stage(store, rows, arrays)
-    return ids
+    columns, held = to_columns(predictions)
+    new, arrays = new_among(store, columns, held)
+    stage(store, zip(*new, strict=True), arrays)
+    return columns[0]
 
 
-def new_among(
-    store: Store, given: Sequence[Row], held: Sequence[StoredArray]
-) -> tuple[list[str], Collection[Row], Collection[StoredArray]]:
-    """Give the ids of rows, and those of the rows and arrays that are not there yet."""
+def new_among(store: Store, given: Columns, held: Sequence[StoredArray]) -> tuple[Columns, Collection[StoredArray]]:
+    """Give those of the rows and arrays that are not there yet."""
+    ids = list(dict.fromkeys(given[0]))
+    present = _present_rows(store, ids)
+    new = _new_rows(given, present) if present or len(ids) < len(given[0]) else given
     arrays = {array.array_id: array for array in reversed(held)}  # the first use of an array names its type
-    rows = {row[0]: row for row in given}
-    ids = [row[0] for row in given]
-    if len(rows) < len(given):
-        for row in given:
-            _require_same(rows[row[0]], row)
-    for present in _present_rows(store, list(rows)):
-        _require_same(present, rows.pop(present[0]))
-    for array_id in _present_arrays(store, list(arrays)) if rows else list(arrays):
+    for array_id in _present_arrays(store, list(arrays)) if new[0] else list(arrays):
         del arrays[array_id]
-    return ids, rows.values(), arrays.values()
+    return new, arrays.values()
+
+
+def _new_rows(given: Columns, present: Iterable[Row]) -> Columns:
+    rows: dict[str, Row] = {}
+    for row in zip(*given, strict=True):
+        _require_same(rows.setdefault(row[0], row), row)
+    for row in present:
+        _require_same(row, rows.pop(row[0]))
+    return [list(values) for values in zip(*rows.values(), strict=True)] or [[] for _ in given]
 
 
 def stage(store: Store, rows: Iterable[Row], arrays: Iterable[StoredArray]) -> None:

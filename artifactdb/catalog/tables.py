@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 from artifactdb.catalog.arrays import StoredArray
 from artifactdb.catalog.columns import ARRAY_SCHEMA, COLUMNS, FLOAT_COLUMNS, SCHEMA, quoted
 from artifactdb.catalog.pushdown import conditions
-from artifactdb.catalog.rows import NAN, Row
+from artifactdb.catalog.rows import NAN, Columns
 from artifactdb.database import Snapshot
 
 _ROWS_AT_ONCE = 20_000
@@ -83,8 +83,9 @@ class SqliteDataset(ds.Dataset):  # type: ignore[misc]
         expressions = ", ".join(expression for column in chosen for expression in column.sql)
         sql = f"SELECT {expressions} FROM {self._table.source}{f' WHERE {where}' if where else ''}"
         schema = pa.schema([(name, column.type) for name, column in zip(names, chosen, strict=True)])
-        batches = [_to_arrow(rows, chosen, schema) for rows in self._snapshot.batches(sql, parameters, _ROWS_AT_ONCE)]
-        return pa.Table.from_batches(batches, schema)
+        batches = self._snapshot.batches(sql, parameters, _ROWS_AT_ONCE)
+        arrow = [_to_arrow(list(zip(*rows, strict=True)), chosen, schema) for rows in batches]
+        return pa.Table.from_batches(arrow, schema)
 
     def _sayable(self) -> dict[str, str]:
         return {name: column.sql[0] for name, column in self._table.columns.items() if len(column.sql) == 1}
@@ -97,12 +98,9 @@ class SqliteDataset(ds.Dataset):  # type: ignore[misc]
         return [name for name in self._table.columns if name in text]
 
 
-def rows_to_arrow(rows: Collection[Row]) -> pa.Table:
-    """Give rows as they are staged as the table that a Parquet file holds."""
-    if not rows:
-        return SCHEMA.empty_table()
-    columns = list(STAGED_PREDICTIONS.columns.values())
-    return pa.Table.from_batches([_to_arrow(list(rows), columns, SCHEMA)], SCHEMA)
+def columns_to_arrow(columns: Columns) -> pa.Table:
+    """Give rows as they are staged, column by column, as the table that a Parquet file holds."""
+    return pa.Table.from_batches([_to_arrow(columns, list(STAGED_PREDICTIONS.columns.values()), SCHEMA)], SCHEMA)
 
 
 def arrays_to_arrow(arrays: Collection[StoredArray]) -> pa.Table:
@@ -125,8 +123,7 @@ def arrays_to_arrow(arrays: Collection[StoredArray]) -> pa.Table:
     return pa.Table.from_pydict(columns, ARRAY_SCHEMA)
 
 
-def _to_arrow(rows: list[tuple[Any, ...]], columns: Sequence[Column], schema: pa.Schema) -> pa.RecordBatch:
-    values = list(zip(*rows, strict=True))
+def _to_arrow(values: Sequence[Sequence[Any]], columns: Sequence[Column], schema: pa.Schema) -> pa.RecordBatch:
     arrays, position = [], 0
     for column in columns:
         own = values[position : position + len(column.sql)]
