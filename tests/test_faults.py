@@ -86,6 +86,21 @@ def test_a_statement_that_memory_failed_under_ends_before_the_next_transaction(w
     assert database.value("SELECT count(*) FROM datasets") == 2
 
 
+def test_a_copy_for_sqlite_utils_that_memory_does_not_hold_is_refused(workspace: Workspace) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    for step in range(1, 9):
+        registry.register_with_chain(np.arange(3.0), f"s{step}.Model", "model", step, params={"note": "x" * (1 << 19)})
+    apsw.memory_high_water(True)
+    workspace.sqlite_utils().close()
+    apsw.hard_heap_limit(apsw.memory_high_water())  # reached by what is asked for last: the copy as bytes
+    try:
+        with pytest.raises(StorageFullError, match="ran out of memory"):
+            workspace.sqlite_utils()
+    finally:
+        apsw.hard_heap_limit(0)
+    assert workspace.sqlite_utils()["records"].count == 8
+
+
 def test_what_cannot_be_removed_now_is_cleared_away_by_the_next_try(workspace: Workspace, tmp_path: Path) -> None:
     left = tmp_path / ".packed.sqlite.0123456789abcdef.unfinished.files"
     left.mkdir()

@@ -101,6 +101,8 @@ def sqlite_utils_database(database: Database) -> sqlite_utils.Database:
         copy.execute("COMMIT")
         copy.pragma("application_id", source.pragma("application_id"))
         content = copy.serialize("main")
+        if content is None:  # as APSW has it where SQLite finds no memory for it
+            raise apsw.NoMemError("out of memory")
     connection = sqlite3.connect(":memory:", check_same_thread=False, factory=_Snapshot)
     connection.deserialize(content)
     return sqlite_utils.Database(connection)
