@@ -208,7 +208,7 @@ def probe(case: Case) -> None:
     """See that the same object saves, loads and answers."""
     with suppress(_UndoneError), case.workspace.transaction():
         save_small(case)
-        gc.collect(1)  # the error before lets go of what it held, which must not reach into this transaction
+        gc.collect()  # the error before lets go of what it held, which must not reach into this transaction
         (record,) = case.workspace.records(pipeline_id="0003_new", chain_prefix="s1.New")
         case.workspace.load(record.artifact_id)
         case.workspace.query("SELECT count(*) FROM artifacts")
