@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import platformdirs
+
 from artifactdb.database import disk
 from artifactdb.errors import InvalidValueError, ReadOnlyError
 
@@ -39,8 +41,6 @@ def home() -> Path:
 
 @lru_cache(maxsize=8)
 def _default_home(*_: str) -> Path:
-    import platformdirs
-
     try:
         found = platformdirs.user_config_path("artifactdb", appauthor=False)
     except RuntimeError as error:

@@ -103,7 +103,7 @@ def _own_key(file: Path) -> OwnKey:
 def _read(file: Path) -> str:
     keep_home_closed()
     keep_closed(file)
-    return file.read_text(encoding="ascii", errors="replace").strip()
+    return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _make(file: Path) -> str:
