@@ -3,6 +3,7 @@
     python -m tests.campaigns.kills --kills 1000 --seed 0
     python -m tests.campaigns.kills --minutes 2 --seed 7
     python -m tests.campaigns.kills --kills 200 --processes 1      each failure is then the same each time
+    python -m tests.campaigns.kills --act flush --act compact      all of them within these
 
 In each round some processes begin (``acts.py``: artifacts, predictions, deletions, flushes, compactions, collections,
 backups), each writing a line before and after each act to a log of its own; what write(2) took a SIGKILL does not take
@@ -25,7 +26,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -124,8 +125,8 @@ def _in_steps(function: Callable[[], Any], last: int) -> int:
 class Campaign:
     """Rounds of processes that are killed, and what is known of the file after each."""
 
-    def __init__(self, root: Path, seed: int, processes: int) -> None:
-        self.root, self.seed, self.processes = root, seed, processes
+    def __init__(self, root: Path, seed: int, processes: int, acts: Sequence[str] = ()) -> None:
+        self.root, self.seed, self.processes, self.acts = root, seed, processes, acts
         self.file = root / "study.sqlite"
         self.slots: dict[str, State] = {f"w{number}": {} for number in range(processes)}
         self.steps = dict.fromkeys(ACTS, 0)  # of one act, as counted last
@@ -148,12 +149,13 @@ class Campaign:
         self.rounds += 1
 
     def _doom(self, chance: random.Random) -> tuple[str, float, int]:
-        act = list(ACTS)[self.doomed % len(ACTS)]
+        acts = self.acts or list(ACTS)
+        act = acts[self.doomed % len(acts)]
         self.doomed += 1
         return act, chance.random(), self.steps[act]
 
     def _dies_within(self, slot: str) -> bool:
-        return self.processes == 1 or int(slot[1:]) % 2 == 0
+        return bool(self.acts) or self.processes == 1 or int(slot[1:]) % 2 == 0
 
     def _kill_each(self, children: dict[str, int], delays_s: dict[str, float]) -> None:
         began = time.monotonic()
@@ -281,10 +283,11 @@ def campaign(
     seed: int = 0,
     processes: int = 8,
     report: Callable[[str], None] = print,
+    acts: Sequence[str] = (),
 ) -> None:
     """Kill so many times, or for so long; raise ViolationError for what must not be."""
     root = Path(tempfile.mkdtemp(prefix="artifactdb-kills-"))
-    told = Campaign(root, seed, processes)
+    told = Campaign(root, seed, processes, acts)
     started = time.monotonic()
     try:
         while (kills is None or told.killed < kills) and (minutes is None or time.monotonic() - started < 60 * minutes):
@@ -321,9 +324,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--act", choices=list(ACTS), action="append", default=[], help="die within these alone")
     options = parser.parse_args()
     kills = options.kills or (None if options.minutes else 1000)
-    as_command(partial(campaign, kills, options.minutes, options.seed, options.processes))
+    as_command(partial(campaign, kills, options.minutes, options.seed, options.processes, acts=options.act))
 
 
 if __name__ == "__main__":
