@@ -251,8 +251,8 @@ def _difference(now: dict[str, Any], allowed: list[dict[str, Any]]) -> str:
     return " || ".join(said)
 
 
-def every(each: int) -> Iterator[int]:
-    n = 1
+def every(each: int, first: int) -> Iterator[int]:
+    n = first
     while True:
         yield n
         n += 1 if n < each else max(1, n // 10)
@@ -267,8 +267,9 @@ def some(chance: random.Random) -> Iterator[int]:
 
 
 def campaign(
-    seed: int, minutes: float, operations: list[str], kinds: list[str], n: int | None, *, each: int, go_on: bool
-) -> int:
+    seed: int, minutes: float, operations: list[str], kinds: list[str], n: int | None, *,
+    first: int, each: int, go_on: bool,
+) -> int:  # fmt: skip
     work = Campaign(seed, time.monotonic() + 60 * minutes, verbose=n is not None)
     make(work.root)
     gc.freeze()  # what is imported stays, and need not be looked through after each case
@@ -278,7 +279,7 @@ def campaign(
     broken = 0
     started = time.monotonic()
     for operation, kind in pairs:
-        ns = iter([n]) if n else every(each) if each else some(work.chance)
+        ns = iter([n]) if n else every(each, first) if each else some(work.chance)
         if not KINDS[kind].error:
             ns = islice(ns, 3)  # every call does half from the first on: there is little more to try
         before, began = work.counts["cases"], time.monotonic()
@@ -311,6 +312,7 @@ def main() -> int:
     parser.add_argument("--operation", choices=list(OPERATIONS), action="append")
     parser.add_argument("--kind", choices=list(KINDS), action="append")
     parser.add_argument("--n", type=int)
+    parser.add_argument("--first", type=int, default=1, help="go on where a run before ended")
     parser.add_argument("--each", type=int, default=_EACH, help="up to here every n is tried")
     parser.add_argument("--sample", dest="each", action="store_const", const=0, help="some n, from the start")
     parser.add_argument("--go-on", action="store_true", help="tell of the first failure of each series")
@@ -319,7 +321,7 @@ def main() -> int:
         return run("tests.campaigns.faults", *sys.argv[1:])
     return campaign(
         options.seed, options.minutes, options.operation or list(OPERATIONS), options.kind or list(KINDS), options.n,
-        each=options.each, go_on=options.go_on,
+        first=options.first, each=options.each, go_on=options.go_on,
     )  # fmt: skip
 
 
