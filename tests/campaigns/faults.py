@@ -76,8 +76,6 @@ class Campaign:
                     case = self.begin(name)
                     expected.exact_before = _in_force(case, exact)
                 met, changed = self.one(case, name, kind, n, expected)
-                if not changed:
-                    self.clear(case, may_stay=may_stay)
                 if changed or not met:
                     self.end(case, may_stay=may_stay)
                     case = None
@@ -86,6 +84,8 @@ class Campaign:
                     if descriptors >= 0 and now > descriptors + 2:
                         raise BrokenPromiseError(f"{now} descriptors are open, and were {descriptors}")
                     descriptors = max(descriptors, now)
+                else:
+                    self.clear(case, may_stay=may_stay)
             except Exception as error:
                 raise BrokenPromiseError(
                     f"--operation {name} --kind {kind} --n {n}: {error or type(error).__name__}"
