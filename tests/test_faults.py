@@ -44,7 +44,7 @@ def test_a_transaction_that_sqlite_took_back_is_not_carried_on_with(workspace: W
     registry.register_with_chain(np.arange(3.0), "s1.Before", "model", 1)
     connection = workspace.database.connection()
     connection.pragma("max_page_count", connection.pragma("page_count") + 4)
-    with pytest.raises(StorageFullError, match="taken back all of its transaction"), workspace.transaction():
+    with pytest.raises(StorageFullError, match="all of its transaction was taken back"), workspace.transaction():
         with suppress(StorageFullError):  # as somebody does who goes on with the next one
             registry.register_with_chain(np.random.default_rng(0).random(100_000), "s1.Large", "model", 1)
         registry.register_with_chain(np.arange(4.0), "s1.After", "model", 1)

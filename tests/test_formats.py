@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from artifactdb import ArtifactRegistry, DeserializationError, Workspace
 from artifactdb.content import StoredContent
 from artifactdb.formats import container, dump, serializer
+from artifactdb.formats.canonical import _forms as canonical_forms
 from artifactdb.formats.canonical import canonical
 
 OFFSET = 3.0
@@ -128,6 +130,23 @@ def test_the_canonical_stream_means_the_same_and_is_stable(data: Any) -> None:
     assert loaded == data and type(loaded) is type(data)
     assert canonical(pickle.dumps(loaded, 5))[0] == stream
     assert canonical(stream)[0] == stream
+
+
+@settings(max_examples=100)
+@given(DATA, st.lists(st.binary(max_size=40), min_size=1, max_size=4), st.text(min_size=1, max_size=4), st.randoms())
+def test_a_stream_that_differs_in_its_arrays_alone_becomes_what_it_would_on_its_own(
+    data: Any, arrays: list[bytes], text: str, chance: random.Random
+) -> None:
+    def alike(seen: str) -> list[Any]:
+        others = [bytearray(chance.randbytes(len(array))) for array in arrays]
+        return [data, others[:1], {"rest": (others[1:], data, seen)}]
+
+    for one in (alike(text), alike(text), alike(text[::-1])):
+        stream = pickle.dumps(one, 5)
+        known = canonical(stream)
+        canonical_forms.clear()
+        assert known == canonical(stream)
+        assert pickle.loads(known[0]) == one
 
 
 def test_sets_have_the_same_bytes_in_any_order() -> None:

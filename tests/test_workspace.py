@@ -6,6 +6,7 @@ import gc
 import sqlite3
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import pytest
 
 from artifactdb import (
     ArtifactRegistry,
+    DependencyCycleError,
     InvalidValueError,
+    MissingDependencyError,
     QueryError,
     ReadOnlyError,
+    SerializationError,
     StorageError,
     Workspace,
     WorkspaceNotFoundError,
@@ -62,6 +66,55 @@ class TestTransactions:
                 registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
                 raise RuntimeError
         assert registry.get_all_records() == [kept]
+
+    def test_what_is_refused_inside_takes_back_nothing(
+        self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+    ) -> None:
+        with workspace.transaction():
+            first = registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+            second = registry.register_with_chain(
+                fitted["ridge"], "s1.Ridge", "model", 1, depends_on=[first.artifact_id]
+            )
+            with pytest.raises(DependencyCycleError):
+                registry.register_with_chain(fitted["ridge"], CHAIN, "model", 3, depends_on=[second.artifact_id])
+            with pytest.raises(MissingDependencyError):
+                workspace.registry("barley", "0001").register_with_chain(
+                    fitted["ridge"], "s1.Ridge", "model", 1, depends_on=["0001:1:0"]
+                )
+            with pytest.raises(SerializationError):
+                registry.register_with_chain({"rows": (row for row in [1])}, "s2.Rows", "model", 2)
+        assert {record.artifact_id for record in workspace.records()} == {first.artifact_id, second.artifact_id}
+        assert workspace.datasets() == ["wheat"]
+
+    def test_a_block_without_a_savepoint_that_fails_half_way_takes_back_what_is_around_it(
+        self, workspace: Workspace
+    ) -> None:
+        database = workspace.database
+
+        def insert(name: str) -> None:
+            database.insert("INSERT INTO datasets (name, created_at) VALUES (?, 'now')", (name,))
+
+        def fail(*, half_way: bool) -> None:
+            with suppress(RuntimeError), database.transaction(undo=False):
+                if half_way:
+                    insert("half")
+                raise RuntimeError
+
+        with database.transaction():
+            insert("before")
+            fail(half_way=False)
+            with pytest.raises(StorageError, match="taken back"), database.transaction():
+                insert("around")
+                fail(half_way=True)
+            insert("after")
+        assert workspace.datasets() == ["after", "before"]
+        with pytest.raises(StorageError, match="taken back"), database.transaction():
+            insert("first")
+            fail(half_way=True)
+            with pytest.raises(StorageError, match="taken back"):
+                insert("more")
+        insert("again")
+        assert workspace.datasets() == ["after", "again", "before"]
 
     def test_others_see_nothing_until_it_ends_and_a_query_inside_sees_it(
         self, workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any], file: Path

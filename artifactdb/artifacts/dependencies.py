@@ -28,7 +28,7 @@ ORDER BY r.artifact_id
 """
 
 
-def source_keys(database: Database, dataset_key: int, artifact_id: str, depends_on: Sequence[str]) -> list[int]:
+def source_keys(database: Database, dataset_key: int | None, artifact_id: str, depends_on: Sequence[str]) -> list[int]:
     """Give the keys of the sources, each once, in order.
 
     Raises
@@ -58,18 +58,26 @@ def source_keys(database: Database, dataset_key: int, artifact_id: str, depends_
     return list(keys)
 
 
+def refuse_circle(database: Database, record_key: int, keys: Sequence[int]) -> None:
+    """See that a record, which others may depend on already, can have these sources.
+
+    Raises
+    ------
+    DependencyCycleError
+    """
+    if keys:
+        sources_first(database, {**_sources_by_record(database, *keys), record_key: list(keys)})
+
+
 def replace_sources(database: Database, record_key: int, keys: Sequence[int], *, is_new: bool) -> None:
-    """Write the sources of a record; a record that was there before may close a circle, which is refused."""
+    """Write the sources of a record."""
     if not is_new:
         database.rows("DELETE FROM record_sources WHERE record_key = ?", (record_key,))
-    if not keys:
-        return
-    database.run_many(
-        "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
-        [(record_key, position, key) for position, key in enumerate(keys)],
-    )
-    if not is_new:
-        sources_first(database, _sources_by_record(database, record_key))
+    if keys:
+        database.run_many(
+            "INSERT INTO record_sources (record_key, position, source_key) VALUES (?, ?, ?)",
+            [(record_key, position, key) for position, key in enumerate(keys)],
+        )
 
 
 def sources_first(database: Database, edges: Mapping[int, Iterable[int]]) -> list[int]:

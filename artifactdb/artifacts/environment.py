@@ -14,6 +14,7 @@ from artifactdb.version import __version__
 
 _OWN = ("artifactdb", "python")
 _STANDARD_LIBRARY = frozenset(sys.stdlib_module_names) | {"__main__"}
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class ArtifactVersionWarning(UserWarning):
@@ -44,7 +45,7 @@ def all_versions() -> dict[str, str]:
 
 def to_json(versions: Mapping[str, str]) -> str:
     """Give canonical JSON of versions."""
-    return json.dumps(dict(versions), sort_keys=True, separators=(",", ":"))
+    return _encode(dict(versions))
 
 
 def differences(written: Mapping[str, str]) -> list[str]:

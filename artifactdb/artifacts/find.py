@@ -37,12 +37,6 @@ JOIN blobs AS b ON b.blob_key = r.blob_key
 LEFT JOIN signers AS g ON g.signer_key = r.signer_key
 LEFT JOIN chains AS c ON c.chain_key = r.chain_key
 """
-ROW = (  # noqa: SIM905
-    "record_key artifact_id dataset pipeline_id chain_path step_index substep_index source_index branch_path fold_id "
-    "artifact_type class_name custom_name parameters meta_config content_hash format format_version versions "
-    "created_at size_bytes depends_on blob_key signature"
-).split()
-"""What the columns of ``RECORD`` are called, in their order."""
 ORDER = " ORDER BY r.step_index, r.branch_path, r.source_index, r.substep_index, r.fold_id, r.record_key"
 
 KEPT = """
@@ -74,42 +68,66 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
     """Make a record of a row of ``RECORD``."""
     (record_key, artifact_id, dataset, pipeline_id, chain_path, step_index, substep_index, source_index,
      branch_path, fold_id, artifact_type, class_name, custom_name, parameters, meta_config,
-     hex_hash, format_, format_version, versions, created_at, size_bytes, depends_on, blob_key,
+     content_hash, format, format_version, versions, created_at, size_bytes, depends_on, blob_key,
      signature) = row  # fmt: skip
-    content_hash = f"sha256:{hex_hash}"
-    environment: dict[str, str] = json.loads(versions)
-    params = json.loads(parameters)
+    record = record_of(
+        record_key, artifact_id, dataset, pipeline_id, chain_path or "", step_index, substep_index, source_index,
+        [int(part) for part in branch_path.split(".")] if branch_path else [], fold_id,
+        artifact_type, class_name, custom_name, json.loads(parameters),
+        MetaModelConfig.from_dict(json.loads(meta_config)) if meta_config else None,
+        content_hash, format, format_version, _environment(versions).copy(), created_at, size_bytes,
+        json.loads(depends_on), blob_key, signature or "",
+    )  # fmt: skip
+    _require_types(record)
+    return record
+
+
+def record_of(
+    record_key: int, artifact_id: str, dataset: str, pipeline_id: str, chain_path: str, step_index: int,
+    substep_index: int | None, source_index: int | None, branch_path: list[int], fold_id: int | None,
+    artifact_type: str, class_name: str, custom_name: str, parameters: dict[str, Any],
+    meta_config: MetaModelConfig | None, content_hash: str, format: str, format_version: str,
+    versions: dict[str, str], created_at: str, size_bytes: int, depends_on: list[str], blob_key: int, signature: str,
+) -> StoredRecord:  # fmt: skip
+    """Make a record of what the columns of ``RECORD`` mean, in their order; the hash without its prefix."""
+    content_hash = f"sha256:{content_hash}"
     record = StoredRecord(
         artifact_id=artifact_id,
         content_hash=content_hash,
-        path=generate_filename(artifact_type, class_name, content_hash, extension_of(format_)),
-        chain_path=chain_path or "",
+        path=generate_filename(artifact_type, class_name, content_hash, extension_of(format)),
+        chain_path=chain_path,
         source_index=source_index,
         pipeline_id=pipeline_id,
-        branch_path=[int(part) for part in branch_path.split(".")] if branch_path else [],
+        branch_path=branch_path,
         step_index=step_index,
         substep_index=substep_index,
         fold_id=fold_id,
         artifact_type=artifact_type,
         class_name=class_name,
         custom_name=custom_name,
-        depends_on=json.loads(depends_on),
-        format=format_,
+        depends_on=depends_on,
+        format=format,
         format_version=format_version,
-        nirs4all_version=environment.get("nirs4all", ""),
+        nirs4all_version=versions.get("nirs4all", ""),
         size_bytes=size_bytes,
         created_at=created_at,
-        params=params,
-        meta_config=MetaModelConfig.from_dict(json.loads(meta_config)) if meta_config else None,
+        params=parameters,
+        meta_config=meta_config,
         dataset=dataset,
-        artifactdb_version=environment.get("artifactdb", ""),
-        environment=environment,
-        signature=signature or "",
+        artifactdb_version=versions.get("artifactdb", ""),
+        environment=versions,
+        signature=signature,
     )
-    _require_types(record)
     record.record_key = record_key
     record.blob_key = blob_key
     return record
+
+
+@lru_cache(maxsize=64)
+def _environment(versions: str) -> dict[str, str]:
+    # Remembered because whole studies have the same few.
+    found: dict[str, str] = json.loads(versions)
+    return found
 
 
 def _require_types(record: ArtifactRecord) -> None:

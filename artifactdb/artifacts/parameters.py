@@ -19,6 +19,7 @@ from artifactdb.errors import InvalidValueError
 _MAX_ITEMS = 1000
 _MAX_TEXT = 10_000
 _MAX_DEPTH = 20
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def parameters_of(obj: Any) -> dict[str, Any]:
@@ -60,8 +61,7 @@ def to_json(parameters: Mapping[str, Any]) -> str:
     """
     if not isinstance(parameters, Mapping):
         raise InvalidValueError(f"params is a dict, not {type(parameters).__name__}.")
-    plain = readable(parameters)
-    return json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encode(readable(parameters))
 
 
 def readable(value: Any, depth: int = 0) -> Any:

@@ -12,8 +12,8 @@ from typing import Any
 
 from artifactdb.artifacts import environment, history, parameters
 from artifactdb.artifacts.composite import Composite
-from artifactdb.artifacts.dependencies import replace_sources, source_keys
-from artifactdb.artifacts.find import BY_KEY, ROW, StoredRecord, from_row
+from artifactdb.artifacts.dependencies import refuse_circle, replace_sources, source_keys
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row, record_of
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
@@ -22,6 +22,7 @@ from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.errors import DuplicateError
 from artifactdb.formats import dump
+from artifactdb.records import MetaModelConfig
 from artifactdb.trust.signing import SCHEME, Signature, is_own, signer_of
 
 
@@ -86,36 +87,40 @@ def save_content(
     """Store content that is bytes already, and its record; ``ready`` is what was encoded of it before."""
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
-    present_blobs = store.present_of(database, payload.content)
-    if ready is None:
-        ready = store.encode_ahead(payload.content, present_blobs)
-    damaged = store.find_damaged(database, payload.content) if present_blobs else {}
-    content_hash = payload.content.digest.hex()
+    content = payload.content
+    ahead = None
+    if not database.in_transaction:  # others can write meanwhile
+        ahead = _ahead(database, content, ready, store.find(database, content.digest))
+    content_hash = content.digest.hex()
     signature = _signature(database, payload, place.artifact_id, f"sha256:{content_hash}")
-    with database.transaction():
-        _mend(database, payload.content, ready, damaged)
-        (dataset_key, pipeline_key, chain_key, parameter_set_key, environment_key, blob_key, signer_key,
+    with database.transaction(undo=False):
+        (dataset_key, pipeline_key, record_key, chain_key, parameter_set_key, environment_key, blob_key, signer_key,
          actor_key) = database.rows(
             PRESENT,
-            (place.dataset, place.dataset, place.pipeline_id, place.chain_path, parameters_json, versions_json,
-             payload.content.digest, *(signature.by if signature else ("", b"")), *history.this_actor()),
+            (place.dataset, place.dataset, place.pipeline_id, place.artifact_id, place.dataset, place.chain_path,
+             parameters_json, versions_json, content.digest, *(signature.by if signature else ("", b"")),
+             *history.this_actor()),
         )[0]  # fmt: skip
+        sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
+        there = None
+        if record_key is not None:
+            refuse_circle(database, record_key, sources)
+            there = from_row(database.rows(BY_KEY, (record_key,))[0])
+        # What is refused is refused by now; from here on the file is written.
+        ready, damaged = ahead or _ahead(database, content, ready, blob_key)
+        _mend(database, content, ready, damaged)
         if dataset_key is None:
             dataset_key = key_of_dataset(database, place.dataset)
-        sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
-        present = database.row(PRESENT_RECORD, (place.artifact_id, dataset_key))
         if signature and signer_key is None:
             signer_key = key_of_signer(database, SCHEME, *signature.by)
         if actor_key is None:
             actor_key = history.key_of_actor(database)
         mac = signature.mac if signature else None
-        if present is not None and present[1] == blob_key:
-            there = from_row(database.rows(BY_KEY, (present[0],))[0])
-            # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
-            if _stays(database, there, payload, signature):
-                return there
+        # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
+        if there and there.blob_key == blob_key and _stays(database, there, payload, signature):
+            return there
         if blob_key is None:
-            blob_key = store.put_new(database, payload.content, payload.created_at, ready)
+            blob_key = store.put_new(database, content, payload.created_at, ready)
         if pipeline_key is None:
             pipeline_key = _insert_pipeline(database, dataset_key, place.pipeline_id)
         if chain_key is None:
@@ -147,34 +152,24 @@ def save_content(
             "signer_key": signer_key,
             "signature": mac,
         }
-        record_key = _write_record(database, columns, present[0] if present else None)
-        replace_sources(database, record_key, sources, is_new=present is None)
-        if present is None:
+        record_key = _write_record(database, columns, record_key)
+        replace_sources(database, record_key, sources, is_new=there is None)
+        if there is None:
             history.note_new(database, record_key, actor_key, payload.act)
         else:
-            history.note(
-                database,
-                "replaced",
-                record_key,
-                {"content_before": f"sha256:{present[2]}", "content": f"sha256:{content_hash}"},
-            )
-        if run_key is not None and present is None:
+            contents = {"content_before": there.content_hash, "content": f"sha256:{content_hash}"}
+            history.note(database, "replaced", record_key, contents)
+        if run_key is not None and there is None:
             database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
     # What was written is known; asking the file for it again would cost a quarter of a save.
-    known = {
-        **columns,
-        "record_key": record_key,
-        "dataset": place.dataset,
-        "pipeline_id": place.pipeline_id,
-        "chain_path": place.chain_path,
-        "parameters": parameters_json,
-        "content_hash": content_hash,
-        "versions": versions_json,
-        "size_bytes": payload.content.total_bytes,
-        "depends_on": json.dumps(list(place.depends_on)),
-        "signature": str(signature) if signature else "",
-    }
-    return from_row([known[name] for name in ROW])
+    return record_of(
+        record_key, place.artifact_id, place.dataset, place.pipeline_id, place.chain_path, place.step_index,
+        place.substep_index, place.source_index, list(place.branch_path), place.fold_id,
+        place.artifact_type, class_name, place.custom_name, json.loads(parameters_json),
+        MetaModelConfig.from_dict(place.meta_config.to_dict()) if place.meta_config else None,
+        content_hash, payload.format, payload.format_version, dict(sorted(payload.versions.items())),
+        payload.created_at, content.total_bytes, list(place.depends_on), blob_key, str(signature or ""),
+    )  # fmt: skip
 
 
 PRESENT = """
@@ -182,6 +177,8 @@ SELECT
   (SELECT dataset_key FROM datasets WHERE name = ?),
   (SELECT pipeline_key FROM pipelines
     WHERE dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?) AND pipeline_id = ?),
+  (SELECT record_key FROM records
+    WHERE artifact_id = ? AND dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)),
   (SELECT chain_key FROM chains WHERE chain_path = ?),
   (SELECT parameter_set_key FROM parameter_sets WHERE parameters = ?),
   (SELECT environment_key FROM environments WHERE versions = ?),
@@ -189,18 +186,15 @@ SELECT
   (SELECT signer_key FROM signers WHERE key_id = ? AND material = ? AND scheme = 'blake2b'),
   (SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?)
 """
-"""One look at what is there already, because eight would take a tenth of a save."""
-PRESENT_RECORD = """
-SELECT r.record_key, r.blob_key, lower(hex(b.content_hash)) FROM records AS r
-JOIN blobs AS b ON b.blob_key = r.blob_key WHERE r.artifact_id = ? AND r.dataset_key = ?
-"""
+"""One look at what is there already, because nine would take a tenth of a save."""
 
 _COLUMNS = (
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
     "format_version, environment_key, created_at, signer_key, signature"
 )
-_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
+_VALUES = ", ".join(f"?{number}" for number in range(1, len(_COLUMNS.split(",")) + 2))
+_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}, row_check) VALUES ({_VALUES}, row_check({_VALUES}))"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
@@ -211,6 +205,18 @@ def keep_content(database: Database, content: Content) -> int:
         _mend(database, content, {}, damaged)
         key = store.find(database, content.digest)
         return store.put_new(database, content, now(), {}) if key is None else key
+
+
+def _ahead(
+    database: Database, content: Content, ready: store.Encoded | None, blob_key: int | None
+) -> tuple[store.Encoded, dict[bytes, str]]:
+    """Encode what is not there yet, and see what of the rest is damaged."""
+    present = store.present_of(database, content.parts)
+    if blob_key is not None:
+        present[content.digest] = blob_key
+    if ready is None:
+        ready = store.encode_ahead(content, present)
+    return ready, store.find_damaged(database, content) if present else {}
 
 
 def _mend(database: Database, content: Content, ready: store.Encoded, damaged: Mapping[bytes, str]) -> None:
@@ -271,7 +277,7 @@ WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WH
 
 def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
     if record_key is None:
-        return database.insert(_INSERT, [next(history.new_keys(database)), *columns.values()])
+        return database.insert(_INSERT, (next(history.new_keys(database)), *columns.values()), checked=True)
     database.rows(_UPDATE, [*columns.values(), record_key])
     return record_key
 

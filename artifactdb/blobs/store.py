@@ -67,9 +67,9 @@ def find(database: Database, digest: bytes) -> int | None:
     return key
 
 
-def present_of(database: Database, content: Content) -> dict[bytes, int]:
-    """Give the keys of those blobs of content that are there already, by hash."""
-    found = {blob.digest: find(database, blob.digest) for blob in (*content.parts, content)}
+def present_of(database: Database, contents: Iterable[Content]) -> dict[bytes, int]:
+    """Give the keys of those blobs that are there already, by hash."""
+    found = {blob.digest: find(database, blob.digest) for blob in contents}
     return {digest: key for digest, key in found.items() if key is not None}
 
 

@@ -121,16 +121,16 @@ class Database:
             except (apsw.Error, *_UNSTORABLE) as error:
                 raise self._refused(session, error) from error
 
-    def insert(self, sql: str, parameters: Sequence[Any]) -> int:
-        """Run an INSERT and give the key of the new row."""
+    def insert(self, sql: str, parameters: Sequence[Any], *, checked: bool = False) -> int:
+        """Run an INSERT and give the key of the new row; ``checked`` where it brings its check."""
         session = self._session()
         with session.lock:
             try:
                 connection = self._live(session)
-                connection.execute(sql, parameters)
-                key = connection.last_insert_rowid()
+                with session.written.unnoted(connection) if checked else nullcontext():
+                    connection.execute(sql, parameters)
                 self._bound(session)
-                return key
+                return connection.last_insert_rowid()
             except (apsw.Error, *_UNSTORABLE) as error:
                 raise self._refused(session, error) from error
 
@@ -162,12 +162,12 @@ class Database:
         return self._session().depth > 0
 
     @contextmanager
-    def transaction(self, *, wait: bool = True, keep: bool = True) -> Iterator[None]:
+    def transaction(self, *, wait: bool = True, keep: bool = True, undo: bool = True) -> Iterator[None]:
         """Make all changes in the block one: durable when it ends, none of them when it raises.
 
-        Inside another transaction it becomes a part of that one: if the inner block raises and the
-        caller goes on, only the inner changes are taken back. With ``wait`` false a file that somebody else is writing
-        to is given up at once. With ``keep`` false everything is taken back at the end, as if it had been tried only.
+        Inside another transaction it becomes a part of that one: if the inner block raises and the caller goes on, only
+        the inner changes are taken back; without ``undo`` what is around it too, which spares a copy of each page.
+        Without ``wait`` a file that somebody else writes to is given up at once, without ``keep`` nothing is kept.
         """
         if self.mode == "ro":
             raise ReadOnlyError(f"{self.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
@@ -175,7 +175,7 @@ class Database:
         with session.lock:
             connection = self._newest(session)
             if session.depth:
-                with self._level(session, connection, keep=keep):
+                with self._level(session, connection, keep=keep) if undo else session.part(connection):
                     yield
                 return
             with self._level(session, connection, keep=keep, timeout_s=self.timeout_s if wait else 0.0):
@@ -211,7 +211,7 @@ class Database:
             session.roll_back(connection, error)
             raise
         session.depth -= 1
-        if session.spoilt or not connection.in_transaction:
+        if session.is_broken or not connection.in_transaction:
             session.roll_back(connection)
             raise taken_back(self.path)
         if not keep:
@@ -367,7 +367,7 @@ class Database:
                 raise taken_back(self.path)
             # Another thread forked after this one had asked for its session.
             session.take(connection := self._open(known=self._known, writable=self.mode == "rw"))
-        if in_block and (session.spoilt or not connection.in_transaction):
+        if in_block and (session.is_broken or not connection.in_transaction):
             raise taken_back(self.path)  # else what follows would be kept, or read, statement by statement
         return connection
 

@@ -102,10 +102,14 @@ def _setting(connection: apsw.Connection, table: str) -> str:
     return f"UPDATE {table} SET row_check = row_check({columns_of(connection, table)}) WHERE {where}"
 
 
-def _compute(connection: apsw.Connection, setting: str, keys: Iterable[tuple[Any, ...]]) -> None:
-    for key in keys:
-        with suppress(UnicodeDecodeError):
-            connection.execute(setting, key)
+def _compute(connection: apsw.Connection, setting: str, keys: Sequence[tuple[Any, ...]]) -> None:
+    try:
+        for _ in connection.executemany(setting, keys):
+            pass
+    except UnicodeDecodeError:  # damaged: the rows of that one too
+        for key in keys:
+            with suppress(UnicodeDecodeError):
+                connection.execute(setting, key)
 
 
 class Written:

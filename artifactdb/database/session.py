@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import apsw
@@ -16,7 +18,9 @@ _numbers = count()
 class Session:
     """A connection, and a lock that closing and forking wait for."""
 
-    __slots__ = ("__weakref__", "connection", "depth", "lock", "number", "reads", "seal", "spoilt", "written")
+    __slots__ = (
+        "__weakref__", "connection", "depth", "half_done", "lock", "number", "reads", "seal", "spoilt", "written",
+    )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
@@ -28,15 +32,33 @@ class Session:
         """Go on with another connection."""
         self.connection: apsw.Connection | None = connection
         self.spoilt = False  # a part of the transaction could not be taken back, so none of it may be kept
+        self.half_done = False  # a part without a savepoint of its own failed, so what is around it may not be kept
         self.seal = seal_of(connection)
         self.written = Written(connection)
         self.number = next(_numbers)  # of the connection: its place in memory may be that of one before
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more may be done at the level that is open but to take it back."""
+        return self.spoilt or self.half_done
+
+    @contextmanager
+    def part(self, connection: apsw.Connection) -> Iterator[None]:
+        """Let what the block writes be kept with what is around it, or not at all."""
+        before = connection.total_changes()
+        try:
+            yield
+        except BaseException:
+            if self.connection is connection and connection.total_changes() != before:
+                self.half_done = True
+            raise
 
     def roll_back(self, connection: apsw.Connection, after: BaseException | None = None) -> None:
         """Take back what was done at the level that has just ended, by an error or not."""
         if self.connection not in (connection, None):  # it gave way to another, which took everything back
             return
         self.undo(connection)
+        self.half_done = False
         if not self.depth:
             self.spoilt = False
             self.written.forget()

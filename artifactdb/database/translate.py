@@ -86,9 +86,9 @@ def no_text(error: UnicodeDecodeError, path: Path | str) -> CorruptWorkspaceErro
 
 
 def taken_back(path: Path | str) -> StorageFullError:
-    """Give the error for a transaction that SQLite ended by itself, as it does when a disk or memory is full."""
+    """Give the error for a transaction that ended before its block, as it does when a disk or memory is full."""
     return StorageFullError(
-        f"a statement failed on {path}, and SQLite has taken back all of its transaction.",
+        f"a statement failed on {path}, and all of its transaction was taken back.",
         hint="Nothing was changed. Leave the block, and begin again.",
     )
 

@@ -9,6 +9,7 @@ The opcodes are those of PEP 307, PEP 3154 and PEP 574, documented in the standa
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import dataclass
 
 MAX_STREAM_BYTES = 4 * 1024 * 1024
 """Longer streams are left as they are: the pass would cost more than half of a save."""
@@ -26,6 +27,7 @@ for _ops, _size in ((b"\x8cC\x8a", 1), (b"XB\x8b", 4), (b"\x8d\x8e\x96", 8)):
 
 _MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _GLOBAL = 0x94, 0x68, 0x6A, 0x93, 0x95, 0x63
 _NEXT_BUFFER, _READONLY_BUFFER, _MARK, _ADDITEMS, _FROZENSET = 0x97, 0x98, 0x28, 0x90, 0x91
+_BYTEARRAY8 = 0x96
 _TEXT = frozenset(b"\x8cX\x8d")
 _IMMUTABLE = frozenset(b"\x8cX\x8dCB\x8e")
 _ATOMS = frozenset(b"N\x88\x89KMJG\x8a\x8b") | _IMMUTABLE
@@ -34,11 +36,14 @@ _MARK_ENDS = frozenset(b"teu\x90\x911")
 _NOTABLE = frozenset({_MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _READONLY_BUFFER, _NEXT_BUFFER})
 
 
+_REMEMBERED_BYTES, _REMEMBERED = 16 * 1024, 256
+
+
 class UnknownOpcodeError(Exception):
     """An opcode that picklers of protocol 5 do not write; the stream is then kept as it is."""
 
 
-def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[bytes, set[tuple[str, str]]]:
+def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[bytes, frozenset[tuple[str, str]]]:
     """Give the canonical stream, and the (module, name) of everything that it imports.
 
     Parameters
@@ -55,7 +60,57 @@ def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[byt
     >>> canonical(pickle.dumps([one, other], 5))[0] == canonical(pickle.dumps([one, one], 5))[0]
     True
     """
-    return _Pass(stream, writable_buffers).run()
+    key = (len(stream), stream[:64])
+    form = _forms.get(key)
+    found = form.filled(stream) if form else None
+    if form and found:
+        return found, form.imports
+    walk = _Pass(stream, writable_buffers)
+    out, imports = walk.run(), frozenset(walk.imports)
+    if len(stream) <= _REMEMBERED_BYTES and not walk.has_buffers:
+        if len(_forms) >= _REMEMBERED:
+            _forms.clear()
+        _forms[key] = _Form.of(stream, out, walk.arrays, imports)
+    return out, imports
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A stream and its canonical form, with room for the bytes of their small arrays.
+
+    The models of five folds often differ in nothing else. Where all around the arrays is the same, the opcodes are the
+    same ones, at the same places: what the pass makes of them is known.
+    """
+
+    around: list[tuple[int, bytes]]
+    arrays: list[slice]
+    around_out: list[bytes]
+    imports: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(
+        cls, stream: bytes, out: bytes, arrays: list[tuple[int, int, int]], imports: frozenset[tuple[str, str]]
+    ) -> _Form:
+        around, around_out = [], []
+        end = end_out = 0
+        for start, start_out, size in [*arrays, (len(stream), len(out), 0)]:
+            around.append((end, stream[end:start]))
+            around_out.append(out[end_out:start_out])
+            end, end_out = start + size, start_out + size
+        return cls(around, [slice(start, start + size) for start, _, size in arrays], around_out, imports)
+
+    def filled(self, stream: bytes) -> bytes | None:
+        """Give the canonical form of a stream as long as the first, or None where it is another one."""
+        for start, piece in self.around:
+            if not stream.startswith(piece, start):
+                return None
+        parts = [self.around_out[0]]
+        for array, piece in zip(self.arrays, self.around_out[1:], strict=True):
+            parts += stream[array], piece
+        return b"".join(parts)
+
+
+_forms: dict[tuple[int, bytes], _Form] = {}
 
 
 class _Pass:
@@ -73,15 +128,18 @@ class _Pass:
         self.literals: dict[int, bytes] = {}  # the other way round
         self.count = 0
         self.has_sets = b"\x90" in stream or b"\x91" in stream
+        self.has_buffers = False
+        self.imports: set[tuple[str, str]] = set()
+        self.arrays: list[tuple[int, int, int]] = []  # where bytes begin in input and output, and how many
 
-    def run(self) -> tuple[bytes, set[tuple[str, str]]]:
+    def run(self) -> bytes:
         stream, end, out, memo = self.stream, len(self.stream), self.out, self.memo
         values, literals = self.values, self.literals
         notable = _NOTABLE | _MARK_ENDS | {_MARK} if self.has_sets else _NOTABLE
         sizes = _ARGUMENT_BYTES
         position = copied = 2  # after PROTO
         recent: list[bytes] = []  # literals of texts
-        imports: set[tuple[str, str]] = set()
+        imports, arrays = self.imports, self.arrays
         buffer_index = -1
         marks: list[tuple[int, int, int, int]] = []
         last_set = (-1, (0, 0, 0, 0))
@@ -143,6 +201,8 @@ class _Pass:
                 if op == _GLOBAL:
                     module, name = stream[start + 1 : position].split(b"\n")[:2]
                     imports.add((module.decode(), name.decode()))
+                elif op == _BYTEARRAY8:
+                    arrays.append((start + 9, len(out) + start + 9 - copied, position - start - 9))
                 continue
             literal = stream[start:position]
             position += 1
@@ -159,7 +219,8 @@ class _Pass:
             if op in _TEXT:
                 recent.append(literal)
         out += stream[copied:]
-        return bytes(out), imports
+        self.has_buffers = buffer_index >= 0
+        return bytes(out)
 
     def _argument(self, op: int, position: int) -> tuple[int, int]:
         width = _LENGTH_BYTES[op]
