@@ -70,7 +70,7 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
      branch_path, fold_id, artifact_type, class_name, custom_name, parameters, meta_config,
      content_hash, format, format_version, versions, created_at, size_bytes, depends_on, blob_key,
      signature) = row  # fmt: skip
-    record = record_of(
+    record = stored_record(
         record_key, artifact_id, dataset, pipeline_id, chain_path or "", step_index, substep_index, source_index,
         [int(part) for part in branch_path.split(".")] if branch_path else [], fold_id,
         artifact_type, class_name, custom_name, json.loads(parameters),
@@ -82,7 +82,7 @@ def from_row(row: Sequence[Any]) -> StoredRecord:
     return record
 
 
-def record_of(
+def stored_record(
     record_key: int, artifact_id: str, dataset: str, pipeline_id: str, chain_path: str, step_index: int,
     substep_index: int | None, source_index: int | None, branch_path: list[int], fold_id: int | None,
     artifact_type: str, class_name: str, custom_name: str, parameters: dict[str, Any],

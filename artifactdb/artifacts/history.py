@@ -161,9 +161,9 @@ def new_keys(database: Database) -> Iterator[int]:
         last, known = known, database.value(_NEXT_KNOWN, (known,))
 
 
-def note_new(database: Database, record_key: int, actor: int, act: str) -> None:
+def note_new(database: Database, record_key: int, actor: int, act: str, happened_at: str) -> None:
     """Write down that a record is new, with a key that ``new_keys`` gave."""
-    database.rows(_NEW, (record_key, now(), actor, act))
+    database.rows(_NEW, (record_key, happened_at, actor, act))
 
 
 def note(database: Database, act: str, record_key: int = WORKSPACE, details: Mapping[str, Any] | None = None) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.folder import Folder
 from artifactdb.artifacts.foreign import record_of
-from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import require_name
 from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, is_there, save_content
@@ -121,7 +120,7 @@ def _import_one(
     if record.content_hash and record.content_hash != content_hash:
         raise InvalidValueError(f"{file.name} has the hash {content_hash}, its record says {record.content_hash}.")
     payload = Payload(
-        content, record.format, versions_of(record), record.format_version, record.created_at or now(),
+        content, record.format, versions_of(record), record.format_version, record.created_at,
         vouched=trust, signature=record.signature, act="imported",
     )  # fmt: skip
     place = place_of(record, dataset)

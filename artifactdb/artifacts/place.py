@@ -12,6 +12,7 @@ from artifactdb.ids import require_artifact_id, validate_fold_id, validate_index
 from artifactdb.records import ArtifactType, MetaModelConfig, artifact_type_name
 
 _MAX_NAME_CHARACTERS = 512
+_META_MODEL = str(ArtifactType.META_MODEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +55,15 @@ def checked_place(
     MissingDependencyError
         For a meta-model without sources.
     """
+    type_name = artifact_type_name(artifact_type)
     sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
     stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
-    if str(artifact_type) == ArtifactType.META_MODEL.value and not stacked and not sources:
+    if type_name == _META_MODEL and not stacked and not sources:
         raise MissingDependencyError(
             "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
         )
     return Place(
-        artifact_type=artifact_type_name(artifact_type),
+        artifact_type=type_name,
         depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
         meta_config=meta_config,
         custom_name=require_name("custom_name", custom_name) if custom_name else "",

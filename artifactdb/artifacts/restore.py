@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
 from artifactdb.artifacts.save import Payload, save_content
 from artifactdb.content import Content
@@ -25,7 +24,7 @@ def restore(database: Database, record: ArtifactRecord) -> StoredRecord:
         record.format,
         versions_of(record),
         record.format_version,
-        record.created_at or now(),
+        record.created_at,
         vouched=False,
         signature=record.signature,
     )

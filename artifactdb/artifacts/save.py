@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from artifactdb.artifacts import environment, history, parameters
 from artifactdb.artifacts.composite import Composite
 from artifactdb.artifacts.dependencies import refuse_circle, replace_sources, source_keys
-from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row, record_of
+from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row, stored_record
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
 from artifactdb.blobs import store
@@ -32,6 +32,8 @@ class Payload:
 
     Attributes
     ----------
+    created_at : str, default ""
+        ISO 8601, UTC; when it is stored, where nothing else is known.
     vouched : bool, default True
         Whether the user signs it: because it is their own, or because they say so.
     signature : str, default ""
@@ -44,7 +46,7 @@ class Payload:
     format: str
     versions: Mapping[str, str]
     format_version: str = ""
-    created_at: str = field(default_factory=now)
+    created_at: str = ""
     vouched: bool = True
     signature: str = ""
     act: str = "added"
@@ -88,6 +90,8 @@ def save_content(
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
     content = payload.content
+    happened_at = now()
+    created_at = payload.created_at or happened_at
     ahead = None
     if not database.in_transaction:  # others can write meanwhile
         ahead = _ahead(database, content, ready, store.find(database, content.digest))
@@ -120,7 +124,7 @@ def save_content(
         if there and there.blob_key == blob_key and _stays(database, there, payload, signature):
             return there
         if blob_key is None:
-            blob_key = store.put_new(database, content, payload.created_at, ready)
+            blob_key = store.put_new(database, content, created_at, ready)
         if pipeline_key is None:
             pipeline_key = _insert_pipeline(database, dataset_key, place.pipeline_id)
         if chain_key is None:
@@ -148,27 +152,27 @@ def save_content(
             "format": payload.format,
             "format_version": payload.format_version,
             "environment_key": environment_key,
-            "created_at": payload.created_at,
+            "created_at": created_at,
             "signer_key": signer_key,
             "signature": mac,
         }
         record_key = _write_record(database, columns, record_key)
         replace_sources(database, record_key, sources, is_new=there is None)
         if there is None:
-            history.note_new(database, record_key, actor_key, payload.act)
+            history.note_new(database, record_key, actor_key, payload.act, happened_at)
         else:
             contents = {"content_before": there.content_hash, "content": f"sha256:{content_hash}"}
             history.note(database, "replaced", record_key, contents)
         if run_key is not None and there is None:
             database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
     # What was written is known; asking the file for it again would cost a quarter of a save.
-    return record_of(
+    return stored_record(
         record_key, place.artifact_id, place.dataset, place.pipeline_id, place.chain_path, place.step_index,
         place.substep_index, place.source_index, list(place.branch_path), place.fold_id,
         place.artifact_type, class_name, place.custom_name, json.loads(parameters_json),
         MetaModelConfig.from_dict(place.meta_config.to_dict()) if place.meta_config else None,
         content_hash, payload.format, payload.format_version, dict(sorted(payload.versions.items())),
-        payload.created_at, content.total_bytes, list(place.depends_on), blob_key, str(signature or ""),
+        created_at, content.total_bytes, list(place.depends_on), blob_key, str(signature or ""),
     )  # fmt: skip
 
 

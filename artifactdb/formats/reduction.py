@@ -17,6 +17,7 @@ from artifactdb.formats.dtypes import laid_out
 
 _MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 _PLAIN_KINDS = frozenset("biufcSUMm")
+_NAMED = (type, types.FunctionType)
 
 
 class ByValueNeededError(Exception):
@@ -70,7 +71,7 @@ class Reducer:
                 return _scalar(obj, numpy)
             if isinstance(obj, numpy.dtype):
                 return self._dtype(obj)
-        if isinstance(obj, type | types.FunctionType) and not self._by_value and not importable_elsewhere(obj):
+        if isinstance(obj, _NAMED) and not self._by_value and not importable_elsewhere(obj):
             raise ByValueNeededError(f"{obj.__module__}.{obj.__qualname__}")
         return NotImplemented
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifactdb.artifacts import find
-from artifactdb.artifacts.history import now
 from artifactdb.artifacts.reading import content_of
 from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, content_there, is_there, save_content
@@ -177,7 +176,7 @@ class Entering:
                 self.report.count("artifacts", new=False)
                 return
             payload = Payload(
-                read.content, record.format, versions_of(record), record.format_version, record.created_at or now(),
+                read.content, record.format, versions_of(record), record.format_version, record.created_at,
                 vouched=self.report.trusted, signature=record.signature, act="imported",
             )  # fmt: skip
             place = place_of(record, pipeline.dataset)
