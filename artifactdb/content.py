@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 Buffer = bytes | bytearray | memoryview
 
@@ -29,7 +28,7 @@ class Segment:
     item_size: int = 1
 
 
-@dataclass
+@dataclass(slots=True)
 class Content:
     """The logical bytes of one blob, and the blobs it refers to.
 
@@ -43,26 +42,30 @@ class Content:
 
     segments: list[Segment]
     parts: list[Content] = field(default_factory=list)
+    _digest: bytes | None = field(default=None, repr=False, compare=False)
+    _size_bytes: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def already_stored(cls, digest: bytes, size_bytes: int) -> Content:
         """Give content that a file holds already: known by its hash, its bytes not at hand."""
-        known = cls([])
-        known.__dict__.update(digest=digest, size_bytes=size_bytes)
-        return known
+        return cls([], [], digest, size_bytes)
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the logical bytes, 32 bytes."""
-        hasher = hashlib.sha256()
-        for segment in self.segments:
-            hasher.update(segment.data)
-        return hasher.digest()
+        if self._digest is None:
+            hasher = hashlib.sha256()
+            for segment in self.segments:
+                hasher.update(segment.data)
+            self._digest = hasher.digest()
+        return self._digest
 
-    @cached_property
+    @property
     def size_bytes(self) -> int:
         """Length of the logical bytes, without parts."""
-        return sum(len(segment.data) for segment in self.segments)
+        if self._size_bytes is None:
+            self._size_bytes = sum([len(segment.data) for segment in self.segments])
+        return self._size_bytes
 
     @property
     def total_bytes(self) -> int:

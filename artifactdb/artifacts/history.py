@@ -49,9 +49,13 @@ SELECT ?1, next_index, ?2, ?3, ?4, ?5, ?6, row_check(?1, next_index, ?2, ?3, ?4,
 _NEXT_KNOWN = f"SELECT min(record_key) FROM history WHERE record_key > ? AND record_key <= {_LAST_INDEX}"
 """The limit leaves out what is no number, which a made-up file may hold, and which is above every number."""
 _LAST_KEY = f"""
-SELECT last, ({_NEXT_KNOWN.replace("?", "last")}) FROM (
+SELECT last, ({_NEXT_KNOWN.replace("?", "last")}) AS next_known FROM (
   SELECT max(0, {last_key_of("records")}) AS last)
 """
+FREE_KEY = f"""
+SELECT last + 1 FROM ({_LAST_KEY}) WHERE next_known IS NULL AND last < {_LAST_INDEX}
+"""
+"""The first of ``new_keys`` in one look, NULL where it takes more."""
 _EVENTS = """
 SELECT
   h.happened_at, h.act, coalesce(r.artifact_id, h.artifact_id, gone.artifact_id),

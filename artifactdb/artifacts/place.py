@@ -15,7 +15,7 @@ _MAX_NAME_CHARACTERS = 512
 _META_MODEL = str(ArtifactType.META_MODEL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Place:
     """All of an artifact's record but its content."""
 

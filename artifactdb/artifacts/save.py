@@ -26,7 +26,7 @@ from artifactdb.records import MetaModelConfig
 from artifactdb.trust.signing import SCHEME, Signature, is_own, signer_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Payload:
     """The content of an artifact and how to read it.
 
@@ -99,7 +99,7 @@ def save_content(
     signature = _signature(database, payload, place.artifact_id, f"sha256:{content_hash}")
     with database.transaction(undo=False):
         (dataset_key, pipeline_key, record_key, chain_key, parameter_set_key, environment_key, blob_key, signer_key,
-         actor_key) = database.rows(
+         actor_key, free_key) = database.rows(
             PRESENT,
             (place.dataset, place.dataset, place.pipeline_id, place.artifact_id, place.dataset, place.chain_path,
              parameters_json, versions_json, content.digest, *(signature.by if signature else ("", b"")),
@@ -119,7 +119,6 @@ def save_content(
             signer_key = key_of_signer(database, SCHEME, *signature.by)
         if actor_key is None:
             actor_key = history.key_of_actor(database)
-        mac = signature.mac if signature else None
         # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
         if there and there.blob_key == blob_key and _stays(database, there, payload, signature):
             return there
@@ -133,30 +132,18 @@ def save_content(
             parameter_set_key = _insert_parameters(database, parameters_json)
         if environment_key is None:
             environment_key = _insert_environment(database, versions_json)
-        columns = {
-            "dataset_key": dataset_key,
-            "pipeline_key": pipeline_key,
-            "artifact_id": place.artifact_id,
-            "chain_key": chain_key,
-            "step_index": place.step_index,
-            "substep_index": place.substep_index,
-            "source_index": place.source_index,
-            "branch_path": ".".join(map(str, place.branch_path)),
-            "fold_id": place.fold_id,
-            "artifact_type": place.artifact_type,
-            "class_name": class_name,
-            "custom_name": place.custom_name,
-            "parameter_set_key": parameter_set_key,
-            "meta_config": json.dumps(place.meta_config.to_dict()) if place.meta_config else None,
-            "blob_key": blob_key,
-            "format": payload.format,
-            "format_version": payload.format_version,
-            "environment_key": environment_key,
-            "created_at": created_at,
-            "signer_key": signer_key,
-            "signature": mac,
-        }
-        record_key = _write_record(database, columns, record_key)
+        columns = (
+            dataset_key, pipeline_key, place.artifact_id, chain_key, place.step_index, place.substep_index,
+            place.source_index, ".".join(map(str, place.branch_path)), place.fold_id, place.artifact_type, class_name,
+            place.custom_name, parameter_set_key,
+            json.dumps(place.meta_config.to_dict()) if place.meta_config else None, blob_key, payload.format,
+            payload.format_version, environment_key, created_at, signer_key, signature.mac if signature else None,
+        )  # fmt: skip
+        if there is None:
+            record_key = next(history.new_keys(database)) if free_key is None else free_key
+            database.insert(_INSERT, (record_key, *columns), checked=True)
+        else:
+            database.rows(_UPDATE, (*columns, record_key))
         replace_sources(database, record_key, sources, is_new=there is None)
         if there is None:
             history.note_new(database, record_key, actor_key, payload.act, happened_at)
@@ -176,7 +163,7 @@ def save_content(
     )  # fmt: skip
 
 
-PRESENT = """
+PRESENT = f"""
 SELECT
   (SELECT dataset_key FROM datasets WHERE name = ?),
   (SELECT pipeline_key FROM pipelines
@@ -188,11 +175,12 @@ SELECT
   (SELECT environment_key FROM environments WHERE versions = ?),
   (SELECT blob_key FROM blobs WHERE content_hash = ?),
   (SELECT signer_key FROM signers WHERE key_id = ? AND material = ? AND scheme = 'blake2b'),
-  (SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?)
+  (SELECT actor_key FROM actors WHERE user = ? AND host = ? AND process = ? AND version = ?),
+  ({history.FREE_KEY})
 """
-"""One look at what is there already, because nine would take a tenth of a save."""
+"""One look at what is there already, because ten would take a tenth of a save."""
 
-_COLUMNS = (
+_COLUMNS = (  # in the order in which the table has them, which that of its check is
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
     "format_version, environment_key, created_at, signer_key, signature"
@@ -277,13 +265,6 @@ _PRESENT_CONTENT = """
 SELECT 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
 WHERE r.artifact_id = ? AND r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
 """
-
-
-def _write_record(database: Database, columns: dict[str, Any], record_key: int | None) -> int:
-    if record_key is None:
-        return database.insert(_INSERT, (next(history.new_keys(database)), *columns.values()), checked=True)
-    database.rows(_UPDATE, [*columns.values(), record_key])
-    return record_key
 
 
 def key_of_dataset(database: Database, name: str) -> int:

@@ -26,6 +26,7 @@ MAX_CHUNK_BYTES = 64 << 20  # of what is read; a lie must not cost memory
 _MAX_LAYOUT_CHARACTERS = 1 << 16  # of what is read; ours have a few dozen
 _MOST_OF_A_BYTE = 1 << 15  # a block of Zstandard takes 4 bytes at least, and gives 128 KiB at most
 _SHUFFLE_FROM = 32  # bytes; less is not worth an entry
+_COMPRESSED_FROM = 2048  # bytes; less saves less than the rows about it take, and is a tenth of a save's time
 _WORTH_COMPRESSING = 0.97
 _WORTH_CHANGING = 0.98
 _MAX_WINDOW_BYTES = 8 << 20  # of what is read
@@ -33,7 +34,7 @@ _PIECE_BYTES = 1 << 18
 _local = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedChunk:
     """A chunk as it lies in the table ``chunks``."""
 
@@ -75,11 +76,13 @@ def encode(group: list[Segment], level: int | None = None) -> tuple[EncodedChunk
 
     Examples
     --------
-    >>> chunk, plain = encode([Segment(b"spectrum " * 100)])
-    >>> chunk.codec, plain == b"spectrum " * 100
+    >>> chunk, plain = encode([Segment(b"spectrum " * 1000)])
+    >>> chunk.codec, plain == b"spectrum " * 1000
     ('zstd', True)
     """
-    plain = b"".join(segment.data for segment in group)
+    plain = b"".join([segment.data for segment in group])
+    if len(plain) < _COMPRESSED_FROM:
+        return EncodedChunk(len(plain), "raw", None, plain), plain
     layout = _layout(group)
     shuffled = _shuffle(plain, layout) if layout else plain
     if level is None:
@@ -101,7 +104,7 @@ def encode_again(chunk: EncodedChunk, level: int) -> EncodedChunk | None:
 
     Examples
     --------
-    >>> chunk, plain = encode([Segment(b"spectrum " * 100)], 1)
+    >>> chunk, plain = encode([Segment(b"spectrum " * 1000)], 1)
     >>> encode_again(chunk, 19) is None or decode(encode_again(chunk, 19)) == plain
     True
     """

@@ -98,8 +98,10 @@ def laid_out(array: Any, numpy: Any) -> tuple[str, Any]:
     >>> laid_out(numpy.asfortranarray([[1, 2], [3, 4]]), numpy)
     ('F', array([1, 3, 2, 4]))
     """
+    if array.flags.c_contiguous:
+        return "C", array.reshape(-1)
     order = _order(array)
-    if not array.flags.c_contiguous and not array.flags.f_contiguous:
+    if not array.flags.f_contiguous:
         array = tidied(array, numpy) if has_gaps(array.dtype) else numpy.ascontiguousarray(array)
     return order, (array.T if order == "F" else array).reshape(-1)
 

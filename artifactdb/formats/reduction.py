@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import types
+from functools import lru_cache
 from pickle import PickleBuffer
 from typing import Any
 
@@ -32,15 +33,23 @@ def importable_elsewhere(obj: Any) -> bool:
     module = getattr(obj, "__module__", None)
     if not isinstance(module, str):
         return True  # built in
-    if module in _MAIN_MODULES or "<locals>" in getattr(obj, "__qualname__", ""):
-        return False
-    package, _, name = module.rpartition(".")
-    if name.startswith("test_") or name.endswith("_test") or name == "conftest":
-        return False
-    if package.partition(".")[0] == "tests" or module == "tests":
+    if _is_of_here(module) or "<locals>" in getattr(obj, "__qualname__", ""):
         return False
     loaded = sys.modules.get(module)
     return loaded is None or getattr(loaded, "__spec__", None) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_of_here(module: str) -> bool:
+    """Tell whether a module's name is that of a script, a notebook or tests."""
+    package, _, name = module.rpartition(".")
+    return (
+        module in _MAIN_MODULES
+        or name.startswith("test_")
+        or name.endswith("_test")
+        or name == "conftest"
+        or (package or name).partition(".")[0] == "tests"
+    )
 
 
 class Reducer:
@@ -95,14 +104,13 @@ class Reducer:
         if dtype.hasobject:
             return NotImplemented
         order, flat = laid_out(array, numpy)
-        shape = tuple(int(length) for length in array.shape)
         if array.nbytes < OUT_OF_BAND_BYTES:
             buffer: Any = bytearray(flat.tobytes())
         else:
             # Viewed as bytes, because not every dtype (datetime64, for one) can export itself.
             buffer = PickleBuffer(numpy.asarray(flat).view(numpy.uint8))
             self._pending[id(buffer)] = (buffer, int(dtype.itemsize))
-        return numpy.ndarray, (shape, self._one_of_its_value(dtype), buffer, 0, None, order)
+        return numpy.ndarray, (array.shape, self._one_of_its_value(dtype), buffer, 0, None, order)
 
     def _dtype(self, dtype: Any) -> Any:
         numpy = self._numpy
