@@ -17,6 +17,8 @@ from typing import Any
 
 from artifactdb.database import Database
 from artifactdb.database.keys import last_key_of
+from artifactdb.database.row_checks import row_check
+from artifactdb.database.state import Row
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CorruptWorkspaceError
 from artifactdb.version import __version__
@@ -25,16 +27,19 @@ WORKSPACE = 0
 """Stands for the workspace as a whole, where a record's key is meant otherwise."""
 
 _COLUMNS = "record_key, event_index, happened_at, actor_key, act, artifact_id, details"
-INSERT = f"""
-INSERT INTO history ({_COLUMNS}, row_check)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))
-"""
+_INSERT = f"INSERT INTO history ({_COLUMNS}, row_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 """SQLite tells nobody of the rows of this table, so their checks are written with them."""
+_LAST_EVENTS = """
+SELECT record_key, max(event_index) FROM history
+WHERE record_key IN (SELECT value FROM json_each(?)) AND event_index BETWEEN 0 AND 9223372036854775807
+GROUP BY record_key
+"""
 _NEW = f"""
 INSERT INTO history ({_COLUMNS}, row_check)
 VALUES (?1, 0, ?2, ?3, ?4, NULL, NULL, row_check(?1, 0, ?2, ?3, ?4, NULL, NULL))
 """
 _LAST_INDEX = (1 << 63) - 1
+_AT_ONCE = 2000
 _FURTHER = f"""
 INSERT INTO history ({_COLUMNS}, row_check)
 SELECT ?1, next_index, ?2, ?3, ?4, ?5, ?6, row_check(?1, next_index, ?2, ?3, ?4, ?5, ?6) FROM (
@@ -185,7 +190,22 @@ def note_many(
             (key, time, actor, act, artifact_id, None if details is None else json.dumps(details, ensure_ascii=False))
             for key, artifact_id, details in happened
         ]
-        database.run_many(_FURTHER, rows)
+        for first in range(0, len(rows), _AT_ONCE):
+            several = rows[first : first + _AT_ONCE]
+            last: dict[int, int] = dict(database.rows(_LAST_EVENTS, (json.dumps([row[0] for row in several]),)))
+            new: list[Row] = []
+            for row in several:
+                last[row[0]] = last.get(row[0], -1) + 1
+                new.append((row[0], last[row[0]], *row[1:]))
+            if max(last.values()) > _LAST_INDEX:
+                database.run_many(_FURTHER, several)
+            else:
+                insert_many(database, new)
+
+
+def insert_many(database: Database, events: Iterable[Row]) -> None:
+    """Write events down: key and index, time, actor, act, id if the record will be gone, and details as JSON."""
+    database.run_many(_INSERT, [(*event, row_check(*event)) for event in events])
 
 
 def of_artifact(database: Database, artifact_id: str, dataset: str | None = None) -> list[Event]:

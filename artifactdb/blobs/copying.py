@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -99,7 +99,7 @@ def copy_blobs(
     made: list[int] = []
     done = 0
     check = _Check()
-    with ThreadPoolExecutor(1) as checker:
+    with ThreadPoolExecutor(1) as reader:
         for batch in source.batches(chosen + _BLOBS, parameters, _BLOBS_AT_ONCE):
             hashes = json.dumps([described(*row[:3])[0].hex() for row in batch])
             present: dict[bytes, int] = dict(target.rows(_PRESENT, (hashes,)))
@@ -119,7 +119,7 @@ def copy_blobs(
             )
             blobs = [blob for blob, _ in new]
             _require_stored(source, blobs)
-            done = _copy_chunks(source, target, blobs, checker, check, progress, done, total)
+            done = _copy_chunks(source, target, blobs, reader, check, progress, done, total)
             made += [blob.key for blob in blobs]
     for first in range(0, len(made), _BLOBS_AT_ONCE):
         several = made[first : first + _BLOBS_AT_ONCE]
@@ -144,22 +144,26 @@ def _require_stored(source: Snapshot, blobs: list[_Blob]) -> None:
 
 
 def _copy_chunks(
-    source: Snapshot, target: Database, blobs: list[_Blob], checker: ThreadPoolExecutor, check: _Check,
+    source: Snapshot, target: Database, blobs: list[_Blob], reader: ThreadPoolExecutor, check: _Check,
     progress: Progress | None, done: int, total: int,
 ) -> int:  # fmt: skip
     by_key = {blob.key: blob for blob in blobs}
-    running: deque[Future[None]] = deque()
-    for rows in _chunks(source, blobs):
-        # Checked on another thread while this one writes: decoding and hashing let go of the interpreter.
-        running.append(checker.submit(check.chunks, [(by_key[row[0]], row) for row in rows]))
+    chunks = _chunks(source, blobs)
+
+    def read() -> list[tuple[Any, ...]] | None:
+        rows = next(chunks, None)
+        if rows is not None:
+            check.chunks([(by_key[row[0]], row) for row in rows])
+        return rows
+
+    # Read and checked on another thread while this one writes: SQLite, decoding and hashing let go of the interpreter.
+    running = deque(reader.submit(read) for _ in range(_IN_FLIGHT))
+    while (rows := running.popleft().result()) is not None:
+        running.append(reader.submit(read))
         target.run_many(_INSERT_CHUNK, [(by_key[row[0]].new_key, *row[1:]) for row in rows])
-        if len(running) > _IN_FLIGHT:
-            running.popleft().result()
-        done += sum(len(row[5]) for row in rows)
+        done += sum([len(row[5]) for row in rows])
         if progress:
             progress(done, total)
-    for future in running:
-        future.result()
     check.end(blobs)
     return done
 

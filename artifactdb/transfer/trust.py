@@ -112,7 +112,7 @@ def _take_events(
                 actors[actor] = history.key_of_actor(target, who)
             events.append((key, index, happened_at, actors[actor], act, artifact_id, details))
             index += 1
-        target.run_many(history.INSERT, events)
+        history.insert_many(target, events)
 
 
 def take_whole_signatures(source: Snapshot, target: Database, keys: Keys) -> None:
