@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,7 +59,6 @@ _LAST_KEY = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'blo
 
 _BLOBS_AT_ONCE = 2000
 _BYTES_AT_ONCE = 4 << 20
-_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +155,9 @@ def _copy_chunks(
         return rows
 
     # Read and checked on another thread while this one writes: SQLite, decoding and hashing let go of the interpreter.
-    running = deque(reader.submit(read) for _ in range(_IN_FLIGHT))
-    while (rows := running.popleft().result()) is not None:
-        running.append(reader.submit(read))
+    coming = reader.submit(read)
+    while (rows := coming.result()) is not None:
+        coming = reader.submit(read)
         target.run_many(_INSERT_CHUNK, [(by_key[row[0]].new_key, *row[1:]) for row in rows])
         done += sum([len(row[5]) for row in rows])
         if progress:
