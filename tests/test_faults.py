@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from artifactdb import Workspace
+from artifactdb.database import Database
 from artifactdb.errors import StorageFullError
 from tests.campaigns import faulty
 
@@ -51,6 +52,46 @@ def test_a_transaction_that_sqlite_took_back_is_not_carried_on_with(workspace: W
     connection.pragma("max_page_count", 1 << 30)
     assert [record.chain_path for record in workspace.records()] == ["s1.Before"]
     registry.register_with_chain(np.arange(4.0), "s1.After", "model", 1)
+
+
+def test_a_save_that_is_interrupted_within_a_transaction_leaves_nothing_half_done(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user stops at each statement of a save, and goes on with what came before and comes after."""
+    left = 0
+
+    def stopping(statement: Any) -> Any:
+        def stopped(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+            return statement(*arguments, **options)
+
+        return stopped
+
+    for name in ("rows", "insert", "run_many"):
+        monkeypatch.setattr(Database, name, stopping(getattr(Database, name)))
+    seen = set()
+    passed = False
+    for n in range(1, 40):
+        registry = workspace.registry(f"wheat{n}", "0001_pls")
+        arrays = np.random.default_rng(n).random((3, 10_000))
+        with suppress(StorageFullError), workspace.transaction():
+            registry.register_with_chain(arrays[0], "s1.Before", "model", 1)
+            left = n
+            with suppress(KeyboardInterrupt):
+                registry.register_with_chain(arrays[1], "s2.Stopped", "model", 2)
+            passed, left = left > 0, 0
+            registry.register_with_chain(arrays[2], "s3.After", "model", 3)
+        kept = tuple(record.chain_path for record in registry.get_all_records())
+        seen.add(kept)
+        if passed:
+            break
+    assert passed
+    assert seen == {(), ("s1.Before", "s3.After"), ("s1.Before", "s2.Stopped", "s3.After")}
+    assert workspace.stats()["orphaned_count"] == 0
+    assert workspace.verify().ok
 
 
 def test_statements_of_a_transaction_that_sqlite_took_back_are_refused(workspace: Workspace) -> None:
