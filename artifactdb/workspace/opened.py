@@ -69,7 +69,12 @@ class Opened:
                 self._catalog.close()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Group changes: all of them durable when the block ends, none when it raises. Blocks may be nested."""
+        """Group changes: all of them durable when the block ends, none when it raises. Blocks may be nested.
+
+        Who catches an error inside goes on with what is left: an inner block that raised, and a save that was refused,
+        are as if they had not been tried. A save that a full disk or an interrupt stops half way takes the block that
+        it is in with it.
+        """
         return self.database.transaction()
 
     def registry(self, dataset: str, pipeline_id: str = "") -> ArtifactRegistry:
