@@ -69,6 +69,7 @@ def test_a_filter_is_answered_by_its_index(workspace: Workspace, criteria: dict[
         (find.BY_CHAIN_AND_FOLD, ("s1.A", 0)),
         (find.BY_KEY, (1,)),
         (dependencies.DEPENDENTS_OUTSIDE, (1, "[]")),
+        (save.CONTENT_BEFORE, (1,)),
         (save.PRESENT, ("d", "d", "p", "x", "d", "s1.A", "{}", "{}", b"", "k", b"", "u", "h", "1", "v")),
         (gate.SIGNATURES, (b"", "[]")),
         (history.OF_ARTIFACT, ("x", None)),

@@ -106,10 +106,10 @@ def save_content(
              *history.this_actor()),
         )[0]  # fmt: skip
         sources = source_keys(database, dataset_key, place.artifact_id, place.depends_on)
-        there = None
+        before = None
         if record_key is not None:
             refuse_circle(database, record_key, sources)
-            there = from_row(database.rows(BY_KEY, (record_key,))[0])
+            before = database.row(CONTENT_BEFORE, (record_key,))
         # What is refused is refused by now; from here on the file is written.
         ready, damaged = ahead or _ahead(database, content, ready, blob_key)
         _mend(database, content, ready, damaged)
@@ -119,9 +119,11 @@ def save_content(
             signer_key = key_of_signer(database, SCHEME, *signature.by)
         if actor_key is None:
             actor_key = history.key_of_actor(database)
-        # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
-        if there and there.blob_key == blob_key and _stays(database, there, payload, signature):
-            return there
+        if before is not None and before[0] == blob_key:
+            there = from_row(database.rows(BY_KEY, (record_key,))[0])
+            # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
+            if _stays(database, there, payload, signature):
+                return there
         if blob_key is None:
             blob_key = store.put_new(database, content, created_at, ready)
         if pipeline_key is None:
@@ -139,18 +141,18 @@ def save_content(
             json.dumps(place.meta_config.to_dict()) if place.meta_config else None, blob_key, payload.format,
             payload.format_version, environment_key, created_at, signer_key, signature.mac if signature else None,
         )  # fmt: skip
-        if there is None:
+        if before is None:
             record_key = next(history.new_keys(database)) if free_key is None else free_key
-            database.insert(_INSERT, (record_key, *columns), checked=True)
+            database.insert(_INSERT, (record_key, *columns))
         else:
             database.rows(_UPDATE, (*columns, record_key))
-        replace_sources(database, record_key, sources, is_new=there is None)
-        if there is None:
+        replace_sources(database, record_key, sources, is_new=before is None)
+        if before is None:
             history.note_new(database, record_key, actor_key, payload.act, happened_at)
         else:
-            contents = {"content_before": there.content_hash, "content": f"sha256:{content_hash}"}
+            contents = {"content_before": f"sha256:{before[1]}", "content": f"sha256:{content_hash}"}
             history.note(database, "replaced", record_key, contents)
-        if run_key is not None and there is None:
+        if run_key is not None and before is None:
             database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
     # What was written is known; asking the file for it again would cost a quarter of a save.
     return stored_record(
@@ -179,14 +181,17 @@ SELECT
   ({history.FREE_KEY})
 """
 """One look at what is there already, because ten would take a tenth of a save."""
+CONTENT_BEFORE = """
+SELECT r.blob_key, lower(hex(b.content_hash)) FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+WHERE r.record_key = ?
+"""
 
-_COLUMNS = (  # in the order in which the table has them, which that of its check is
+_COLUMNS = (
     "dataset_key, pipeline_key, artifact_id, chain_key, step_index, substep_index, source_index, branch_path, "
     "fold_id, artifact_type, class_name, custom_name, parameter_set_key, meta_config, blob_key, format, "
     "format_version, environment_key, created_at, signer_key, signature"
 )
-_VALUES = ", ".join(f"?{number}" for number in range(1, len(_COLUMNS.split(",")) + 2))
-_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}, row_check) VALUES ({_VALUES}, row_check({_VALUES}))"
+_INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 

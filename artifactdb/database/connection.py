@@ -121,16 +121,16 @@ class Database:
             except (apsw.Error, *_UNSTORABLE) as error:
                 raise self._refused(session, error) from error
 
-    def insert(self, sql: str, parameters: Sequence[Any], *, checked: bool = False) -> int:
-        """Run an INSERT and give the key of the new row; ``checked`` where it brings its check."""
+    def insert(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Run an INSERT and give the key of the new row."""
         session = self._session()
         with session.lock:
             try:
                 connection = self._live(session)
-                with session.written.unnoted(connection) if checked else nullcontext():
-                    connection.execute(sql, parameters)
+                connection.execute(sql, parameters)
+                key = connection.last_insert_rowid()
                 self._bound(session)
-                return connection.last_insert_rowid()
+                return key
             except (apsw.Error, *_UNSTORABLE) as error:
                 raise self._refused(session, error) from error
 
