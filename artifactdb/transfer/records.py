@@ -30,14 +30,11 @@ _LIST = ", ".join(_COLUMNS)
 _IGNORED = {_COLUMNS.index(name) for name in ("environment_key", "created_at", "signer_key", "signature")}
 _SIGNER = _COLUMNS.index("signer_key")
 _BLOB, _CREATED = _COLUMNS.index("blob_key"), _COLUMNS.index("created_at")
+_THEIRS = f"SELECT record_key, {_LIST} FROM records ORDER BY record_key"
+_OURS = f"SELECT record_key, {_LIST} FROM records WHERE artifact_id IN (SELECT value FROM json_each(?))"
 _SOURCES = """
-(SELECT json_group_array(artifact_id) FROM (
-  SELECT s.artifact_id FROM record_sources AS rs JOIN records AS s ON s.record_key = rs.source_key
-  WHERE rs.record_key = r.record_key ORDER BY rs.position))
-"""
-_THEIRS = f"SELECT r.record_key, {_SOURCES}, {_LIST} FROM records AS r ORDER BY r.record_key"
-_OURS = f"""
-SELECT r.record_key, {_SOURCES}, {_LIST} FROM records AS r WHERE r.artifact_id IN (SELECT value FROM json_each(?))
+SELECT rs.record_key, s.artifact_id FROM record_sources AS rs JOIN records AS s ON s.record_key = rs.source_key
+WHERE rs.record_key IN (SELECT value FROM json_each(?)) ORDER BY rs.record_key, rs.position
 """
 _INSERT = f"INSERT INTO records (record_key, {_LIST}) VALUES (?, {', '.join('?' * len(_COLUMNS))})"
 _UPDATE = f"UPDATE records SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE record_key = ?"
@@ -130,11 +127,13 @@ def take_records(
     replaced: list[int] = []
     signed: list[int] = []
     for batch in source.batches(_THEIRS, (), AT_ONCE):
-        mapped = [(row[0], row[1], _mapped(row[2:], keys)) for row in batch]
-        ids = json.dumps([columns[2] for _, _, columns in mapped])
-        present = {(row[2], row[4]): row for row in target.rows(_OURS, (ids,))}
+        mapped = [(row[0], _mapped(row[1:], keys)) for row in batch]
+        ids = json.dumps([columns[2] for _, columns in mapped])
+        present = {(row[1], row[3]): row for row in target.rows(_OURS, (ids,))}
+        our_sources = _sources_of(target, [row[0] for row in present.values()])
+        their_sources = _sources_of(source, [key for key, columns in mapped if (columns[0], columns[2]) in present])
         inserted, updated = [], []
-        for their_key, sources, columns in mapped:
+        for their_key, columns in mapped:
             ours = present.get((columns[0], columns[2]))
             if ours is None:
                 keys.records[their_key] = next(new_keys)
@@ -142,8 +141,9 @@ def take_records(
                 new.append(their_key)
                 continue
             keys.records[their_key] = ours[0]
-            own = ours[2:]
-            if _compared(own) == _compared(columns) and ours[1] == sources:
+            own = ours[1:]
+            same_sources = our_sources.get(ours[0]) == their_sources.get(their_key)
+            if _compared(own) == _compared(columns) and same_sources:
                 merge.count("artifacts", same=1)
                 # Who signed ours vouches for the same content; nobody's becomes theirs, a stranger's the user's own.
                 same_signer = own[_SIGNER:] == columns[_SIGNER:]
@@ -173,6 +173,14 @@ def take_records(
             new_edges.setdefault(record, []).append(source_key)
     _refuse_cycles(target, new_edges, everything=bool(replaced))
     return new, replaced, signed
+
+
+def _sources_of(state: Snapshot | Database, keys: list[int]) -> dict[int, list[str]]:
+    """Give the ids that records depend on directly, in their order; nothing for a record that depends on none."""
+    sources: dict[int, list[str]] = {}
+    for key, artifact_id in state.rows(_SOURCES, (json.dumps(keys),)) if keys else ():
+        sources.setdefault(key, []).append(artifact_id)
+    return sources
 
 
 def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything: bool) -> None:
