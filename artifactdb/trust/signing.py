@@ -11,7 +11,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from artifactdb.database import Database
@@ -27,8 +27,7 @@ _BY_CHARACTERS: Final = 49
 _TEXT: Final = re.compile(r"([0-9a-f]{16}):([0-9a-f]{32}):([0-9a-f]{64})")
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """A signature, and what it takes to find the key that made it.
 
     Parameters
@@ -46,7 +45,7 @@ class Signature:
     @property
     def by(self) -> tuple[str, bytes]:
         """Key and workspace: whose it is."""
-        return self.key_id, self.workspace_id
+        return self[:2]
 
     def __str__(self) -> str:
         return f"{self.key_id}:{self.workspace_id.hex()}:{self.mac.hex()}"
