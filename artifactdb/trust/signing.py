@@ -64,11 +64,16 @@ class Signer(Secret):
     key_id: str
     workspace_id: bytes
     key: bytes = field(repr=False)
+    _keyed: hashlib.blake2b = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keyed", _mac(self.key, b""))
 
     def sign(self, artifact_id: str, content_hash: str, format: str) -> Signature:
         """Sign what an artifact is: its id, "sha256:" and hex digits of its content, and how that is read."""
-        said = statement(artifact_id, content_hash, format)
-        return Signature(self.key_id, self.workspace_id, _mac(self.key, said).digest())
+        mac = self._keyed.copy()
+        mac.update(statement(artifact_id, content_hash, format))
+        return Signature(self.key_id, self.workspace_id, mac.digest())
 
 
 def statement(artifact_id: str, content_hash: str, format: str) -> bytes:
