@@ -50,6 +50,7 @@ class Content:
         """Give content that a file holds already: known by its hash, its bytes not at hand."""
         return cls([], [], digest, size_bytes)
 
+    # Not cached_property, which takes a lock before Python 3.12, for each of the thousands that a study saves.
     @property
     def digest(self) -> bytes:
         """SHA-256 of the logical bytes, 32 bytes."""

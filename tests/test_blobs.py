@@ -25,7 +25,7 @@ def put(workspace: Workspace, content: Content) -> int:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(st.tuples(st.binary(max_size=300), st.sampled_from([1, 2, 4, 8, 16, 64]), st.integers(1, 40))),
-    chunk_bytes=st.sampled_from([64, 1000, 2100, 5000, 4 * 1024 * 1024]),
+    chunk_bytes=st.sampled_from([64, 100, 1000, 2100, 5000, 4 * 1024 * 1024]),
 )
 def test_what_is_put_comes_back_whatever_the_chunks(
     workspace: Workspace, pieces: list[tuple[bytes, int, int]], chunk_bytes: int

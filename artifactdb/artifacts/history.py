@@ -29,16 +29,12 @@ WORKSPACE = 0
 _COLUMNS = "record_key, event_index, happened_at, actor_key, act, artifact_id, details"
 _INSERT = f"INSERT INTO history ({_COLUMNS}, row_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 """SQLite tells nobody of the rows of this table, so their checks are written with them."""
-_LAST_EVENTS = """
+_LAST_INDEX = (1 << 63) - 1
+_LAST_EVENTS = f"""
 SELECT record_key, max(event_index) FROM history
-WHERE record_key IN (SELECT value FROM json_each(?)) AND event_index BETWEEN 0 AND 9223372036854775807
+WHERE record_key IN (SELECT value FROM json_each(?)) AND event_index BETWEEN 0 AND {_LAST_INDEX}
 GROUP BY record_key
 """
-_NEW = f"""
-INSERT INTO history ({_COLUMNS}, row_check)
-VALUES (?1, 0, ?2, ?3, ?4, NULL, NULL, row_check(?1, 0, ?2, ?3, ?4, NULL, NULL))
-"""
-_LAST_INDEX = (1 << 63) - 1
 _AT_ONCE = 2000
 _FURTHER = f"""
 INSERT INTO history ({_COLUMNS}, row_check)
@@ -172,7 +168,7 @@ def new_keys(database: Database) -> Iterator[int]:
 
 def note_new(database: Database, record_key: int, actor: int, act: str, happened_at: str) -> None:
     """Write down that a record is new, with a key that ``new_keys`` gave."""
-    database.rows(_NEW, (record_key, happened_at, actor, act))
+    insert_many(database, [(record_key, 0, happened_at, actor, act, None, None)])
 
 
 def note(database: Database, act: str, record_key: int = WORKSPACE, details: Mapping[str, Any] | None = None) -> None:

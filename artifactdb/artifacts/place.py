@@ -12,7 +12,6 @@ from artifactdb.ids import require_artifact_id, validate_fold_id, validate_index
 from artifactdb.records import ArtifactType, MetaModelConfig, artifact_type_name
 
 _MAX_NAME_CHARACTERS = 512
-_META_MODEL = str(ArtifactType.META_MODEL)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +57,7 @@ def checked_place(
     type_name = artifact_type_name(artifact_type)
     sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
     stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
-    if type_name == _META_MODEL and not stacked and not sources:
+    if type_name == ArtifactType.META_MODEL and not stacked and not sources:
         raise MissingDependencyError(
             "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
         )

@@ -144,16 +144,14 @@ def save_content(
         if before is None:
             record_key = next(history.new_keys(database)) if free_key is None else free_key
             database.insert(_INSERT, (record_key, *columns))
+            history.note_new(database, record_key, actor_key, payload.act, happened_at)
+            if run_key is not None:
+                database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
         else:
             database.rows(_UPDATE, (*columns, record_key))
-        replace_sources(database, record_key, sources, is_new=before is None)
-        if before is None:
-            history.note_new(database, record_key, actor_key, payload.act, happened_at)
-        else:
             contents = {"content_before": f"sha256:{before[1]}", "content": f"sha256:{content_hash}"}
             history.note(database, "replaced", record_key, contents)
-        if run_key is not None and before is None:
-            database.insert("INSERT INTO run_records VALUES (?, ?)", (run_key, record_key))
+        replace_sources(database, record_key, sources, is_new=before is None)
     # What was written is known; asking the file for it again would cost a quarter of a save.
     return stored_record(
         record_key, place.artifact_id, place.dataset, place.pipeline_id, place.chain_path, place.step_index,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 MAX_STREAM_BYTES = 4 * 1024 * 1024
 """Longer streams are left as they are: the pass would cost more than half of a save."""
+_REMEMBERED_BYTES, _REMEMBERED = 16 * 1024, 256  # of streams and their forms: 8 MiB in all at most
 
 _ARGUMENT_BYTES = [-1] * 256
 for _op in b"}])(N\x88\x89suaet\x85\x86\x87bR\x81\x92\x93\x94\x8f\x90\x91\x97\x98.012Q":
@@ -34,9 +35,6 @@ _ATOMS = frozenset(b"N\x88\x89KMJG\x8a\x8b") | _IMMUTABLE
 _MARK_ENDS = frozenset(b"teu\x90\x911")
 # What the loop below must look at; every other opcode is copied.
 _NOTABLE = frozenset({_MEMOIZE, _BINGET, _LONG_BINGET, _STACK_GLOBAL, _FRAME, _READONLY_BUFFER, _NEXT_BUFFER})
-
-
-_REMEMBERED_BYTES, _REMEMBERED = 16 * 1024, 256
 
 
 class UnknownOpcodeError(Exception):
@@ -62,8 +60,7 @@ def canonical(stream: bytes, writable_buffers: Container[int] = ()) -> tuple[byt
     """
     key = (len(stream), stream[:64])
     form = _forms.get(key)
-    found = form.filled(stream) if form else None
-    if form and found:
+    if form is not None and (found := form.filled(stream)) is not None:
         return found, form.imports
     walk = _Pass(stream, writable_buffers)
     out, imports = walk.run(), frozenset(walk.imports)

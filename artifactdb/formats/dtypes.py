@@ -100,10 +100,10 @@ def laid_out(array: Any, numpy: Any) -> tuple[str, Any]:
     """
     if array.flags.c_contiguous:
         return "C", array.reshape(-1)
-    order = _order(array)
-    if not array.flags.f_contiguous:
-        array = tidied(array, numpy) if has_gaps(array.dtype) else numpy.ascontiguousarray(array)
-    return order, (array.T if order == "F" else array).reshape(-1)
+    if array.flags.f_contiguous:
+        return "F", array.T.reshape(-1)
+    array = tidied(array, numpy) if has_gaps(array.dtype) else numpy.ascontiguousarray(array)
+    return "C", array.reshape(-1)
 
 
 def has_gaps(dtype: Any) -> bool:

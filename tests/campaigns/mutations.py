@@ -44,11 +44,9 @@ _WAYS = {
     "sqlite_utils": 24, "write": 24, "backup": 24, "gc": 24,
     "verify": 1, "export": 1, "pack": 1, "sql": 1, "arrays": 1, "merge": 1, "compact": 1,
 }  # fmt: skip
-"""What else is done with a mutated file, and how often: what DuckDB takes part in takes ten times longer.
-
-Each file is asked by two of the views, and a fifth of them are checked: more files tell more than more questions.
-"""
+"""What else is done with a mutated file, and how often: what DuckDB takes part in takes ten times longer."""
 _VIEWS = ("artifacts", "lineage_up", "lineage_down", "orphan_blobs", "shared_blobs", "metrics", "library")
+"""Each file is asked two of them, and a fifth of the files are checked: more files tell more than more questions."""
 _ADDRESS_SPACE = 8 << 30
 _LONG_AGO = 1_600_000_000
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
