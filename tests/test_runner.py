@@ -518,6 +518,20 @@ def test_a_chain_that_cannot_be_replayed_says_what_is_missing(runner: PipelineRu
     assert np.array_equal(runner.predict(record.artifact_id, xy[0]), expected)
 
 
+def test_of_two_transformers_the_one_that_the_model_depends_on_is_taken(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    shared, of_fold = MinMaxScaler().fit(x), MinMaxScaler().fit(x[:50])
+    registry = runner.workspace.registry("hand", "0001_ridge")
+    registry.register_with_chain(of_fold, "s1.MinMaxScaler", "transformer", 1, fold_id=0)
+    source = registry.register_with_chain(shared, "s1.MinMaxScaler", "transformer", 1)
+    for depends_on, scaler in (([source.artifact_id], shared), ([], of_fold)):
+        model = Ridge().fit(scaler.transform(x), y)
+        record = registry.register_with_chain(
+            model, "s1.MinMaxScaler>s2.Ridge", "model", 2, fold_id=0, depends_on=depends_on
+        )
+        assert np.array_equal(runner.predict(record.artifact_id, x), model.predict(scaler.transform(x)))
+
+
 def test_a_source_that_is_not_there_is_not_found(runner: PipelineRunner, xy: Any) -> None:
     runner.run([FOLDS, Ridge()], xy)
     for source in ("0009_nothing", "0001_x$abcdefabcdef:0", "0123456789abcdef"):

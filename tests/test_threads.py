@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import scipy.linalg  # noqa: F401 - brings a BLAS of its own
@@ -37,3 +39,25 @@ def test_the_last_that_leaves_gives_back_what_was() -> None:
         inside.wait()
         thread.join()
         assert blas() == before
+
+
+LATER = """
+import numpy
+from threadpoolctl import ThreadpoolController, threadpool_info
+from artifactdb.runner.threads import one_blas_thread
+
+def threads():
+    return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+with one_blas_thread():
+    before = len(threadpool_info())
+import scipy.linalg
+ThreadpoolController().limit(limits=2, user_api="blas")
+with one_blas_thread():
+    assert len(threadpool_info()) > before, "scipy brings a library of its own"
+    assert threads() == {1}, threads()
+"""
+
+
+def test_a_library_that_comes_later_is_found_too() -> None:
+    subprocess.run([sys.executable, "-c", LATER], check=True)

@@ -20,7 +20,7 @@ from artifactdb.runner.chains import inputs_of
 from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
 from artifactdb.runner.threads import one_blas_thread
 
-Find = Callable[[str], StoredRecord | None]
+Find = Callable[..., StoredRecord | None]
 Load = Callable[[Sequence[StoredRecord]], Iterator[tuple[Any, Mapping[str, StoredRecord]]]]
 
 _SMALLEST = 1e-12
@@ -33,7 +33,7 @@ class Replay:
     Parameters
     ----------
     find_record : callable
-        Gives the record of an id, or None: of the file, or of an entry of the library.
+        Gives the record of the first of some ids that is there, or None: of the file, or of an entry of the library.
     load_records : callable
         Gives the objects of records, each with the records of the parts that it holds itself.
     n_sources : int
@@ -108,7 +108,7 @@ class Replay:
         wanted = [
             artifact_id_of_hash(pipeline_id, chain_hash, fold) for fold in dict.fromkeys((needed_by.fold_id, None))
         ]
-        record = next(filter(None, map(self._find, wanted)), None)
+        record = self._find(*wanted)
         if record is None:
             raise MissingDependencyError(
                 f"{needed_by.artifact_id} cannot be replayed: {path} ({' or '.join(wanted)}) is missing.",
@@ -143,9 +143,19 @@ def needed_by(database: Database, records: Sequence[StoredRecord]) -> dict[str, 
     return {record.artifact_id: record for record in (*sources, *records)}
 
 
+def among(known: Mapping[str, StoredRecord]) -> Find:
+    """Give a look-up in what is known."""
+    return lambda *wanted: next((known[one] for one in wanted if one in known), None)
+
+
 def finder(database: Database, known: Mapping[str, StoredRecord], dataset: str) -> Find:
-    """Give a look-up that asks what is known first."""
-    return lambda artifact_id: known.get(artifact_id) or find.by_id(database, artifact_id, dataset)
+    """Give a look-up that asks what is known first: what a model says it depends on goes before what is there too."""
+    there = among(known)
+
+    def found(*wanted: str) -> StoredRecord | None:
+        return there(*wanted) or next(filter(None, (find.by_id(database, one, dataset) for one in wanted)), None)
+
+    return found
 
 
 def weights_of(metric: str, scores: Sequence[float]) -> list[float]:

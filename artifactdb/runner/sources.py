@@ -19,7 +19,7 @@ from artifactdb.errors import (
     RunNotFoundError,
 )
 from artifactdb.library import entries
-from artifactdb.runner.replay import Find, Load, finder, needed_by
+from artifactdb.runner.replay import Find, Load, among, finder, needed_by
 from artifactdb.runner.rows import rank
 from artifactdb.runs import PipelineRecord
 from artifactdb.runs import store as runs
@@ -185,7 +185,7 @@ def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
     own = [record for record in records.values() if best is None or record.pipeline_id == best["pipeline_id"]]
     chosen = _chosen(own, entry["name"], _first_chain(best["models"]) if best else None)
     found = FoldModels(
-        chosen, records, records.get, partial(load.load_entry, workspace.database),
+        chosen, records, among(records), partial(load.load_entry, workspace.database),
         n_features=_n_features(best or {}),
         columns=partial(_columns, [run.get("configuration") for run in content.get("runs") or ()]),
     )  # fmt: skip

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import os
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_NAMES = ("armpl", "blas", "blis", "lapack", "mkl", "nvpl")
-"""A part of the name of every library of linear algebra, links to it included."""
+_NAME = re.compile(r"(?:armpl|blas|blis|lapack|mkl|nvpl)[^/\\]*$", re.IGNORECASE)
+"""How the name of every library of linear algebra ends, links to it included."""
 _lock = threading.Lock()
 _users = 0
 _limit: Any = None
+_found: tuple[int, Any] = (0, None)
+
+
+def _controller() -> Any:
+    """Give the libraries, looked for when something was imported since: it takes as long as many a prediction."""
+    global _found
+    controller = _class_of_controller()  # first, for it imports
+    if _found[0] != len(sys.modules):
+        _found = len(sys.modules), controller()
+    return _found[1]
 
 
 @cache
-def _controller() -> Any:
-    """Find the libraries once: looking at each of the hundreds that are loaded takes as long as many a prediction."""
+def _class_of_controller() -> Any:
     from threadpoolctl import ThreadpoolController
 
     class Controller(ThreadpoolController):  # type: ignore[misc]  # it has no types
-        # Asked for each library; without it, all are looked at, and the same are found.
+        # Asked for each of hundreds of libraries; without it, all are looked at, and the same are found.
         def _make_controller_from_path(self, filepath: str) -> None:
-            if any(name in os.path.basename(filepath).lower() for name in _NAMES):  # noqa: PTH119 - a Path takes longer
+            if _NAME.search(filepath):
                 super()._make_controller_from_path(filepath)
 
-    return Controller()
+    return Controller
 
 
 def _take_over() -> None:
