@@ -16,8 +16,9 @@ from artifactdb import ArtifactDBError, NewerSchemaError, Workspace
 from artifactdb.database.declared import DECLARED, DIGESTS, digest
 from artifactdb.database.migrations import latest_version
 from tests import fresh
+from tests.campaigns.studies import copied
 from tests.golden.make import CHAIN, fold_model
-from tests.test_older_files import FILES, assert_equal, copied
+from tests.test_older_files import FILES, assert_equal
 
 OLDER = FILES[:-1]
 NEWEST_FIRST = [OLDER[-1], *(pytest.param(file, marks=pytest.mark.slow) for file in OLDER[:-1])]
@@ -158,7 +159,7 @@ def test_a_process_killed_anywhere_in_a_migration_leaves_the_old_file_or_the_new
 
 @pytest.mark.parametrize("file", OLDER, ids=lambda file: file.stem)
 def test_processes_that_open_an_older_file_at_once_all_find_it_migrated(file: Path, tmp_path: Path) -> None:
-    path = copied(file, tmp_path)
+    path = copied(file, tmp_path / "study.sqlite")
     code = "import sys; from artifactdb import Workspace; w = Workspace(sys.argv[1]); print(len(w.records()))"
     running = [fresh.Process(code, path) for _ in range(4)]
     printed = {process.communicate()[0] for process in running}
@@ -170,7 +171,7 @@ def test_processes_that_open_an_older_file_at_once_all_find_it_migrated(file: Pa
 @pytest.mark.parametrize("mode", ["rw", "ro"])
 @pytest.mark.parametrize("running", [False, True], ids=["at_rest", "after_a_crash"])
 def test_a_newer_file_is_refused_with_every_byte_and_file_as_it_was(tmp_path: Path, mode: Any, running: bool) -> None:
-    path = copied(FILES[-1], tmp_path)
+    path = copied(FILES[-1], tmp_path / "study.sqlite")
     newer = apsw.Connection(str(path))
     newer.execute("CREATE TABLE invented_later (a); INSERT INTO invented_later VALUES (1)").fetchall()
     newer.pragma("user_version", latest_version() + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from artifactdb import CorruptWorkspaceError, UntrustedArtifactError, Workspace, recover
 from artifactdb.database.migrations import latest_version
+from tests.campaigns.studies import copied
 from tests.golden.make import CHAIN, CONFIGURATION, fold_model, prediction, scaler
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +27,7 @@ def test_each_schema_left_a_file() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_of_an_earlier_version_gives_everything_back(file: Path, tmp_path: Path) -> None:
-    copy = copied(file, tmp_path)
+    copy = copied(file, tmp_path / "study.sqlite")
     with Workspace(copy) as workspace:
         assert workspace.database.value("PRAGMA user_version") == latest_version()
         assert not workspace.verify().problems
@@ -48,7 +48,7 @@ def assert_all_loads(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_path: Path) -> None:
-    with Workspace(copied(file, tmp_path)) as workspace:
+    with Workspace(copied(file, tmp_path / "study.sqlite")) as workspace:
         blobs = "SELECT count(*) FROM blobs"
         before = workspace.database.value(blobs)
         registry = workspace.registry("wheat", "0002_again")
@@ -63,7 +63,7 @@ def test_the_same_objects_still_have_the_same_content_hashes(file: Path, tmp_pat
 
 @pytest.mark.parametrize("file", FILES[1:], ids=lambda file: file.stem)
 def test_predictions_of_an_earlier_version_are_all_there(file: Path, tmp_path: Path) -> None:
-    with Workspace(copied(file, tmp_path)) as workspace:
+    with Workspace(copied(file, tmp_path / "study.sqlite")) as workspace:
         (chain,) = {row[0] for row in workspace.query("SELECT chain_hash FROM chains WHERE chain_path = ?", [CHAIN])}
         assert len(workspace.catalog) == 3
         for fold in range(3):
@@ -85,7 +85,7 @@ def test_predictions_of_an_earlier_version_are_all_there(file: Path, tmp_path: P
 
 @pytest.mark.parametrize("file", FILES[2:], ids=lambda file: file.stem)
 def test_runs_and_library_of_an_earlier_version_are_all_there(file: Path, tmp_path: Path) -> None:
-    with Workspace(copied(file, tmp_path)) as workspace:
+    with Workspace(copied(file, tmp_path / "study.sqlite")) as workspace:
         workspace.trust()
         (run,) = workspace.runs("wheat")
         assert (run.name, run.status, run.tags, run.notes) == ("first", "completed", ["nir"], "by hand")
@@ -121,7 +121,7 @@ def test_history_of_an_earlier_version_is_there_and_its_signatures_are_somebody_
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARTIFACTDB_HOME", str(tmp_path / "home"))
-    with Workspace(copied(file, tmp_path)) as workspace:
+    with Workspace(copied(file, tmp_path / "study.sqlite")) as workspace:
         added = [event for event in workspace.history() if event.act == "added"]
         assert {event.artifact_id for event in added} == {record.artifact_id for record in workspace.records()}
         pickled = next(record for record in workspace.records() if record.format == "pickle5")
@@ -129,14 +129,6 @@ def test_history_of_an_earlier_version_is_there_and_its_signatures_are_somebody_
             workspace.load(pickled.artifact_id)
         workspace.trust()
         workspace.load(pickled.artifact_id)
-
-
-def copied(file: Path, folder: Path) -> Path:
-    """Give a copy of a workspace that may be changed."""
-    catalog = file.with_suffix(".catalog")
-    if catalog.exists():
-        shutil.copytree(catalog, folder / "study.catalog")
-    return Path(shutil.copy(file, folder / "study.sqlite"))
 
 
 def assert_equal(found: Any, expected: dict[str, Any]) -> None:

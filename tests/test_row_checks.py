@@ -19,7 +19,8 @@ from artifactdb.database import row_checks
 from artifactdb.database.row_checks import KEYS, row_check
 from artifactdb.trust import team_keys
 from tests.campaigns import studies
-from tests.test_older_files import FILES, copied
+from tests.campaigns.studies import copied
+from tests.test_older_files import FILES
 
 OF_ROW = {
     "blobs": "blob sha256:", "catalog_files": "catalog file predictions_", "datasets": "dataset ",
@@ -45,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(made: Path, tmp_path: Path) -> Path:
-    return studies.copied(made, tmp_path / "study.sqlite")
+    return copied(made, tmp_path / "study.sqlite")
 
 
 def by_another_program(path: Path, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -326,13 +327,13 @@ def test_recovery_lists_doubtful_rows_and_leaves_a_workspace_that_is_sound(study
 
 @pytest.mark.parametrize("file", FILES[:-1], ids=lambda file: file.stem)
 def test_a_migration_gives_every_row_its_check(file: Path, tmp_path: Path) -> None:
-    path = copied(file, tmp_path)
+    path = copied(file, tmp_path / "study.sqlite")
     Workspace(path).close()
     assert found(path) == {}
 
 
 def test_a_file_with_damaged_text_is_migrated_and_its_row_named(tmp_path: Path) -> None:
-    path = copied(FILES[3], tmp_path)
+    path = copied(FILES[3], tmp_path / "study.sqlite")
     by_another_program(path, "UPDATE run_entries SET notes = CAST(x'ff' AS TEXT)")
     Workspace(path).close()
     assert list(found(path)) == ["table run_entries"]

@@ -36,6 +36,7 @@ from artifactdb import (
 )
 from artifactdb.errors import ArtifactDBError
 from tests import fresh
+from tests.campaigns.studies import copied
 from tests.operators import Leaving, Memorizing, NeedsY, Neither
 
 FOLDS = KFold(4, shuffle=True, random_state=0)
@@ -146,22 +147,21 @@ def test_a_pipeline_with_several_models_predicts_with_its_best(runner: PipelineR
 
 
 def test_an_entry_of_the_library_predicts_what_it_was_saved_with(
-    runner: PipelineRunner, xy: Any, tmp_path: Path
+    trained: Any, blocks: Any, file: Path, tmp_path: Path
 ) -> None:
-    x, y = xy
-    library = runner.workspace.library
-    predictions = runner.run(EVERYTHING, ([x, x], y), dataset_name="diabetes")
-    pipeline_id = predictions.best()["pipeline_id"]
-    expected = runner.predict(pipeline_id, [x[:9], x[:9]])
-    library.save_pipeline_full("diabetes", pipeline_id, "v1")
-    library.export("v1", tmp_path / "v1.sqlite")
-    runner.workspace.clean_up_run(predictions.run_id)
-    with pytest.raises(ArtifactNotFoundError):
-        runner.predict(pipeline_id, [x[:9], x[:9]])
-    assert np.array_equal(runner.predict("v1", [x[:9], x[:9]]), expected)
+    given, pipeline_id = [block[:9] for block in blocks[0]], trained[2]["pipeline_id"]
+    with PipelineRunner(copied(trained[0], file)) as runner:
+        expected = runner.predict(pipeline_id, given)
+        runner.workspace.library.save_pipeline_full("diabetes", pipeline_id, "v1")
+        runner.workspace.library.export("v1", tmp_path / "v1.sqlite")
+        (run,) = runner.workspace.runs()
+        runner.workspace.clean_up_run(run.run_id)
+        with pytest.raises(ArtifactNotFoundError):
+            runner.predict(pipeline_id, given)
+        assert np.array_equal(runner.predict("v1", given), expected)
     with PipelineRunner(tmp_path / "v1.sqlite") as elsewhere:
-        assert np.array_equal(elsewhere.predict("v1", [x[:9], x[:9]]), expected)
-        assert np.array_equal(elsewhere.predict(pipeline_id, [x[:9], x[:9]]), expected)
+        assert np.array_equal(elsewhere.predict("v1", given), expected)
+        assert np.array_equal(elsewhere.predict(pipeline_id, given), expected)
 
 
 def test_packed_and_read_only_it_predicts_the_same(file: Path, xy: Any, tmp_path: Path) -> None:
@@ -334,16 +334,19 @@ def test_parameter_grids_become_pipelines_with_metrics(runner: PipelineRunner, x
     assert len(predictions) == len(predictions.to_pandas()) == 16
 
 
-def test_a_template_of_objects_runs_again_and_predicts_the_same(runner: PipelineRunner, blocks: Any) -> None:
-    first = runner.run(EVERYTHING, blocks, dataset_name="one")
-    runner.workspace.library.save_template(first.pipelines[0].configuration, "everything")
-    again = runner.run(runner.workspace.library.load_template("everything"), blocks, dataset_name="two")
-    assert first.pipelines[0].pipeline_id == again.pipelines[0].pipeline_id
-    assert first.best()["score"] == again.best()["score"]
-    hashes = [
-        {record.artifact_id: record.content_hash for record in runner.workspace.records(dataset=name)}
-        for name in ("one", "two")
-    ]
+def test_a_template_of_objects_runs_again_and_predicts_the_same(trained: Any, blocks: Any, file: Path) -> None:
+    _, _, best = trained
+    with PipelineRunner(copied(trained[0], file)) as runner:
+        library = runner.workspace.library
+        first = runner.workspace.pipeline(best["pipeline_id"], "diabetes")
+        library.save_template(first.configuration, "everything")
+        again = runner.run(library.load_template("everything"), blocks, dataset_name="again")
+        assert again.pipelines[0].pipeline_id == first.pipeline_id
+        assert again.best()["score"] == best["score"]
+        hashes = [
+            {record.artifact_id: record.content_hash for record in runner.workspace.records(dataset=name)}
+            for name in ("diabetes", "again")
+        ]
     assert hashes[0] == hashes[1]
 
 

@@ -48,8 +48,9 @@ def make_study(
 
 
 def copied(study: Path, target: Path) -> Path:
-    """Copy a closed workspace and its catalog to another name."""
-    shutil.copytree(catalog_folder(study), catalog_folder(target))
+    """Copy a closed workspace, and its catalog if it has one, to another name."""
+    if catalog_folder(study).exists():
+        shutil.copytree(catalog_folder(study), catalog_folder(target))
     return Path(shutil.copyfile(study, target))
 
 
