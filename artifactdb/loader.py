@@ -64,6 +64,7 @@ class ArtifactLoader:
         cache_bytes: int | None = None,
     ) -> None:
         self._database = database_of(workspace)
+        self._own = self._database is not getattr(workspace, "database", None)
         self.dataset = dataset
         self.results_dir = Path(results_dir) if results_dir is not None else None
         self._cache = LRUCache(cache_size, max_bytes=cache_bytes)
@@ -110,6 +111,7 @@ class ArtifactLoader:
     def __getstate__(self) -> dict[str, Any]:
         return {
             "_database": self._database,
+            "_own": self._own,
             "dataset": self.dataset,
             "results_dir": self.results_dir,
             "_cache": self._cache,
@@ -123,7 +125,8 @@ class ArtifactLoader:
     def close(self) -> None:
         """Close the file, if this loader opened it by path; otherwise the workspace closes it."""
         self._cache.clear()
-        self._database.close()
+        if self._own:
+            self._database.close()
         if self._folder is not None:
             self._folder.cleanup()
 

@@ -67,6 +67,7 @@ class ArtifactRegistry:
         pipeline_id: str = "",
     ) -> None:
         self._database = database_of(workspace)
+        self._own = self._database is not getattr(workspace, "database", None)
         self.dataset = require_dataset_name(dataset)
         self.pipeline_id = validate_pipeline_id(pipeline_id) if pipeline_id else ""
         self.manifest_manager = manifest_manager
@@ -82,7 +83,8 @@ class ArtifactRegistry:
 
     def close(self) -> None:
         """Close the file, if this registry opened it by path; otherwise the workspace closes it."""
-        self._database.close()
+        if self._own:
+            self._database.close()
 
     # -- register -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from artifactdb import (
+    ArtifactLoader,
     ArtifactRegistry,
     DependencyCycleError,
     InvalidValueError,
@@ -276,6 +277,16 @@ class TestLife:
         workspace.close()
         with pytest.raises(StorageError, match="closed"):
             workspace.stats()
+
+    @pytest.mark.parametrize("made", [ArtifactRegistry, ArtifactLoader])
+    def test_what_was_made_of_a_workspace_does_not_close_it(self, file: Path, made: Any) -> None:
+        with Workspace(file) as workspace:
+            made(workspace, "wheat").close()
+            assert workspace.records() == []
+        alone = made(file, "wheat")
+        alone.close()
+        with pytest.raises(StorageError, match="closed"):
+            alone.import_from_manifest([], file.parent)
 
     def test_read_only_reads_and_does_not_write(self, file: Path, fitted: dict[str, Any]) -> None:
         with Workspace(file) as workspace:
