@@ -275,7 +275,7 @@ class ArtifactRegistry:
         return find.by_id(self._database, artifact_id, self.dataset)
 
     def resolve_by_hash(self, content_hash: str) -> ArtifactRecord | None:
-        """Give the first record with that content, or None."""
+        """Give the first record with that content, of whatever dataset of the file, or None."""
         return find.by_hash(self._database, content_hash)
 
     def get_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> ArtifactRecord | None:
@@ -338,9 +338,9 @@ class ArtifactRegistry:
         return list(find.filtered(self._database, dataset=self.dataset))
 
     def load_artifact(self, record: ArtifactRecord | str) -> Any:
-        """Give the object of a record or id."""
-        artifact_id = record if isinstance(record, str) else record.artifact_id
-        return load.load(self._database, self._stored(artifact_id))
+        """Give the object of an id, or of a record, be it of another dataset of the file."""
+        artifact_id, dataset = (record, "") if isinstance(record, str) else (record.artifact_id, record.dataset)
+        return load.load(self._database, find.require(self._database, artifact_id, dataset or self.dataset))
 
     def _stored(self, artifact_id: str) -> StoredRecord:
         return find.require(self._database, artifact_id, self.dataset)

@@ -234,7 +234,7 @@ class TestTrained:
             taken, refused = import_entries(other.database, Folder(tmp_path))
             assert taken == 1
             assert [what for what, _ in refused] == ["library/templates/broken.json", "library/trained/pipeline/p"]
-            assert "other bytes" in refused[1][1]
+            assert "has the hash" in refused[1][1]
             assert other.query("SELECT count(*) FROM blobs")[0] == (0,)
 
     def test_what_is_not_there_is_said(self, workspace: Workspace, pipeline_id: str) -> None:

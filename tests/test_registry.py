@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.linear_model import Ridge
 
 from artifactdb import (
+    ArtifactLoader,
     ArtifactRegistry,
     ArtifactType,
     InvalidValueError,
@@ -313,6 +316,34 @@ def test_a_manifest_goes_out_and_files_of_another_program_come_in(
             assert item[name] == original[name]
     loaded = workspace.loader("wheat").load_by_id(items[1]["artifact_id"])
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["pls"].predict(xy[0]))
+
+
+def test_a_record_is_loaded_from_its_own_dataset(workspace: Workspace, registry: ArtifactRegistry) -> None:
+    registry.register_with_chain({"of": "wheat"}, CHAIN, "model", 3)
+    record = workspace.registry("oats", "0001_pls_abc123").register_with_chain({"of": "oats"}, CHAIN, "model", 3)
+    found = registry.resolve_by_hash(record.content_hash)
+    assert found is not None
+    assert registry.load_artifact(found) == registry.load_artifact(record) == {"of": "oats"}
+    assert registry.load_artifact(record.artifact_id) == {"of": "wheat"}
+
+
+def test_a_manifest_brings_the_arrays_that_its_objects_name(
+    workspace: Workspace, registry: ArtifactRegistry, tmp_path: Path
+) -> None:
+    spectra = np.random.default_rng(0).normal(size=(60, 100))
+    registry.register_with_chain({"spectra": spectra}, CHAIN, "model", 3)
+    folder = tmp_path / "export"
+    workspace.export(folder)
+    manifest = yaml.safe_load(next(folder.rglob("manifest.yaml")).read_text())
+    (item,) = manifest["artifacts"]["items"]
+    assert item["parts"]
+    with closing(ArtifactLoader.from_manifest(manifest, folder)) as loader:
+        assert np.array_equal(loader.load_by_id(item["artifact_id"])["spectra"], spectra)
+    item["parts"] = []
+    with Workspace(tmp_path / "other.sqlite") as other:
+        result = other.registry("wheat").import_from_manifest(manifest, folder)
+        assert result.imported == [] and "is not among its files" in result.refused[0][1]
+        assert other.verify().ok
 
 
 def test_a_chain_object_may_name_pipeline_and_fold(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:

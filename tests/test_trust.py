@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.ensemble import StackingRegressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -178,6 +179,40 @@ class TestStrangers:
                 workspace.loader("wheat").load_with_dependencies(artifact_id)
             assert workspace.trust(artifact_id, with_dependencies=True).new == 1
             assert len(workspace.loader("wheat").load_with_dependencies(artifact_id)) == 2
+
+    def test_a_dataset_is_allowed_and_no_other(
+        self, file: Path, tmp_path: Path, ada: Path, monkeypatch: pytest.MonkeyPatch, fitted: dict[str, Any]
+    ) -> None:
+        with Workspace(file) as workspace:
+            for name in ("wheat", "oats"):
+                ridge = clone(fitted["ridge"]).fit([[1.0], [2.0]], [len(name), 1.0])
+                workspace.registry(name, "0001_ridge").register_with_chain(ridge, CHAIN, "model", 2)
+            workspace.library.save_pipeline_full("wheat", "0001_ridge", "kept")
+        as_("bob", tmp_path, monkeypatch)
+        with Workspace(file) as workspace:
+            artifact_id = workspace.records(dataset="wheat")[0].artifact_id
+            assert workspace.trust(dataset="wheat").new == 1
+            assert workspace.history()[0].details["dataset"] == "wheat"
+            assert isinstance(workspace.load(artifact_id, "wheat"), Ridge)
+            assert isinstance(workspace.library.load("kept")[artifact_id], Ridge)
+            with pytest.raises(UntrustedArtifactError):
+                workspace.load(artifact_id, "oats")
+            assert workspace.trust(dataset="wheat", forget=True).new == 1
+            with pytest.raises(UntrustedArtifactError):
+                workspace.load(artifact_id, "wheat")
+            with pytest.raises(KeyError, match="nothing of the dataset 'corn'"):
+                workspace.trust(dataset="corn")
+
+    @pytest.mark.parametrize(
+        "alone",
+        [{"with_dependencies": True}, {"format": "pickle5"}, {"name": "ada"}, {"signer": "0" * 16, "dataset": "d"}],
+    )
+    def test_what_narrows_nothing_is_refused_rather_than_trusting_all(self, bob: Path, alone: dict[str, Any]) -> None:
+        with Workspace(bob) as workspace:
+            with pytest.raises(InvalidValueError, match=r"goes with .*Nothing was trusted"):
+                workspace.trust(**alone)
+            with pytest.raises(UntrustedArtifactError):
+                workspace.load(model_id(workspace))
 
     def test_a_container_asks_for_its_parts_too(
         self, file: Path, tmp_path: Path, ada: Path, monkeypatch: pytest.MonkeyPatch, xy: Any

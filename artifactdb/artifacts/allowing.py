@@ -23,6 +23,11 @@ _ALL = """
 SELECT DISTINCT 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r
 JOIN blobs AS b ON b.blob_key = r.blob_key
 """
+_OF_DATASET = """
+SELECT r.record_key, 'sha256:' || lower(hex(b.content_hash)), r.format FROM records AS r
+JOIN blobs AS b ON b.blob_key = r.blob_key
+WHERE r.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?)
+"""
 _OF_CONTENT = """
 SELECT r.record_key, r.format FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key WHERE b.content_hash = ?
 """
@@ -72,10 +77,15 @@ def allow(
     format: str | None = None,
     forget: bool = False,
 ) -> Trusted:
-    """Allow the contents of one artifact, one content, or all, library included; or no longer."""
+    """Allow the contents of one artifact, one content, a dataset, or all, library included; or no longer."""
+    details: dict[str, Any] = {}
+    counted = None
     with database.reading():
         if content is not None:
             contents, keys = _of_content(database, content, format)
+        elif artifact_id is None and dataset is not None:
+            contents, counted = _of_dataset(database, dataset)
+            keys, details = [history.WORKSPACE], {"dataset": dataset}
         elif artifact_id is None:
             contents = {(found, how) for found, how in database.rows(_ALL)} | _kept(database)
             keys = [history.WORKSPACE]
@@ -86,10 +96,10 @@ def allow(
                 records += dependencies.transitive(database, record.record_key)
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
-        own = _count_own(database, keys) if forget else 0
+        own = _count_own(database, counted or keys) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
     data = sorted((found, how) for found, how in contents if is_data_only(how))  # loads in any case; to be signed
-    with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant)}):
+    with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant), **details}):
         new, _ = [
             remembered.forget(several) if forget else remembered.allow(several, database.path.name)
             for several in (meant, data)
@@ -105,6 +115,20 @@ def _count_own(database: Database, keys: list[int]) -> int:
         for row in database.rows(_SIGNED, (chosen,))
         if not is_data_only(row[2])
     )
+
+
+def _of_dataset(database: Database, dataset: str) -> tuple[set[tuple[str, str]], list[int]]:
+    """Give the contents of a dataset, what the library keeps of it included, and the keys of its records."""
+    rows = database.rows(_OF_DATASET, (dataset,))
+    kept = [(found, find.from_json(text)) for text, found in database.rows(find.KEPT)]
+    contents = {(found, how) for _, found, how in rows}
+    contents |= {(found, record.format) for found, record in kept if record.dataset == dataset}
+    if not contents:
+        raise ArtifactNotFoundError(
+            f"{database.path.name} has nothing of the dataset {dataset[:100]!r}.",
+            hint="`artifactdb ls` lists them.",
+        )
+    return contents, [key for key, *_ in rows]
 
 
 def _of_content(database: Database, content: str, format: str | None) -> tuple[set[tuple[str, str]], list[int]]:

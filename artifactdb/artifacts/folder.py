@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,14 @@ class Folder:
         if outside:
             raise InvalidValueError(f"the file {name} is outside the folder, and was not read.")
         raise InvalidValueError(f"the file {name} is not there; looked for it in {', '.join(dict.fromkeys(looked))}.")
+
+    def parts(self, values: object, places: Iterable[Path]) -> dict[str, Path]:
+        """Give the files that a record names for its arrays, by the hex digits of their hashes; raises as ``find``."""
+        named = [part for part in values if isinstance(part, Mapping)] if isinstance(values, list) else []
+        return {
+            str(part.get("content_hash")).removeprefix("sha256:"): self.find(part["path"], places)
+            for part in named if isinstance(part.get("path"), str)
+        }  # fmt: skip
 
     def _resolved(self, place: Path, name: str) -> Path:
         """Follow every link on the way to a file; those of folders, which many files share, once."""

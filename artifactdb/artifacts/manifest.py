@@ -14,9 +14,9 @@ from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.folder import Folder
 from artifactdb.artifacts.foreign import record_of
 from artifactdb.artifacts.place import require_name
+from artifactdb.artifacts.reading import artifact_content
 from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, is_there, save_content
-from artifactdb.content import Content, Segment
 from artifactdb.database import Database
 from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, StorageFullError
 from artifactdb.records import ArtifactRecord
@@ -80,7 +80,7 @@ def import_manifest(
     result = ManifestImport()
     inside = Folder(Path(folder))
     with database.transaction():
-        waiting = []
+        waiting, parts = [], {}
         for item in items_of(manifest):
             try:
                 record, note = record_of(item, _dataset_of(item, dataset), "")
@@ -88,13 +88,14 @@ def import_manifest(
                 result.refused.append((str(item.get("artifact_id") or item.get("path"))[:200], str(error)))
                 continue
             waiting.append(record)
+            parts[id(record)] = item.get("parts")
             result.notes += [(record.artifact_id, note)] if note else []
         while waiting:
             ids = {record.artifact_id for record in waiting}
             ready = [record for record in waiting if not ids.intersection(record.depends_on)] or waiting
             for record in ready:
                 try:
-                    _import_one(database, record, inside, dataset, trust=trust)
+                    _import_one(database, record, parts[id(record)], inside, dataset, trust=trust)
                     result.imported.append(record.artifact_id)
                 except (StorageFullError, BusyError):
                     raise  # of the workspace itself
@@ -111,14 +112,13 @@ def _dataset_of(item: Mapping[str, Any], dataset: str) -> str:
 
 
 def _import_one(
-    database: Database, record: ArtifactRecord, folder: Folder, dataset: str, *, trust: bool
+    database: Database, record: ArtifactRecord, parts: object, folder: Folder, dataset: str, *, trust: bool
 ) -> StoredRecord:
     # Looked for as it is named, then under ``binaries/{dataset}/``, as the workspaces of nirs4all have it.
-    file = folder.find(record.path, (folder.path, folder.path / "binaries" / dataset))
-    content = Content([Segment(folder.content(file))])
+    places = (folder.path, folder.path / "binaries" / dataset)
+    file = folder.find(record.path, places)
+    content = artifact_content(file, record.format, folder.parts(parts, places).get, record.content_hash)
     content_hash = f"sha256:{content.digest.hex()}"
-    if record.content_hash and record.content_hash != content_hash:
-        raise InvalidValueError(f"{file.name} has the hash {content_hash}, its record says {record.content_hash}.")
     payload = Payload(
         content, record.format, versions_of(record), record.format_version, record.created_at,
         vouched=trust, signature=record.signature, act="imported",

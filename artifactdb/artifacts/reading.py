@@ -10,11 +10,13 @@ import json
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from artifactdb.content import Buffer
+from artifactdb.content import Buffer, Content, Segment
 from artifactdb.errors import InvalidValueError
+from artifactdb.formats.container import CONTAINER_FORMATS, parts_of
 
 MAX_TEXT_BYTES = 32 << 20
 MAX_VALUES = 1_000_000
@@ -49,6 +51,38 @@ def content_of(path: Path) -> Buffer:
         if size >= MAPPED_FROM_BYTES:
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
         return stream.read(MAPPED_FROM_BYTES)
+
+
+def artifact_content(path: Path, format: str, file_of_part: Callable[[str], Path | None], content_hash: str) -> Content:
+    """Give the content of an artifact's file, with the arrays that a container names and other files hold.
+
+    Parameters
+    ----------
+    file_of_part : callable
+        Gives the file of an array for the hex digits of its hash.
+    content_hash : str
+        What it must have; "" for whatever it has.
+
+    Raises
+    ------
+    InvalidValueError
+        When a hash is another one, or a part is missing.
+    OSError
+    """
+    data = content_of(path)
+    arrays = []
+    for digest, item_size in parts_of(data) if format in CONTAINER_FORMATS else ():
+        file = file_of_part(digest.hex())
+        if file is None:
+            raise InvalidValueError(f"an array of it (sha256:{digest.hex()}) is not among its files.")
+        arrays.append(_with_hash(Content([Segment(content_of(file), item_size)]), digest.hex(), file))
+    return _with_hash(Content([Segment(data)], arrays), content_hash.removeprefix("sha256:"), path)
+
+
+def _with_hash(content: Content, wanted: str, file: Path) -> Content:
+    if wanted and content.digest.hex() != wanted:
+        raise InvalidValueError(f"{file.name} has the hash sha256:{content.digest.hex()}, not sha256:{wanted}.")
+    return content
 
 
 def text_of(path: Path) -> bytes:

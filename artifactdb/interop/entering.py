@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from artifactdb.artifacts import find
-from artifactdb.artifacts.reading import content_of
+from artifactdb.artifacts.reading import artifact_content
 from artifactdb.artifacts.restore import place_of, versions_of
 from artifactdb.artifacts.save import Payload, content_there, is_there, save_content
 from artifactdb.blobs import store
-from artifactdb.content import Content, Segment
+from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.database.bulk import checkpoints_aside
 from artifactdb.errors import (
@@ -26,7 +25,6 @@ from artifactdb.errors import (
     MissingDependencyError,
     StorageError,
 )
-from artifactdb.formats.container import CONTAINER_FORMATS, parts_of
 from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.report import ImportReport
 from artifactdb.records import ArtifactRecord
@@ -293,31 +291,14 @@ def _regrouped(waiting: list[tuple[Pipeline, Item]]) -> list[Pipeline]:
 def _read(item: Item, *, encode: bool) -> _Read:
     """Read an item's file, compare it with its hash, and encode it; runs in a thread, and knows nothing of the file."""
     assert item.file is not None
-    data = content_of(item.file)
-    parts = []
-    for digest, item_size in parts_of(data) if item.record.format in CONTAINER_FORMATS else ():
-        file = item.parts.get(digest.hex())
-        if file is None:
-            raise InvalidValueError(f"an array of it (sha256:{digest.hex()}) is not among its files.")
-        part = Content([Segment(content_of(file), item_size)])
-        _require_hash(part, digest.hex(), file)
-        parts.append(part)
-    content = Content([Segment(data)], parts)
-    claimed = item.record.content_hash.removeprefix("sha256:")
-    if claimed:
-        _require_hash(content, claimed, item.file)
+    content = artifact_content(item.file, item.record.format, item.parts.get, item.record.content_hash)
     item.record.content_hash = f"sha256:{content.digest.hex()}"
-    whole = all(isinstance(segment.data, bytes) for blob in (content, *parts) for segment in blob.segments)
+    whole = all(isinstance(segment.data, bytes) for blob in (content, *content.parts) for segment in blob.segments)
     if not encode or not whole:
         return _Read(content, {})
     ready = store.encode_quickly(content)
     # What is encoded need not be kept twice.
-    lean = [Content.already_stored(part.digest, part.size_bytes) for part in parts]
+    lean = [Content.already_stored(part.digest, part.size_bytes) for part in content.parts]
     encoded = Content.already_stored(content.digest, content.size_bytes)
     encoded.parts = lean
     return _Read(encoded, ready)
-
-
-def _require_hash(content: Content, wanted: str, file: Path) -> None:
-    if content.digest.hex() != wanted:
-        raise InvalidValueError(f"{file.name} has the hash sha256:{content.digest.hex()}, not sha256:{wanted}.")

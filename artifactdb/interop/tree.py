@@ -145,23 +145,12 @@ class Tree:
             return Item(ArtifactRecord(artifact_id=str(named)[:200]), problem=str(error))
         item = Item(record, note=note)
         try:
-            item.file = self._file(record.path, places)
-            item.parts = self._parts(values.get("parts"), places)
+            item.file = self._folder.find(record.path, places)
+            item.parts = self._folder.parts(values.get("parts"), places)
+            self._used |= {item.file, *item.parts.values()}
         except ArtifactDBError as error:
             item.problem = str(error)
         return item
-
-    def _parts(self, values: Any, places: list[Path]) -> dict[str, Path]:
-        parts = {}
-        for part in values if isinstance(values, list) else ():
-            if isinstance(part, Mapping) and isinstance(part.get("path"), str):
-                parts[str(part.get("content_hash")).removeprefix("sha256:")] = self._file(part["path"], places)
-        return parts
-
-    def _file(self, name: str, places: list[Path]) -> Path:
-        file = self._folder.find(name, places)
-        self._used.add(file)
-        return file
 
     # -- what is left -------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from artifactdb.artifacts.folder import Folder
 from artifactdb.artifacts.foreign import record_of
+from artifactdb.artifacts.reading import artifact_content
 from artifactdb.artifacts.save import keep_content
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, BusyError, CorruptBlobError, InvalidValueError, StorageFullError
-from artifactdb.formats.container import parts_of
+from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, StorageFullError
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
@@ -176,22 +176,14 @@ def _take_artifact(
     database: Database, record: ArtifactRecord, name: str, folder: Folder, source: Path
 ) -> tuple[dict[str, Any], int]:
     """Store the content of a record, which is what the record says; give both."""
-    data = folder.content(folder.find(name, [source]))
-    parts = []
-    for digest, item_size in parts_of(data):
-        file = folder.find(f"_binaries/{digest.hex()}.bin", [source])
-        part = Content([Segment(folder.content(file), item_size)])
-        _require(part, digest, file.name)
-        parts.append(part)
-    content = Content([Segment(data)], parts)
-    _require(content, bytes.fromhex(record.content_hash.removeprefix("sha256:")), name)
+    if not record.content_hash:
+        raise InvalidValueError(f"the record of {record.artifact_id} has no hash.")
+    content = artifact_content(
+        folder.find(name, [source]), record.format, lambda part: folder.find(f"_binaries/{part}.bin", [source]),
+        record.content_hash,
+    )  # fmt: skip
     record.size_bytes = content.total_bytes
     return record.to_dict(), keep_content(database, content)
-
-
-def _require(content: Content, digest: bytes, name: str) -> None:
-    if content.digest != digest:
-        raise CorruptBlobError(f"{name} has other bytes than its record says.", content_hash=f"sha256:{digest.hex()}")
 
 
 def _metrics(value: Any) -> dict[str, dict[str, Any]]:

@@ -56,7 +56,9 @@ class Trusting(Opened):
         Parameters
         ----------
         artifact_id : str, optional
-            Only this one. Without it and a signer: all that is in the file now.
+            Only this one. Without anything: all that is in the file now.
+        dataset : str, optional
+            That of the artifact; alone: only what is of this dataset now.
         with_dependencies : bool, default False
             And all that it depends on.
         content : str, optional
@@ -80,8 +82,8 @@ class Trusting(Opened):
         ArtifactNotFoundError
             A KeyError.
         InvalidValueError
-            When several of them are given, or a content is there in several formats; for a signer whose signatures
-            nobody else can check, or that the file does not know.
+            When several of them are given, an option without what it belongs to, or a content that is there in
+            several formats; for a signer whose signatures nobody else can check, or that the file does not know.
         """
         from artifactdb.artifacts import allowing
 
@@ -89,6 +91,14 @@ class Trusting(Opened):
             raise InvalidValueError(
                 "an artifact, a content and a signer are several things.", hint="Trust one after the other."
             )
+        _require_companions(
+            [
+                ("with_dependencies", with_dependencies, "an artifact", artifact_id is not None),
+                ("format", format is not None, "a content", content is not None),
+                ("name", name is not None, "a signer", signer is not None),
+                ("dataset", dataset is not None, "neither a content nor a signer", content is None and signer is None),
+            ]
+        )
         if signer is not None:
             return allowing.allow_signer(self.database, signer, name, forget=forget)
         return allowing.allow(
@@ -140,3 +150,10 @@ class Trusting(Opened):
         if artifact_id is None:
             return history.latest(self.database, limit, dataset)
         return history.of_artifact(self.database, artifact_id, dataset)
+
+
+def _require_companions(options: list[tuple[str, bool, str, bool]]) -> None:
+    """Refuse an option that means nothing by itself: what it was meant to narrow would be trusted whole."""
+    for option, is_given, companion, is_there in options:
+        if is_given and not is_there:
+            raise InvalidValueError(f"{option} goes with {companion}.", hint="Nothing was trusted.")
