@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from artifactdb import (
     BusyError,
@@ -21,6 +23,7 @@ from artifactdb import (
     StillReferencedError,
     Workspace,
 )
+from artifactdb.cli.app import app
 from tests import fresh
 
 CONFIG = [{"class": "sklearn.preprocessing.MinMaxScaler"}, {"model": {"class": "PLSRegression", "params": {"k": 3}}}]
@@ -212,6 +215,8 @@ def test_a_run_of_a_living_process_is_left_alone(file: Path) -> None:
                 pass
             with pytest.raises(BusyError, match="still going on"):
                 workspace.clean_up_run(run_id)
+            with pytest.raises(BusyError, match=r"in process \d+ on .*Wait for its end\.$"):
+                workspace.end_run(run_id)
         process.communicate("done\n")
     with Workspace(file) as workspace:
         assert [run.status for run in workspace.runs()] == ["completed"]
@@ -240,6 +245,30 @@ def test_a_process_that_took_the_number_of_a_dead_one_is_another(workspace: Work
             workspace.database.rows("UPDATE run_entries SET process = ?", (elsewhere,))
         assert [run.status for run in workspace.runs()] == ["running"]
         raise KeyboardInterrupt
+
+
+def test_a_run_of_a_machine_that_is_gone_is_ended_by_who_knows(file: Path, fitted: dict[str, Any]) -> None:
+    """As of a container that was started anew: it has another name then."""
+    started = (
+        "import os, socket, sys\nsocket.gethostname = lambda: 'web-7'\n"
+        "from artifactdb import Workspace\nworkspace = Workspace(sys.argv[1])\n"
+        "workspace.run('wheat', name='long').__enter__()\nworkspace.database.close()\nos._exit(0)"
+    )
+    assert fresh.run(started, file).returncode == 0
+    with Workspace(file) as workspace:
+        (run,) = workspace.runs()
+        assert run.status == "running"
+        with pytest.raises(BusyError, match=r"on web-7.*--end") as caught:
+            workspace.clean_up_run(run.run_id)
+    command = shlex.split(str(caught.value).split("`artifactdb ")[1].split("`")[0].replace("FILE", str(file)))
+    assert CliRunner().invoke(app, [*command, "--dry-run"]).output.endswith("running\n")
+    assert CliRunner().invoke(app, command).output.endswith("interrupted\n")
+    with Workspace(file) as workspace:
+        with workspace.run("wheat", name="long", resume=True) as resumed:
+            train(resumed, fitted["pls"])
+        assert resumed.run_id == run.run_id
+        workspace.end_run(run.run_id)
+        assert resumed.status == "completed", "what has ended stays as it ended"
 
 
 def test_cleaning_up_what_others_depend_on_is_refused(workspace: Workspace, fitted: dict[str, Any]) -> None:

@@ -39,18 +39,17 @@ def runs(
     clean_up: Annotated[
         bool, typer.Option("--clean-up", help="Take the run back: its artifacts, predictions and pipelines.")
     ] = False,
+    end: Annotated[
+        bool, typer.Option("--end", help="Say that its process, of another machine, is gone: it is interrupted.")
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, or the pipelines of one; a run whose process is gone is interrupted."""
-    if clean_up:
+    if end or clean_up:
         if run_id is None:
-            raise typer.BadParameter("name the run to clean up", param_hint="RUN_ID")
-        require_file(path)
-        with Workspace(path) as workspace:
-            counted = workspace.clean_up_run(run_id, dry_run=dry_run)
-        said = f"{'would delete' if dry_run else 'deleted'} {counted['artifacts']} artifacts"
-        render.as_json(counted) if as_json else print(f"{said} and {counted['predictions']} predictions")
+            raise typer.BadParameter("name the run", param_hint="RUN_ID")
+        _change_run(path, run_id, end=end, clean_up=clean_up, dry_run=dry_run, as_json=as_json)
         return
     if status is not None and status not in STATUSES:
         raise InvalidValueError(f"a status is one of {', '.join(STATUSES)}, not {status!r}.")
@@ -69,6 +68,25 @@ def runs(
         render.as_json(records)
     else:
         render.table(columns, [[record[name] for name in columns] for record in records])
+
+
+def _change_run(path: Path, run_id: str, *, end: bool, clean_up: bool, dry_run: bool, as_json: bool) -> None:
+    require_file(path)
+    answer: dict[str, object] = {}
+    with Workspace(path) as workspace:
+        if end and not dry_run:
+            workspace.end_run(run_id)
+        if clean_up:
+            answer = {**workspace.clean_up_run(run_id, dry_run=dry_run)}
+        else:
+            answer = {"run_id": run_id, "status": workspace.runs(run_id=run_id)[0].status}
+    if as_json:
+        render.as_json(answer)
+    elif clean_up:
+        said = f"{'would delete' if dry_run else 'deleted'} {answer['artifacts']} artifacts"
+        print(f"{said} and {answer['predictions']} predictions")
+    else:
+        print(f"run {run_id}: {answer['status']}")
 
 
 def pack(

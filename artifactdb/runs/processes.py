@@ -29,7 +29,22 @@ def has_ended(process: str | None) -> bool:
     return not isinstance(pid, int) or not _is_there(pid) or _start(pid) != named.get("start")
 
 
+def named(process: str | None) -> tuple[str, bool]:
+    """Give how a process is called, and whether nobody here can tell whether it is still there."""
+    found = json.loads(process) if process else None
+    if not isinstance(found, dict):
+        return "another process", False
+    host, pid = str(found.get("host"))[:100], str(found.get("pid"))[:20]
+    return f"process {pid} on {host}", host != socket.gethostname() or not _CAN_TELL
+
+
+_CAN_TELL = os.name == "posix"
+"""Elsewhere there is no signal that asks only: 0 is what Ctrl-C sends."""
+
+
 def _is_there(pid: int) -> bool:
+    if not _CAN_TELL:
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import require_name
-from artifactdb.errors import BusyError, DuplicateError, InvalidValueError
+from artifactdb.errors import DuplicateError, InvalidValueError
 from artifactdb.ids import validate_fold_id, validate_pipeline_id
 from artifactdb.runs import store
 from artifactdb.runs.naming import configuration_json, require_dataset_name
@@ -103,9 +103,11 @@ class Run:
                 for run in store.runs(database, self.dataset)
                 if run.name == self.name and run.status != "completed" and not run.metadata.get(store.OF_REGISTRY)
             ]
-        if candidates and store.running_elsewhere(database, candidates[-1][0]):
-            raise BusyError(f"run {candidates[-1][1]} is still going on in another process.", hint="Wait for its end.")
-        return candidates[-1] if candidates else None
+        if not candidates:
+            return None
+        key, run_id = candidates[-1]
+        store.require_ended(database, run_id, [key])
+        return key, run_id
 
     @property
     def record(self) -> RunRecord:

@@ -14,9 +14,9 @@ from artifactdb.artifacts.history import now
 from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
-from artifactdb.errors import InvalidValueError, RunNotFoundError
+from artifactdb.errors import BusyError, InvalidValueError, RunNotFoundError
 from artifactdb.runs.naming import numbered_id
-from artifactdb.runs.processes import has_ended, this_process
+from artifactdb.runs.processes import has_ended, named, this_process
 from artifactdb.runs.records import Metrics, PipelineRecord, RunRecord
 
 _RUNS = """
@@ -183,10 +183,39 @@ def keys_of_run(database: Database, run_id: str, dataset: str | None = None) -> 
     return [key for (key,) in rows]
 
 
-def running_elsewhere(database: Database, run_key: int) -> bool:
-    """Tell whether a process that may still be there carries out the run."""
-    row = database.row("SELECT status, process FROM run_entries WHERE run_key = ?", (run_key,))
-    return row is not None and row[0] == "running" and not has_ended(row[1])
+def require_ended(database: Database, run_id: str, run_keys: Iterable[int], *, elsewhere: bool = True) -> None:
+    """Refuse a run that a process carries out which may still be there.
+
+    Parameters
+    ----------
+    elsewhere : bool, default True
+        Whether one counts of which nobody here can tell, as of another machine.
+
+    Raises
+    ------
+    BusyError
+    """
+    for key in run_keys:
+        row = database.row("SELECT status, process FROM run_entries WHERE run_key = ?", (key,))
+        if row is None or row[0] != "running" or has_ended(row[1]):
+            continue
+        who, is_elsewhere = named(row[1])
+        if is_elsewhere and not elsewhere:
+            continue
+        gone = (
+            f"; where that machine is gone, say so with `artifactdb runs FILE {run_id} --end`" if is_elsewhere else ""
+        )
+        raise BusyError(f"run {run_id} is still going on in {who}.", hint=f"Wait for its end{gone}.")
+
+
+def say_ended(database: Database, run_id: str) -> None:
+    """Mark a run as interrupted whose process is gone, as somebody says who knows."""
+    keys = keys_of_run(database, run_id)
+    require_ended(database, run_id, keys, elsewhere=False)
+    with database.transaction():
+        for key in keys:
+            if database.value("SELECT status FROM run_entries WHERE run_key = ?", (key,)) == "running":
+                end_run(database, key, "interrupted", "its process is gone, as somebody said")
 
 
 def take_back(database: Database, run_keys: Iterable[int]) -> int:

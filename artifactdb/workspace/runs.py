@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from artifactdb.errors import BusyError
 from artifactdb.runs import PipelineRecord, Run, RunRecord
 from artifactdb.runs import store as run_store
 from artifactdb.workspace.opened import Opened
@@ -168,6 +167,21 @@ class Runs(Opened):
         """
         return run_store.pipeline(self.database, pipeline_id, dataset)
 
+    def end_run(self, run_id: str) -> None:
+        """Say of a run that its process is gone, where nobody here can tell: it is interrupted then.
+
+        Runs of this machine are found by themselves; those of another one, or of a container that was started anew, go
+        on until somebody says so. Then they can be resumed, or taken back.
+
+        Raises
+        ------
+        RunNotFoundError
+            A KeyError.
+        BusyError
+            While a process of this machine carries it out.
+        """
+        run_store.say_ended(self.database, run_id)
+
     def clean_up_run(self, run_id: str, *, dry_run: bool = False) -> dict[str, int]:
         """Take back a run: the artifacts that it first made, the predictions of its pipelines, and the run itself.
 
@@ -191,8 +205,7 @@ class Runs(Opened):
             When artifacts of others depend on these.
         """
         keys = run_store.keys_of_run(self.database, run_id)
-        if any(run_store.running_elsewhere(self.database, key) for key in keys):
-            raise BusyError(f"run {run_id} is still going on.", hint="Wait for its end.")
+        run_store.require_ended(self.database, run_id, keys)
         counted = {"artifacts": sum(run.artifacts for run in self.runs(run_id=run_id)), "predictions": 0}
         if dry_run:
             if self._has_predictions():
