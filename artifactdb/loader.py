@@ -39,7 +39,7 @@ class ArtifactLoader:
     cache_size : int, default 100
         Objects to keep in memory.
     cache_bytes : int, optional, keyword-only
-        Bound on the sum of their stored sizes, in bytes.
+        Bound on the sum of their sizes, in logical bytes (``size_bytes``).
 
     Examples
     --------

@@ -368,7 +368,7 @@ class ArtifactRegistry:
     # -- clean up -----------------------------------------------------------------------------------
 
     def find_orphaned_artifacts(self, scan_all_manifests: bool = True) -> list[str]:
-        """Give the content hashes that no record of the whole file reaches.
+        """Give the content hashes that no record and no entry of the library of the whole file reaches.
 
         ``scan_all_manifests`` is the seed's; the file is always looked at as a whole.
         """

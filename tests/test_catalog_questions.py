@@ -127,8 +127,28 @@ class TestInPython:
         with pytest.raises(InvalidValueError, match="name no metric"):
             workspace.catalog.best()
         assert [row["score"] for row in workspace.catalog.top(2, ascending=False).to_dicts()] == [0.3, 0.2]
-        assert len(workspace.catalog.fold_summary()) == 0
+        with pytest.raises(InvalidValueError, match="name no metric"):
+            workspace.catalog.fold_summary()
+        assert len(workspace.catalog.fold_summary(ascending=True)) == 0, "none of them is of a fold"
         assert workspace.catalog.fold_scores().to_dicts()[0]["dataset_name"] == "d"
+
+    def test_of_nothing_nothing_is_the_best(self, workspace: Workspace) -> None:
+        assert len(workspace.catalog.top()) == len(workspace.catalog.fold_summary()) == 0
+        assert workspace.catalog.best() is None
+
+    def test_a_metric_that_is_not_known_is_ranked_as_is_said(self, workspace: Workspace) -> None:
+        for model, score in (("a", 0.25), ("b", 0.5)):
+            for fold in range(2):
+                workspace.catalog.add(
+                    dataset_name="d", model_name=model, partition="val", fold_id=fold, metric="taste", val_score=score,
+                    y_pred=[float(fold)],
+                )  # fmt: skip
+        with pytest.raises(InvalidValueError, match="ascending"):
+            workspace.catalog.fold_summary("taste")
+        for ascending, first in ((True, "a"), (False, "b")):
+            assert workspace.catalog.fold_summary("taste", ascending=ascending).to_dicts()[0]["model_name"] == first
+        averaged = workspace.catalog.averaged("taste", "val", weighted=True, ascending=False)
+        assert [row["y_pred"] for row in averaged.to_dicts()] == [0.5, 0.5]
 
     def test_a_metric_of_any_name_is_found_in_the_scores(self, workspace: Workspace) -> None:
         for name in ("p.95", "top_k[3]", "a*"):

@@ -114,9 +114,15 @@ def test_pack_and_merge(study: Path, tmp_path: Path) -> None:
 
 def test_export_and_import(study: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
     folder = tmp_path / "folder"
-    assert answered("export", study, folder, "--dry-run")["would_replace"] is False
+    counted = answered("export", study, folder, "--dry-run")
+    assert counted.pop("would_replace") is False
     assert not folder.exists()
-    said("export", study, folder)
+    assert answered("export", study, folder) == counted
+    with pytest.raises(ArtifactDBError, match="is not empty"):
+        said("export", study, folder, "--dry-run")
+    assert answered("export", study, folder, "--dry-run", "--overwrite")["would_replace"] is True
+    with pytest.raises(ArtifactDBError, match="no dataset 'corn'"):
+        said("export", study, tmp_path / "corn", "--dry-run", "--dataset", "corn")
     assert (folder / "runs" / "wheat").is_dir()
     other = tmp_path / "other.sqlite"
     with pytest.raises(ArtifactDBError, match="is not there"):

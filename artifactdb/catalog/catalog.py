@@ -313,12 +313,26 @@ class Catalog:
         """Give one row for each model, with a column for the score of each fold."""
         return folds.fold_scores(self._store, metric, partition, filters)
 
-    def fold_summary(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
-        """Give the mean, standard deviation (n - 1) and range of each model's scores over its folds, best first."""
-        return folds.fold_summary(self._store, metric, partition, filters)
+    def fold_summary(
+        self, metric: str | None = None, partition: str = "val", *, ascending: bool | None = None, **filters: Any
+    ) -> QueryResult:
+        """Give the mean, standard deviation (n - 1) and range of each model's scores over its folds, best first.
+
+        Parameters
+        ----------
+        ascending : bool, optional
+            Whether lower is better; known for the usual metrics.
+        """
+        return folds.fold_summary(self._store, metric, partition, ascending, filters)
 
     def averaged(
-        self, metric: str | None = None, partition: str = "test", weighted: bool = False, **filters: Any
+        self,
+        metric: str | None = None,
+        partition: str = "test",
+        weighted: bool = False,
+        *,
+        ascending: bool | None = None,
+        **filters: Any,
     ) -> QueryResult:
         """Give for each sample the mean of what the fold models of a model predicted.
 
@@ -327,8 +341,10 @@ class Catalog:
         weighted : bool, default False
             Weigh each fold by its validation score: by 1 / score where lower is better, else by the score, and not at
             all where that is negative.
+        ascending : bool, optional
+            Whether lower is better; known for the usual metrics.
         """
-        return folds.averaged(self._store, metric, partition, weighted, filters)
+        return folds.averaged(self._store, metric, partition, weighted, ascending, filters)
 
     def residuals(self, prediction_id: str | Sequence[str] | None = None, **filters: Any) -> QueryResult:
         """Give one row for each sample: ``y_true``, ``y_pred`` and ``residual``, predicted minus measured."""

@@ -66,12 +66,15 @@ def fold_scores(store: Store, metric: str | None, partition: str, filters: Mappi
         )
 
 
-def fold_summary(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
+def fold_summary(
+    store: Store, metric: str | None, partition: str, ascending: bool | None, filters: Mapping[str, Any]
+) -> QueryResult:
     """Give mean, standard deviation and range of each model's scores over its folds, best mean first."""
     filters = {"partition": partition, **filters}
     condition, parameters = where(filters)
     with asking(store) as put:
         score, values, metric = score_of(put, metric, partition, filters)
+        order = "ASC" if is_lower_better(put, metric, ascending, condition, parameters) else "DESC"
         return put(
             f"""
             WITH scored AS (
@@ -80,14 +83,14 @@ def fold_summary(store: Store, metric: str | None, partition: str, filters: Mapp
             SELECT {column_list(MODEL)}, count(score) AS folds, avg(score) AS mean,
               stddev_samp(score) AS std, min(score) AS min, max(score) AS max
             FROM scored WHERE score IS NOT NULL AND NOT isnan(score)
-            GROUP BY ALL ORDER BY mean {"DESC" if metric and not is_lower_better(metric) else "ASC"}
+            GROUP BY ALL ORDER BY mean {order}
             """,
             [*values, *parameters],
         )
 
 
 def averaged(
-    store: Store, metric: str | None, partition: str, weighted: bool, filters: Mapping[str, Any]
+    store: Store, metric: str | None, partition: str, weighted: bool, ascending: bool | None, filters: Mapping[str, Any]
 ) -> QueryResult:
     """Give for each sample the mean of what the fold models predicted."""
     filters = {"partition": partition, **filters}
@@ -97,7 +100,8 @@ def averaged(
     with asking(store) as put:
         if weighted:
             score, values, metric = score_of(put, metric, "val", filters)
-            weight = "1 / greatest(score, 1e-12)" if is_lower_better(metric) else "greatest(score, 0)"
+            lower = is_lower_better(put, metric, ascending, condition, parameters)
+            weight = "1 / greatest(score, 1e-12)" if lower else "greatest(score, 0)"
         return put(
             f"""
             {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}

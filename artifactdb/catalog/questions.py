@@ -94,11 +94,23 @@ def _only_metric(put: Ask, condition: str, parameters: list[Any]) -> str | None:
     return metrics[0] if metrics else None
 
 
-def is_lower_better(metric: str | None) -> bool:
-    """Tell whether lower is better, as ``lower_is_better`` does; refuse to guess where no metric is named."""
-    if metric is None:
+def is_lower_better(
+    put: Ask, metric: str | None, ascending: bool | None, condition: str, parameters: Sequence[Any]
+) -> bool:
+    """Tell whether lower is better: as is said, else as ``lower_is_better`` knows of the metric.
+
+    Raises
+    ------
+    InvalidValueError
+        When there are rows and none names a metric: which are the best would be a guess.
+    """
+    if ascending is not None:
+        return ascending
+    if metric is not None:
+        return lower_is_better(metric)
+    if len(put(f"SELECT 1 FROM predictions WHERE {condition} LIMIT 1", parameters)):
         raise InvalidValueError("the predictions name no metric.", hint="Give ascending=True or False, or a metric.")
-    return lower_is_better(metric)
+    return True
 
 
 def require_partition(partition: str) -> None:
@@ -125,7 +137,7 @@ def top(
     require_columns(groups, COLUMNS)
     with asking(store) as put:
         score, values, metric = score_of(put, metric, partition, filters)
-        order = "ASC" if (is_lower_better(metric) if ascending is None else ascending) else "DESC"
+        order = "ASC" if is_lower_better(put, metric, ascending, condition, parameters) else "DESC"
         is_number = "score IS NOT NULL AND NOT isnan(score)"
         if groups:
             ranked = f"""

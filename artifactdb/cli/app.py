@@ -132,7 +132,7 @@ def query(
 
 @app.command(epilog="Example: `artifactdb orphans wheat.sqlite`")
 def orphans(path: PathArgument, as_json: JsonOption = False) -> None:
-    """List content that no record reaches."""
+    """List content that no record and no entry of the library reaches."""
     with Workspace(path, mode="ro") as workspace:
         found = workspace.orphans()
     _show_orphans(found, as_json)
@@ -144,7 +144,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete content that no record reaches, and give its space back to the file system."""
+    """Delete content that no record and no entry of the library reaches, and give its space back to the file system."""
     require_file(path)
     with Workspace(path) as workspace:
         deleted = workspace.gc(dry_run=dry_run)

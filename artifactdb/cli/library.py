@@ -69,7 +69,9 @@ def show(path: PathArgument, name: NameArgument, kind: KindOption = None, as_jso
 def save(
     path: PathArgument,
     name: NameArgument,
-    pipeline: Annotated[str | None, typer.Option(help="A trained pipeline, or with its dataset: wheat/0042.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="A trained pipeline, or with its dataset: wheat/0042_pls_x9y8z7.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Everything of a run, or of a dataset.")] = None,
     config: Annotated[Path | None, typer.Option(help="A template: a file of JSON or YAML.")] = None,
     filtered: Annotated[bool, typer.Option("--filtered", help="Configuration and metrics only.")] = False,

@@ -38,9 +38,7 @@ catalog = typer.Typer(help="Take care of the Parquet files that hold the predict
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    app.command(epilog="Example: `artifactdb top wheat.sqlite rmse -n 5 --where partition=val --group-by model_name`")(
-        top
-    )
+    app.command(epilog="Example: `artifactdb top wheat.sqlite rmse -n 5 --partition test --group-by model_name`")(top)
     app.command(epilog="Example: `artifactdb predictions wheat.sqlite --where model_name=PLS --csv`")(predictions)
     app.command(
         epilog='Example: `artifactdb sql wheat.sqlite "SELECT model_name, min(val_score) FROM predictions GROUP BY 1"`'
@@ -174,7 +172,9 @@ def _show_files(workspace: Workspace, answer: dict[str, Any], as_json: bool) -> 
 
 def _show(found: QueryResult, listed: tuple[str, ...] | None, out: Path | None, as_json: bool, as_csv: bool) -> None:
     if out is not None:
-        print(f"{found.write(out)}: {len(found)} rows")
+        written = found.write(out)
+        answer = {"path": str(written), "rows": len(found)}
+        render.as_json(answer) if as_json else print(f"{written}: {len(found)} rows")
     elif as_json:
         render.as_json(found.to_dicts())
     elif as_csv:
@@ -189,8 +189,10 @@ def _conditions(where: list[str] | None, dataset: str | None, **taken: None) -> 
     conditions: dict[str, list[str]] = {} if dataset is None else {"dataset_name": [dataset]}
     for text in where or ():
         column, equals, value = text.partition("=")
-        if not equals or column in taken:
-            hint = f"Use --{column}." if column in taken else ""
-            raise InvalidValueError(f"a condition looks like fold_id=0, not {text!r}.", hint=hint)
-        conditions.setdefault(column.strip(), []).append(value)
+        column = column.strip()
+        if not equals:
+            raise InvalidValueError(f"a condition looks like fold_id=0, not {text!r}.")
+        if column in taken:
+            raise InvalidValueError(f"{column} is chosen by an option of its own.", hint=f"Use --{column} {value}.")
+        conditions.setdefault(column, []).append(value)
     return {column: values[0] if len(values) == 1 else values for column, values in conditions.items()}

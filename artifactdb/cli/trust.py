@@ -80,7 +80,7 @@ def trust(
 
 def sign(
     path: PathArgument,
-    key: Annotated[str | None, typer.Option(help="Name of the key pair; default: the only one.")] = None,
+    key: Annotated[str | None, typer.Option(help='Name of the key pair; default: the only one, or "default".')] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sign every record, and all of them together, so that colleagues can check who vouches for them."""
@@ -142,7 +142,8 @@ def make(
 
 @_keys.command(epilog="Example: `artifactdb keys show ada`")
 def show(
-    name: Annotated[str | None, typer.Argument(help="Name; default: the only one.")] = None, as_json: JsonOption = False
+    name: Annotated[str | None, typer.Argument(help='Name; default: the only one, or "default".')] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the public key of one of your key pairs."""
     from artifactdb.trust import team_keys

@@ -215,11 +215,11 @@ def export(
 ) -> None:
     """Write runs, artifacts, library and predictions as folders and files."""
     with Workspace(path, mode="ro") as workspace, render.progress("export") as progress:
-        if dry_run:
-            answer = {"path": str(target), "would_replace": target.exists(), **workspace.stats()["by_type"]}
-        else:
-            report = workspace.export(target, layout=layout, dataset=dataset, overwrite=overwrite, progress=progress)
-            answer = report.to_dict()
+        replaces = {"would_replace": target.exists()} if dry_run else {}
+        report = workspace.export(
+            target, layout=layout, dataset=dataset, overwrite=overwrite, dry_run=dry_run, progress=progress
+        )
+    answer = {**report.to_dict(), **replaces}
     render.as_json(answer) if as_json else render.fields(answer)
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from artifactdb.artifacts.find import StoredRecord, filtered
 from artifactdb.blobs import store as blobs
+from artifactdb.catalog.asking import ask
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.catalog.engine import literal
 from artifactdb.catalog.files import catalog_folder, device_errors
@@ -28,6 +29,7 @@ from artifactdb.interop.best import export_best
 from artifactdb.interop.report import ExportReport
 from artifactdb.interop.texts import write_json
 from artifactdb.interop.tree import CONFIGURATION, MANIFEST, METRICS, RUNS
+from artifactdb.library import entries
 from artifactdb.library.folders import export_entries
 from artifactdb.runs import store as runs
 from artifactdb.runs.manifests import manifest_of, run_dict
@@ -41,6 +43,17 @@ _PARTS = """
 SELECT bp.part_key, lower(hex(b.content_hash)) FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
 WHERE bp.blob_key = ? ORDER BY bp.position
 """
+_COUNT = """
+SELECT count(*) FROM records WHERE ?1 IS NULL OR dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?1)
+"""
+_COUNT_FILES = """
+WITH held AS (
+  SELECT r.dataset_key, r.blob_key FROM records AS r
+  UNION SELECT r.dataset_key, bp.part_key FROM records AS r JOIN blob_parts AS bp ON bp.blob_key = r.blob_key)
+SELECT count(*), coalesce(sum(b.size_bytes), 0) FROM held JOIN blobs AS b ON b.blob_key = held.blob_key
+WHERE ?1 IS NULL OR held.dataset_key = (SELECT dataset_key FROM datasets WHERE name = ?1)
+"""
+"""Each dataset has its own files, and each content in it is one."""
 _SHORT_HASH = 12
 
 
@@ -60,6 +73,7 @@ def export(
     layout: str = "v3",
     dataset: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write ``runs/``, ``binaries/``, ``exports/``, ``library/`` and ``catalog/``, all of one state.
@@ -73,6 +87,8 @@ def export(
         Only this one; the library is left out then.
     overwrite : bool, default False
         Replace an earlier export.
+    dry_run : bool, default False
+        Only count.
     progress : callable, optional
         Called with (artifacts done, artifacts in all).
 
@@ -88,19 +104,39 @@ def export(
     target = Path(path).expanduser().absolute()
     _require_free(target, database, overwrite=overwrite)
     report = ExportReport(target, layout)
+    if dry_run:
+        _count(database, catalog, dataset, report)
+        return report
     with device_errors(target.parent), _unfinished(target) as folder, catalog.one_state():
-        names = [name for (name,) in database.rows("SELECT name FROM datasets ORDER BY name")]
-        if dataset is not None and dataset not in names:
-            raise InvalidValueError(f"there is no dataset {dataset!r}.", hint=f"There are {', '.join(names)}.")
-        chosen = names if dataset is None else [dataset]
-        writer = _Writer(database, folder, report, progress)
-        for name in chosen:
+        writer = _Writer(database, folder, report, progress, dataset)
+        for name in _datasets(database, dataset):
             writer.write_dataset(name)
             export_best(catalog, folder / "exports", name, writer.names)
         _export_predictions(catalog, folder / "catalog", dataset, report)
         if dataset is None:
             report.entries = export_entries(database, folder / "library")
     return report
+
+
+def _datasets(database: Database, dataset: str | None) -> list[str]:
+    names = [name for (name,) in database.rows("SELECT name FROM datasets ORDER BY name")]
+    if dataset is not None and dataset not in names:
+        raise InvalidValueError(f"there is no dataset {dataset!r}.", hint=f"There are {', '.join(names)}.")
+    return names if dataset is None else [dataset]
+
+
+@interprets
+def _count(database: Database, catalog: Catalog, dataset: str | None, report: ExportReport) -> None:
+    """Count what would be written."""
+    with database.reading():
+        for name in _datasets(database, dataset):
+            report.runs += len(runs.runs(database, name))
+            report.pipelines += len(runs.pipelines(database, name))
+        report.artifacts = database.value(_COUNT, (dataset,))
+        ((report.files, report.size_bytes),) = database.rows(_COUNT_FILES, (dataset,))
+        report.entries = 0 if dataset else len(entries.found(database))
+    counted = "SELECT count(*) FROM predictions WHERE ? IS NULL OR dataset_name = ?"
+    report.predictions = ask(catalog._store, counted, [dataset, dataset])[0][0]
 
 
 # -- the target -------------------------------------------------------------------------------------
@@ -115,7 +151,9 @@ def _require_free(target: Path, database: Database, *, overwrite: bool) -> None:
     if not present:
         return
     if not overwrite:
-        raise InvalidValueError(f"{target} is not empty.", hint="Name a new folder, or pass overwrite=True.")
+        raise InvalidValueError(
+            f"{target} is not empty.", hint="Name a new folder, or pass overwrite=True (--overwrite)."
+        )
     others = [name for name in present if name not in _FOLDERS]
     holds = [file for file in (database.path, catalog_folder(database.path)) if file.is_relative_to(target.resolve())]
     if others or holds:
@@ -169,12 +207,14 @@ class _Writer:
         Of datasets and pipelines.
     """
 
-    def __init__(self, database: Database, folder: Path, report: ExportReport, progress: Progress | None) -> None:
+    def __init__(
+        self, database: Database, folder: Path, report: ExportReport, progress: Progress | None, dataset: str | None
+    ) -> None:
         self._database = database
         self._folder = folder
         self._report = report
         self._progress = progress
-        self._total = database.value("SELECT count(*) FROM records")
+        self._total = database.value(_COUNT, (dataset,))
         self.names = FolderNames()
 
     def write_dataset(self, dataset: str) -> None:

@@ -70,11 +70,11 @@ class Care(Opened):
         return protect(self.database, overhead, progress)
 
     def orphans(self) -> list[Orphan]:
-        """Give the content that no record reaches."""
+        """Give the content that no record and no entry of the library reaches."""
         return delete.find_orphans(self.database)
 
     def gc(self, *, dry_run: bool = False, release_space: bool = True) -> list[Orphan]:
-        """Delete the content that no record reaches.
+        """Delete the content that no record and no entry of the library reaches.
 
         Parameters
         ----------

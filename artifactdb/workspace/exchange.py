@@ -96,6 +96,7 @@ class Exchange(Opened):
         layout: str = "v3",
         dataset: str | None = None,
         overwrite: bool = False,
+        dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> ExportReport:
         """Write the folders of the seed: ``runs/``, ``binaries/``, ``exports/``, ``library/`` and ``catalog/``.
@@ -106,11 +107,13 @@ class Exchange(Opened):
             A new folder; it gets its name when it is whole.
         layout : {"v3"}, default "v3"
         dataset : str, optional
-            Only this one.
+            Only this one; the library is left out then.
         overwrite : bool, default False
-            Replace a folder that is there.
+            Replace an earlier export.
+        dry_run : bool, default False
+            Only count.
         progress : callable, optional
-            Called with (steps done, steps in all).
+            Called with (artifacts done, artifacts in all).
 
         Raises
         ------
@@ -120,8 +123,9 @@ class Exchange(Opened):
         from artifactdb.interop.exporting import export
 
         return export(
-            self.database, self.catalog, path, layout=layout, dataset=dataset, overwrite=overwrite, progress=progress
-        )
+            self.database, self.catalog, path, layout=layout, dataset=dataset, overwrite=overwrite, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
 
     def import_folder(
         self,

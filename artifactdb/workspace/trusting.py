@@ -112,7 +112,7 @@ class Trusting(Opened):
         Parameters
         ----------
         key : str, optional
-            Name of a key pair that ``artifactdb keys make`` made; default: the only one there is.
+            Name of a key pair that ``artifactdb keys make`` made; default: the only one, or ``default``.
         progress : callable, optional
             Called with (records done, records in all).
 
