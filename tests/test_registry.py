@@ -318,6 +318,20 @@ def test_a_manifest_goes_out_and_files_of_another_program_come_in(
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["pls"].predict(xy[0]))
 
 
+def test_numbers_of_numpy_and_what_is_none_are_kept_of_a_stack(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    with workspace.transaction():
+        source = registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+        named = {"artifact_id": source.artifact_id, "feature_index": np.int64(0), "weight": float("nan")}
+        given = {"source_models": [named], "feature_columns": ["pls_pred"]}
+        stack = registry.register_with_chain(fitted["ridge"], "s4.Ridge", "meta_model", 4, meta_config=given)
+    found = registry.resolve(stack.artifact_id)
+    assert found is not None and found.meta_config == stack.meta_config is not None
+    assert found.meta_config.source_models == [{**named, "feature_index": 0, "weight": "NaN"}]
+    assert found.depends_on == [source.artifact_id]
+
+
 def test_a_record_is_loaded_from_its_own_dataset(workspace: Workspace, registry: ArtifactRegistry) -> None:
     registry.register_with_chain({"of": "wheat"}, CHAIN, "model", 3)
     record = workspace.registry("oats", "0001_pls_abc123").register_with_chain({"of": "oats"}, CHAIN, "model", 3)

@@ -84,6 +84,15 @@ class TestTransactions:
                 )
             with pytest.raises(SerializationError):
                 registry.register_with_chain({"rows": (row for row in [1])}, "s2.Rows", "model", 2)
+            for wrong in ({"meta_config": ["no", "sources"]}, {"branch_path": 0}, {"step_index": 2**70}):
+                with pytest.raises(InvalidValueError):
+                    registry.register_with_chain(
+                        fitted["ridge"],
+                        "s2.Ridge",
+                        "model",
+                        **{"step_index": 2, **wrong},
+                        depends_on=[first.artifact_id],
+                    )
         assert {record.artifact_id for record in workspace.records()} == {first.artifact_id, second.artifact_id}
         assert workspace.datasets() == ["wheat"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from artifactdb.artifacts.place import meta_config_of
 from artifactdb.chain import MAX_PATH_CHARACTERS, OperatorChain, compute_chain_hash
 from artifactdb.errors import InvalidChainError, InvalidValueError
 from artifactdb.ids import (
@@ -16,7 +17,7 @@ from artifactdb.ids import (
     validate_index,
     validate_pipeline_id,
 )
-from artifactdb.records import ArtifactRecord, MetaModelConfig, register_artifact_type
+from artifactdb.records import ArtifactRecord, register_artifact_type
 
 _TEXTS = (
     "path", "custom_name", "format", "format_version", "nirs4all_version", "created_at", "class_name", "signature",
@@ -50,7 +51,7 @@ def record_of(values: Mapping[str, Any], dataset: str, pipeline_id: str) -> tupl
         artifact_type=register_artifact_type(str(values.get("artifact_type") or "model")),
         depends_on=[require_artifact_id(source) for source in _list("depends_on", values)],
         params=_dict("params", values),
-        meta_config=_meta_config(values.get("meta_config")),
+        meta_config=meta_config_of(values.get("meta_config")),
         environment={name: _text("environment", version) for name, version in _dict("environment", values).items()},
         dataset=dataset,
         **plain,
@@ -112,17 +113,3 @@ def _hash(value: Any) -> str:
     if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
         raise InvalidValueError(f"content_hash is sha256: and 64 hex digits, not {text[:80]!r}.")
     return f"sha256:{digits}"
-
-
-def _meta_config(value: Any) -> MetaModelConfig | None:
-    if value is None:
-        return None
-    sources = value.get("source_models") or [] if isinstance(value, Mapping) else None
-    columns = value.get("feature_columns") or [] if isinstance(value, Mapping) else None
-    if (
-        not isinstance(sources, list)
-        or not isinstance(columns, list)
-        or not all(isinstance(source, Mapping) and isinstance(source.get("artifact_id"), str) for source in sources)
-    ):
-        raise InvalidValueError(f"meta_config has source_models and feature_columns, not {str(value)[:80]!r}.")
-    return MetaModelConfig.from_dict({"source_models": sources, "feature_columns": [str(column) for column in columns]})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from artifactdb.artifacts.parameters import readable
 from artifactdb.chain import OperatorChain
 from artifactdb.errors import InvalidValueError, MissingDependencyError
 from artifactdb.ids import require_artifact_id, validate_fold_id, validate_index
@@ -38,7 +39,7 @@ def checked_place(
     *,
     artifact_type: ArtifactType | str,
     depends_on: Sequence[str] | None,
-    meta_config: MetaModelConfig | None,
+    meta_config: MetaModelConfig | Mapping[str, Any] | None,
     custom_name: str | None,
     branch_path: Sequence[int],
     step_index: int,
@@ -55,8 +56,9 @@ def checked_place(
         For a meta-model without sources.
     """
     type_name = artifact_type_name(artifact_type)
+    config = meta_config_of(meta_config)
     sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
-    stacked = [str(source["artifact_id"]) for source in meta_config.source_models] if meta_config else []
+    stacked = [str(source["artifact_id"]) for source in config.source_models] if config else []
     if type_name == ArtifactType.META_MODEL and not stacked and not sources:
         raise MissingDependencyError(
             "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
@@ -64,14 +66,43 @@ def checked_place(
     return Place(
         artifact_type=type_name,
         depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
-        meta_config=meta_config,
+        meta_config=config,
         custom_name=require_name("custom_name", custom_name) if custom_name else "",
-        branch_path=[validate_index("branch_path", index) for index in branch_path],
+        branch_path=_branch_path(branch_path),
         step_index=validate_index("step_index", step_index),
         source_index=None if source_index is None else validate_index("source_index", source_index),
         substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
         **fields,
     )
+
+
+def meta_config_of(value: Any) -> MetaModelConfig | None:
+    """Give what a stack was trained on, of the object or of its dict.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    if value is None:
+        return None
+    if isinstance(value, MetaModelConfig):
+        value = value.to_dict()
+    sources = value.get("source_models") or [] if isinstance(value, Mapping) else None
+    columns = value.get("feature_columns") or [] if isinstance(value, Mapping) else None
+    if (
+        not isinstance(sources, list)
+        or not isinstance(columns, list)
+        or not all(isinstance(source, Mapping) and isinstance(source.get("artifact_id"), str) for source in sources)
+    ):
+        raise InvalidValueError(f"meta_config has source_models and feature_columns, not {str(value)[:80]!r}.")
+    # As it will be kept: JSON knows neither NaN nor the numbers of numpy.
+    return MetaModelConfig([readable(source) for source in sources], [str(column) for column in columns])
+
+
+def _branch_path(value: Sequence[int]) -> list[int]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidValueError(f"branch_path is a list of numbers, not {str(value)[:80]!r}.")
+    return [validate_index("branch_path", index) for index in value]
 
 
 def agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:

@@ -89,6 +89,7 @@ def save_content(
     """Store content that is bytes already, and its record; ``ready`` is what was encoded of it before."""
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
+    meta_config_json = json.dumps(place.meta_config.to_dict(), allow_nan=False) if place.meta_config else None
     content = payload.content
     happened_at = now()
     created_at = payload.created_at or happened_at
@@ -138,7 +139,7 @@ def save_content(
             dataset_key, pipeline_key, place.artifact_id, chain_key, place.step_index, place.substep_index,
             place.source_index, ".".join(map(str, place.branch_path)), place.fold_id, place.artifact_type, class_name,
             place.custom_name, parameter_set_key,
-            json.dumps(place.meta_config.to_dict()) if place.meta_config else None, blob_key, payload.format,
+            meta_config_json, blob_key, payload.format,
             payload.format_version, environment_key, created_at, signer_key, signature.mac if signature else None,
         )  # fmt: skip
         if before is None:

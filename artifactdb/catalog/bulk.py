@@ -49,7 +49,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
                 _enter(store, writing)
                 disk.sync(store.folder)
         except BaseException:
-            discard(made)
+            discard(store.database, made)
             store.forget()  # the numbers of these files will be those of others
             raise
     return ids

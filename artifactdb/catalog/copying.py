@@ -29,15 +29,11 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
     for taken in (file, folder):
         if taken.exists():
             raise InvalidValueError(f"{taken} is there already.", hint="Name a new file, or remove that one first.")
-    try:
-        with device_errors(file.parent), new_file(file) as unfinished:
-            copied = _copy(store, unfinished, progress)
-            if copied is not None:
-                disk.rename(copied, folder)
-                disk.sync(folder.parent)
-    except BaseException:
-        disk.remove_folder(folder)
-        raise
+    with device_errors(file.parent), new_file(file, beside=folder) as unfinished:
+        copied = _copy(store, unfinished, progress)
+        if copied is not None:
+            disk.rename(copied, folder)
+            disk.sync(folder.parent)
     return file
 
 

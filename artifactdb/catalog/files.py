@@ -287,11 +287,17 @@ def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:
         unlock(descriptor)
 
 
-def discard(paths: Iterable[Path]) -> None:
-    """Remove new files that shall not count; what cannot be removed now, the next merge sweeps away."""
-    for path in paths:
-        with suppress(OSError):
-            disk.remove(path)
+def discard(database: Database, paths: Iterable[Path]) -> None:
+    """Remove new files that do not count; what cannot be removed now, the next merge sweeps away.
+
+    After an interrupt they may count all the same: it can come right behind the commit that named them.
+    """
+    with suppress(ArtifactDBError, MemoryError):
+        named = {file.name for file in live_files(database)}
+        for path in paths:
+            if path.name not in named:
+                with suppress(OSError):
+                    disk.remove(path)
 
 
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:

@@ -158,7 +158,7 @@ def _write(
             _write_all(session, state, merges, progress, referenced_only=referenced_only)
         disk.sync(store.folder)
     except BaseException:
-        discard(merge.path for merge in merges)
+        discard(store.database, (merge.path for merge in merges))
         raise
 
 
@@ -260,7 +260,7 @@ def _publish(store: Store, merges: Sequence[_Merge], last_deletion: int, *, refe
                 replaced = [(file.file_key,) for file in merge.files]
                 database.run_many("DELETE FROM catalog_files WHERE file_key = ?", replaced)
     except BaseException:
-        discard(merge.path for merge in merges)
+        discard(database, (merge.path for merge in merges))
         raise
     store.staged_bytes = 0
 

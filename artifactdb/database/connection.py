@@ -187,45 +187,38 @@ class Database:
     def _level(
         self, session: Session, connection: apsw.Connection, *, keep: bool, timeout_s: float = 0.0
     ) -> Iterator[None]:
-        inner = session.depth > 0
+        # All in one: an interrupt comes between any two steps, and a level that nobody knows of would lock the file.
+        level, has_begun, has_ended = session.depth, False, False
         try:
-            if inner:
-                connection.execute(f"SAVEPOINT level_{session.depth}")
+            if level:
+                connection.execute(f"SAVEPOINT level_{level}")
             else:
                 begin(connection, self.path, timeout_s, self.timeout_s)
                 if not self.keys_are_free:
                     require_free_keys(connection, self.path)
                     self.keys_are_free = True
                 outdate(self.path)
-        except (apsw.Error, ArtifactDBError) as error:
-            if not inner and not session.reads:  # it may have begun all the same; what was written before stays noted
-                session.undo(connection)
-            if isinstance(error, apsw.Error):
-                raise translate(error, self.path) from error
-            raise
-        session.depth += 1
-        try:
+            has_begun = True
+            session.depth = level + 1
             yield
-        except BaseException as error:
-            session.depth -= 1
-            session.roll_back(connection, error)
-            raise
-        session.depth -= 1
-        if session.is_broken or not connection.in_transaction:
-            session.roll_back(connection)
-            raise taken_back(self.path)
-        if not keep:
-            session.roll_back(connection)
-            return
-        try:
-            if not inner:
+            session.depth = level
+            has_ended = True
+            if session.is_broken or not connection.in_transaction:
+                raise taken_back(self.path)
+            if not keep:
+                session.roll_back(connection)
+                return
+            if not level:
                 session.written.compute(connection)
-            connection.execute(f"RELEASE level_{session.depth}" if inner else "COMMIT")
-        except apsw.Error as error:
-            session.roll_back(connection, error)
-            raise translate(error, self.path) from error
-        except BaseException:  # an interrupt, which reaches Python where checks are computed
-            session.roll_back(connection)
+            connection.execute(f"RELEASE level_{level}" if level else "COMMIT")
+        except BaseException as error:
+            session.depth = level
+            if has_begun:
+                session.roll_back(connection, error)
+            elif not level and not session.reads:  # it may be there all the same; what was written before stays noted
+                session.undo(connection)
+            if isinstance(error, apsw.Error) and (has_ended or not has_begun):
+                raise translate(error, self.path) from error
             raise
 
     def _bound(self, session: Session) -> None:
@@ -249,12 +242,12 @@ class Database:
                     connection.execute("BEGIN")
                 session.reads = True
                 yield
+                session.reads = False
+                session.roll_back(connection)
             except BaseException as error:
                 session.reads = False
                 session.roll_back(connection, error)
                 raise
-            session.reads = False
-            session.roll_back(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

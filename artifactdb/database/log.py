@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from artifactdb.database.turns import turn
+from artifactdb.database.turns import in_turn
 
 LOG_BYTES = 64 << 20
 """A log that is longer is folded into the file and emptied after a commit."""
@@ -40,18 +40,21 @@ def empty_log(connection: apsw.Connection, path: Path, patience_s: float, timeou
     They lose nothing by it, and neither does what was committed: the next one does it. Who comes to read does not wait.
     """
     deadline = time.monotonic() + patience_s
+
     # Asked again and again, while nobody else comes to write: when SQLite itself waits, it waits for a place that
     # readers of the newest state, whom it need not wait for, take over from each other without end.
+    def fold() -> bool:
+        while True:
+            with suppress(apsw.BusyError):
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_PAUSE_S)
+
     connection.set_busy_timeout(0)
     try:
-        with turn(path, patience_s):
-            while True:
-                with suppress(apsw.BusyError):
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    return True
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_PAUSE_S)
+        return in_turn(path, patience_s, fold)
     except apsw.Error:
         return False  # said when it is read or written the next time
     finally:

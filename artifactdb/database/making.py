@@ -35,10 +35,15 @@ _MAX_NAME_CHARACTERS = 200
 
 
 @contextmanager
-def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_file(target: Path, *, overwrite: bool = False, beside: Path | None = None) -> Iterator[Path]:
     """Give a path to write to, which gets the target's name when the block ends, and goes when it raises.
 
     What else is needed meanwhile may lie in the folder ``files_of`` gives.
+
+    Parameters
+    ----------
+    beside : Path, optional
+        A folder that the block makes for the file; it goes unless the file gets its name.
 
     Raises
     ------
@@ -70,6 +75,8 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise StorageFullError(f"{target} could not be written ({error}).", hint="Nothing was changed.") from error
     finally:
         if descriptor >= 0:
+            if beside is not None and unfinished.exists():  # an interrupt may come when it has its name already
+                disk.remove_folder(beside)
             _remove(unfinished)
             os.close(descriptor)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -22,43 +23,53 @@ except ImportError:  # Windows: there they wait as SQLite has it
     fcntl = None  # type: ignore[assignment]
 
 
+T = TypeVar("T")
 _LOOK_EVERY_S = 0.001
 
 
-@contextmanager
-def turn(path: Path, timeout_s: float) -> Iterator[None]:
-    """Be the one who looks while the block lasts; who does not come to be it in time looks as well.
+def in_turn(path: Path, timeout_s: float, act: Callable[[], T]) -> T:
+    """Be the one who looks while something is done, and give what that gives.
+
+    Who does not come to be it in time looks as well.
 
     The lock lies on the -wal file, which is there as long as anybody has the file open, and on which SQLite itself
     never takes one: closing a descriptor of the workspace or of its -shm would drop SQLite's.
     """
     descriptor = -1
-    if fcntl is not None and timeout_s > 0:
-        with suppress(OSError):  # nobody else is there
-            descriptor = os.open(f"{path}-wal", os.O_RDONLY)
     try:
+        if fcntl is not None and timeout_s > 0:
+            with suppress(OSError):  # nobody else is there
+                descriptor = os.open(f"{path}-wal", os.O_RDONLY)
         if descriptor >= 0:
             lock_within(descriptor, timeout_s)
-        yield
+        return act()
     finally:
         if descriptor >= 0:
-            unlock(descriptor)
+            # Not by a function: an interrupt at its beginning would leave the lock to this process for ever.
+            try:  # noqa: SIM105
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            except OSError:
+                pass
+            os.close(descriptor)
 
 
 def begin(connection: apsw.Connection, path: Path, timeout_s: float, usual_timeout_s: float) -> None:
     """Begin a transaction that writes, when it is one's turn; apsw.BusyError when that does not come in time."""
     deadline = time.monotonic() + timeout_s
+
+    def look() -> None:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except apsw.BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
+
     connection.set_busy_timeout(0)
     try:
-        with turn(path, timeout_s):
-            while True:
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                    return
-                except apsw.BusyError:
-                    if time.monotonic() >= deadline:
-                        raise
-                    time.sleep(_LOOK_EVERY_S)
+        in_turn(path, timeout_s, look)
     finally:
         connection.set_busy_timeout(int(usual_timeout_s * 1000))
 

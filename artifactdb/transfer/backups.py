@@ -140,23 +140,19 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     beside = catalog_folder(target)
     if os.path.lexists(beside):
         raise InvalidValueError(f"{beside} is there already.", hint="Name a new file, or remove that one first.")
-    try:
-        with device_errors(target), new_file(target) as unfinished:
-            for file in files:
-                path = beside / file["name"] if file["kind"] == "catalog" else unfinished
-                disk.make_folder(path.parent)
-                for size in _put_together(folder, file, path):
-                    done += size
-                    if progress:
-                        progress(done, total)
-                disk.sync(path)
-            if beside.exists():
-                disk.sync(beside)
-                disk.sync(beside.parent)
-            Database(unfinished, mode="ro").close()  # only a workspace gets the name of one
-    except BaseException:
-        disk.remove_folder(beside)
-        raise
+    with device_errors(target), new_file(target, beside=beside) as unfinished:
+        for file in files:
+            path = beside / file["name"] if file["kind"] == "catalog" else unfinished
+            disk.make_folder(path.parent)
+            for size in _put_together(folder, file, path):
+                done += size
+                if progress:
+                    progress(done, total)
+            disk.sync(path)
+        if beside.exists():
+            disk.sync(beside)
+            disk.sync(beside.parent)
+        Database(unfinished, mode="ro").close()  # only a workspace gets the name of one
     return target
 
 

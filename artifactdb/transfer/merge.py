@@ -52,11 +52,11 @@ def merge_into(
                 taken = take_in(state.snapshot, database, result, progress)
                 note_arrival(database, *taken, theirs.database.path.name)
                 if predicts:
-                    made = take_predictions(store, theirs, state, result)
+                    take_predictions(store, theirs, state, result, made)
             if dry_run:
-                discard(made)
+                discard(database, made)
         except BaseException:
-            discard(made)
+            discard(database, made)
             raise
         finally:
             store.forget()

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from artifactdb.artifacts import history, row_problems
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.asking import ask
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.catalog.store import Store
-from artifactdb.database import Database, disk
+from artifactdb.database import Database
 from artifactdb.database.damaged import DamagedDatabase
 from artifactdb.database.foreign import refuse_if_open_here
 from artifactdb.database.making import new_file
@@ -81,16 +80,8 @@ def recover(
     folder = catalog_folder(made)
     if folder.exists():
         raise InvalidValueError(f"{folder} is there already.", hint="Name another file.")
-    try:
-        return _recover(path, made, progress)
-    except BaseException:
-        disk.remove_folder(folder)
-        raise
-
-
-def _recover(path: Path, made: Path, progress: Progress | None) -> Recovery:
     recovery = Recovery(made)
-    with new_file(made) as unfinished:
+    with new_file(made, beside=folder) as unfinished:
         with closing(Pages(path)) as pages:
             restored = restore(DamagedDatabase(pages), unfinished, progress)
         if not restored.rows:
@@ -100,7 +91,7 @@ def _recover(path: Path, made: Path, progress: Progress | None) -> Recovery:
         database = Database(unfinished)
         database.keys_are_free = True  # what waits for keys to come is among what is let go
         try:
-            store = Store(database, catalog_folder(made))
+            store = Store(database, folder)
             with database.transaction():
                 mend(database, restored, recovery, progress)
                 recover_catalog(store, catalog_folder(path), restored, recovery, progress)
