@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import dependencies, find, load, manifest, stacking
+from artifactdb.artifacts import dependencies, find, manifest, stacking
 from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.loaded import LoadedObjects
 from artifactdb.artifacts.manifest import ManifestImport
 from artifactdb.artifacts.place import require_name
 from artifactdb.cache import LRUCache
@@ -22,8 +23,6 @@ from artifactdb.records import ArtifactRecord, artifact_type_name
 
 if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
-
-_ABSENT = object()
 
 
 class ArtifactLoader:
@@ -67,8 +66,7 @@ class ArtifactLoader:
         self._own = self._database is not getattr(workspace, "database", None)
         self.dataset = dataset
         self.results_dir = Path(results_dir) if results_dir is not None else None
-        self._cache = LRUCache(cache_size, max_bytes=cache_bytes)
-        self._seen: object = None
+        self._loaded = LoadedObjects(self._database, dataset, LRUCache(cache_size, max_bytes=cache_bytes))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -114,17 +112,16 @@ class ArtifactLoader:
             "_own": self._own,
             "dataset": self.dataset,
             "results_dir": self.results_dir,
-            "_cache": self._cache,
-            "_seen": None,
+            "_loaded": self._loaded,
             "_folder": None,
         }
 
     def __repr__(self) -> str:
-        return f"ArtifactLoader({str(self._database.path)!r}, {self.dataset!r}, {len(self._cache)} cached)"
+        return f"ArtifactLoader({str(self._database.path)!r}, {self.dataset!r}, {len(self._loaded.cache)} cached)"
 
     def close(self) -> None:
         """Close the file, if this loader opened it by path; otherwise the workspace closes it."""
-        self._cache.clear()
+        self._loaded.cache.clear()
         if self._own:
             self._database.close()
         if self._folder is not None:
@@ -150,12 +147,7 @@ class ArtifactLoader:
         ArtifactNotFoundError
             A KeyError, when no record answers to the id.
         """
-        self._forget_what_changed()
-        found = self._cache.get(artifact_id, _ABSENT)
-        if found is not _ABSENT:
-            return found
-        record = find.require(self._database, artifact_id, self.dataset)
-        return self._keep(record, artifact_id, *next(load.load_with_parts(self._database, [record])))
+        return self._loaded.by_id(artifact_id)
 
     def load_by_chain(self, chain: str | OperatorChain, fold_id: int | None = None) -> Any | None:
         """Give the object of a chain and fold, or None when it is absent.
@@ -191,6 +183,11 @@ class ArtifactLoader:
         """Give (id, object) of a step's artifacts.
 
         With a branch, source or fold given: those of it and those shared by all; None matches anything.
+
+        Parameters
+        ----------
+        pipeline_id : str, optional
+            A pipeline's id, or its number alone; default: every pipeline of the dataset.
         """
         return self._pairs(
             record
@@ -209,14 +206,34 @@ class ArtifactLoader:
     def load_fold_models(
         self, step_index: int, branch_path: Sequence[int] | None = None, pipeline_id: str | None = None
     ) -> list[tuple[int, Any]]:
-        """Give (fold, model) of a step, sorted by fold."""
+        """Give (fold, model) of a step, sorted by fold.
+
+        Parameters
+        ----------
+        branch_path : sequence of int, optional
+            Those of this branch, and those that all branches share.
+        pipeline_id : str, optional
+            A pipeline's id, or its number alone.
+
+        Raises
+        ------
+        InvalidValueError
+            When several pipelines have models at that step, and none is named: averaged, they would be no model's.
+        """
         records = [
             record
             for record in self._step(step_index, pipeline_id)
             if record.fold_id is not None and find.is_model(record) and _in_branch(record, branch_path)
         ]
+        pipelines = sorted({record.pipeline_id for record in records})
+        if pipeline_id is None and len(pipelines) > 1:
+            raise InvalidValueError(
+                f"{len(pipelines)} pipelines of {self.dataset} have models at step {step_index}: "
+                f"{', '.join(pipelines[:5])}.",
+                hint="Name one with pipeline_id.",
+            )
         records.sort(key=lambda record: (record.fold_id or 0, record.record_key))
-        return [(record.fold_id or 0, model) for record, model in zip(records, self._get_all(records), strict=True)]
+        return [(record.fold_id or 0, model) for record, model in zip(records, self._loaded.of(records), strict=True)]
 
     def load_meta_model_with_sources(
         self, artifact_id: str, validate_branch: bool = True
@@ -256,7 +273,12 @@ class ArtifactLoader:
             A ValueError, when a source was trained on another number of features.
         """
         stack, sources, columns = self.load_meta_model_with_sources(artifact_id)
-        given = None if X is None else int(X.shape[1])
+        import numpy as np
+
+        shape = None if X is None else np.shape(X)
+        if shape is not None and len(shape) != 2:
+            raise InvalidValueError(f"X has two dimensions, samples and features, not {len(shape)}.")
+        given = shape[1] if shape else None
         for source_id, source in sources:
             trained = getattr(source, "n_features_in_", None)
             if given is not None and trained not in (None, given):
@@ -293,6 +315,8 @@ class ArtifactLoader:
     ) -> list[tuple[str, Any]]:
         """Give (name, object) of a step, ``3`` or ``"3_1"`` with a substep; a branch includes what is shared."""
         step, _, substep = str(step_id).partition("_")
+        if not step.isdecimal() or not (substep.isdecimal() or not substep):
+            raise InvalidValueError(f"a step is named like 3 or '3_1', not {str(step_id)[:80]!r}.")
         branch = list(branch_path) if branch_path is not None else ([branch_id] if branch_id is not None else None)
         return [
             (_display_name(record), self._get(record))
@@ -376,16 +400,16 @@ class ArtifactLoader:
 
     def clear_cache(self) -> None:
         """Forget every loaded object."""
-        self._cache.clear()
+        self._loaded.cache.clear()
 
     def set_cache_size(self, n: int) -> None:
         """Keep at most ``n`` objects."""
-        self._cache.resize(n)
+        self._loaded.cache.resize(n)
 
     def get_cache_info(self) -> dict[str, Any]:
         """Give counts of the cache and of the dataset's artifacts."""
         by_type: dict[str, int] = dict(self._database.rows(_BY_TYPE, (self.dataset,)))
-        counts: dict[str, Any] = dict(self._cache.stats)
+        counts: dict[str, Any] = dict(self._loaded.cache.stats)
         return {
             "cached_count": counts.pop("size"),
             **counts,
@@ -393,41 +417,12 @@ class ArtifactLoader:
             "artifacts_by_type": by_type,
         }
 
-    def _forget_what_changed(self) -> None:
-        """Drop cached objects after any change to the file, unless their content and their parts' is still there."""
-        version = self._database.version()
-        if version == self._seen:
-            return
-        for key in self._cache.keys():  # noqa: SIM118 - a method of ours that takes a copy
-            made_of = self._cache.tag(key)
-            if not isinstance(made_of, dict) or any(self._made_of(own) != made_of[own] for own in made_of):
-                self._cache.remove(key)
-        self._seen = self._database.version()
-
-    def _made_of(self, artifact_id: str) -> tuple[str, str] | None:
-        record = find.by_id(self._database, artifact_id, self.dataset)
-        return (record.content_hash, record.format) if record else None
-
     def _get(self, record: StoredRecord) -> Any:
-        return self._get_all([record])[0]
-
-    def _get_all(self, records: Sequence[StoredRecord]) -> list[Any]:
-        self._forget_what_changed()
-        objects = {record.artifact_id: self._cache.get(record.artifact_id, _ABSENT) for record in records}
-        absent = list({r.artifact_id: r for r in records if objects[r.artifact_id] is _ABSENT}.values())
-        for record, (obj, parts) in zip(absent, load.load_with_parts(self._database, absent), strict=True):
-            objects[record.artifact_id] = self._keep(record, record.artifact_id, obj, parts)
-        return [objects[record.artifact_id] for record in records]
-
-    def _keep(self, record: StoredRecord, key: str, obj: Any, parts: Mapping[str, StoredRecord]) -> Any:
-        size_bytes = record.size_bytes + sum(part.size_bytes for part in parts.values())
-        made_of = {own: (made.content_hash, made.format) for own, made in [(key, record), *parts.items()]}
-        self._cache.put(key, obj, size_bytes, made_of)
-        return obj
+        return self._loaded.of([record])[0]
 
     def _pairs(self, records: Iterable[StoredRecord]) -> list[tuple[str, Any]]:
         listed = list(records)
-        return [(record.artifact_id, obj) for record, obj in zip(listed, self._get_all(listed), strict=True)]
+        return [(record.artifact_id, obj) for record, obj in zip(listed, self._loaded.of(listed), strict=True)]
 
     def _step(self, step_index: int, pipeline_id: str | None) -> list[StoredRecord]:
         return find.filtered(self._database, dataset=self.dataset, step_index=step_index, pipeline_number=pipeline_id)

@@ -150,6 +150,14 @@ class TestInPython:
         averaged = workspace.catalog.averaged("taste", "val", weighted=True, ascending=False)
         assert [row["y_pred"] for row in averaged.to_dicts()] == [0.5, 0.5]
 
+    def test_a_fold_without_a_score_weighs_nothing(self, workspace: Workspace) -> None:
+        for fold, (score, predicted) in enumerate([(0.5, 10.0), (0.5, 12.0), (None, 999.0), (float("nan"), 99.0)]):
+            workspace.catalog.add(
+                dataset_name="d", model_name="m", partition="test", fold_id=fold, metric="rmse", val_score=score,
+                y_pred=[predicted],
+            )  # fmt: skip
+        assert workspace.catalog.averaged("rmse", weighted=True).to_dicts()[0]["y_pred"] == 11.0
+
     def test_a_metric_of_any_name_is_found_in_the_scores(self, workspace: Workspace) -> None:
         for name in ("p.95", "top_k[3]", "a*"):
             workspace.catalog.add(

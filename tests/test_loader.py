@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from artifactdb import (
     ArtifactLoader,
     ArtifactNotFoundError,
     ArtifactRegistry,
     CorruptBlobError,
+    InvalidValueError,
     MetaModelConfig,
     MissingDependencyError,
     Workspace,
 )
+from artifactdb.artifacts import find
 
 CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
 
@@ -252,6 +256,56 @@ def test_a_loader_is_made_of_a_manifest_and_its_files(
     loaded = loader.load_by_id("0001_rf$abcdefabcdef:all")
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["forest"].predict(xy[0]))
     loader.close()
+
+
+def test_what_is_replaced_between_look_up_and_load_is_not_served_for_ever(
+    file: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = workspace.registry("wheat", "0001_a")
+    record = registry.register_with_chain({"version": 1}, "s1.A", "model", 1)
+    by_chain = find.by_chain
+    with Workspace(file) as other, monkeypatch.context() as patched:
+
+        def slow(*arguments: Any) -> Any:
+            found = by_chain(*arguments)
+            theirs = other.registry("wheat", "0001_a")
+            thread = threading.Thread(target=lambda: theirs.register_with_chain({"version": 2}, "s1.A", "model", 1))
+            thread.start()
+            thread.join()
+            return found
+
+        loader = workspace.loader("wheat")
+        patched.setattr(find, "by_chain", slow)
+        assert loader.load_by_chain("s1.A") == {"version": 2}
+    assert loader.load_by_id(record.artifact_id) == loader.load_by_chain("s1.A") == {"version": 2}
+
+
+def test_models_of_several_pipelines_are_not_averaged_as_one(workspace: Workspace) -> None:
+    for number, pipeline_id in enumerate(("0001_pls", "0001_pls_snv", "0002_pls")):
+        registry = workspace.registry("wheat", pipeline_id)
+        registry.register_with_chain(Ridge().fit([[0.0], [1.0]], [0, number]), "s3.Ridge", "model", 3, fold_id=0)
+    loader = workspace.loader("wheat")
+    with pytest.raises(InvalidValueError, match="3 pipelines of wheat have models at step 3"):
+        loader.load_fold_models(3)
+    assert len(loader.load_fold_models(3, pipeline_id="0001_pls")) == 1
+    assert [one.pipeline_id for one in workspace.registry("wheat").get_fold_models("0001_pls", 3)] == ["0001_pls"]
+    assert len(workspace.registry("wheat").get_fold_models("0001", 3)) == 2
+    assert len(loader.load_fold_models(3, pipeline_id="0002")) == 1
+
+
+def test_what_makes_no_sense_is_said(workspace: Workspace, xy: Any) -> None:
+    loader = workspace.loader("wheat")
+    with pytest.raises(InvalidValueError, match="3 or '3_1'"):
+        loader.get_step_binaries("abc")
+    registry = workspace.registry("wheat", "0001_stack")
+    source = registry.register_with_chain(Ridge().fit(*xy), "s1.Ridge", "model", 1)
+    stack = registry.register_with_chain(
+        Ridge().fit(xy[0][:, :1], xy[1]), "s2.Ridge", "meta_model", 2,
+        meta_config=MetaModelConfig.of_sources([source.artifact_id], ["ridge"]),
+    )  # fmt: skip
+    assert loader.load_meta_model_for_prediction(stack.artifact_id, xy[0].tolist())[2] == ["ridge"]
+    with pytest.raises(InvalidValueError, match="two dimensions"):
+        loader.load_meta_model_for_prediction(stack.artifact_id, xy[1])
 
 
 def test_folds_that_share_an_array_do_not_share_its_memory(workspace: Workspace) -> None:

@@ -388,8 +388,10 @@ def test_parameters_that_are_no_json_stay_readable_and_queryable(
     assert record.params["base"]["params"]["alpha"] == 2.0
     assert record.params["gamma"] == "NaN"
     assert record.params["flag"] is True and record.params["none"] is None
-    for name, value in (("alpha", 0.25), ("flag", True), ("kind", "encoder")):
+    asked = {"alpha": 0.25, "flag": True, "kind": "encoder", "steps": [0, 1, 2], "gamma": float("nan"), "none": None}
+    for name, value in (*asked.items(), ("alpha", np.float32(0.25)), ("flag", np.int64(1)), ("steps", np.arange(3))):
         assert [found.artifact_id for found in workspace.records(parameter=(name, value))] == [record.artifact_id]
+    assert list(workspace.records(parameter=("none", float("nan")))) == []
 
 
 def test_the_record_that_is_given_is_the_record_that_is_stored(

@@ -369,6 +369,31 @@ class TestStrangers:
 
 
 class TestMerge:
+    @pytest.mark.parametrize("of_registry", [True, False])
+    def test_taking_back_a_run_that_came_in_leaves_what_was_here(self, tmp_path: Path, of_registry: bool) -> None:
+        def train(path: Path, *more: dict[str, Any], finished: bool) -> None:
+            with Workspace(path) as workspace:
+                registry = workspace.registry("wheat", pipeline_id="0001_pls")
+                registry.start_run()
+                for number, model in enumerate([{"w": [1.0]}, *more]):
+                    registry.register_with_chain(model, f"s{number}.PLS", "model", number, fold_id=0)
+                if finished:
+                    registry.end_run()
+
+        train(tmp_path / "ours.sqlite", finished=True)
+        train(tmp_path / "theirs.sqlite", {"w": [2.0]}, finished=False)
+        with Workspace(tmp_path / "ours.sqlite") as ours:
+            ours.merge(tmp_path / "theirs.sqlite")
+            assert len(ours.records()) == 2
+            if of_registry:
+                assert ours.registry("wheat", pipeline_id="0001_pls").cleanup_failed_run() == 1
+            else:
+                (theirs,) = [run.run_id for run in ours.runs() if run.status == "interrupted"]
+                assert ours.clean_up_run(theirs)["artifacts"] == 1
+            assert [ours.load(record.artifact_id) for record in ours.records()] == [{"w": [1.0]}]
+            ours.merge(tmp_path / "theirs.sqlite")
+            assert len(ours.records()) == 2
+
     def test_everything_of_the_other_comes_in_once(self, made: Callable[..., Workspace]) -> None:
         ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")
         contents = ours.query("SELECT count(*) FROM blobs")[0][0]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from artifactdb.artifacts import parameters
 from artifactdb.chain import OperatorChain, OperatorNode
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
@@ -316,10 +317,11 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
     number = criteria.get("pipeline_number")
     if number is not None:
         conditions.append(
-            "r.pipeline_key IN (SELECT pipeline_key FROM pipelines WHERE pipeline_id = ? OR "
-            "(pipeline_id >= ? AND pipeline_id < ?))"
+            "r.pipeline_key IN (SELECT pipeline_key FROM pipelines WHERE pipeline_id = ? UNION ALL "
+            "SELECT pipeline_key FROM pipelines AS p WHERE p.pipeline_id >= ? AND p.pipeline_id < ? AND NOT EXISTS "
+            "(SELECT 1 FROM pipelines AS named WHERE named.dataset_key = p.dataset_key AND named.pipeline_id = ?))"
         )
-        values += [number, f"{number}_", f"{number}`"]  # the character after _
+        values += [number, f"{number}_", f"{number}`", number]  # the character after _
     prefix = criteria.get("chain_prefix")
     if prefix is not None:
         # A prefix ends where an operator ends: s1.A is none of s1.AB.
@@ -332,7 +334,8 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
         conditions.append(
             "r.parameter_set_key IN (SELECT parameter_set_key FROM parameter_values WHERE name = ? AND value IS ?)"
         )
-        values += [parameter[0], int(parameter[1]) if isinstance(parameter[1], bool) else parameter[1]]
+        name, wanted = parameter
+        values += [name, *(kept for _, kept in parameters.values(parameters.to_json({name: wanted})))]  # as it is kept
     if criteria.get("shared_only"):
         conditions.append("r.fold_id IS NULL")
     if criteria.get("folds_only"):

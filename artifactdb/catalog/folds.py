@@ -16,7 +16,7 @@ MODEL = (
     "dataset_name", "config_name", "pipeline_uid", "step_idx", "model_name", "model_classname", "branch_id",
     "branch_name",
 )  # fmt: skip
-"""What the fold models of one model have in common."""
+"""What the fold models of one model have in common; ``op_counter`` they have not, as nirs4all counts."""
 
 _IS_FOLD = "regexp_full_match(fold_id, '[0-9]+')"
 
@@ -101,7 +101,9 @@ def averaged(
         if weighted:
             score, values, metric = score_of(put, metric, "val", filters)
             lower = is_lower_better(put, metric, ascending, condition, parameters)
-            weight = "1 / greatest(score, 1e-12)" if lower else "greatest(score, 0)"
+            # DuckDB's greatest passes over what is missing: a fold without a score would outweigh all others.
+            by_score = "1 / greatest(score, 1e-12)" if lower else "greatest(score, 0)"
+            weight = f"CASE WHEN score IS NOT NULL THEN {by_score} END"
         return put(
             f"""
             {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}

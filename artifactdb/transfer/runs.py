@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from artifactdb.artifacts.find import from_json
@@ -28,8 +28,15 @@ _ENTRY = (
 )  # fmt: skip
 
 
-def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> None:
-    """Take in runs, the records they made, and what is known of pipelines."""
+def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge, new_records: Collection[int]) -> None:
+    """Take in runs, the records they made, and what is known of pipelines.
+
+    Parameters
+    ----------
+    new_records : set of int
+        Keys in the source of the records that came in. Of those that were here nothing that comes in made any: taking
+        it back must not take them along.
+    """
     runs: dict[int | None, int | None] = {None: None}
     for run_key, *columns in source.rows(f"SELECT run_key, {', '.join(_RUN)} FROM run_entries ORDER BY run_key"):
         named = dict(zip(_RUN, columns, strict=True))
@@ -47,7 +54,7 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> N
     for batch in source.batches("SELECT run_key, record_key FROM run_records", (), AT_ONCE):
         target.run_many(
             "INSERT OR IGNORE INTO run_records (run_key, record_key) VALUES (?, ?)",
-            [(runs[run], keys.records[record]) for run, record in batch],
+            [(runs[run], keys.records[record]) for run, record in batch if record in new_records],
         )
     for pipeline_key, run_key, *columns in source.rows(
         f"SELECT {', '.join(_PIPELINE)} FROM trained_pipelines ORDER BY pipeline_key"

@@ -40,7 +40,7 @@ def take_in(
         taken = Taken(keys, *take_records(source, target, keys, merge))
         take_signatures(source, target, keys)
         take_history(source, target, keys, taken.new)
-        take_runs(source, target, keys, merge)
+        take_runs(source, target, keys, merge, set(taken.new))
         take_metrics(source, target, keys, merge)
         take_library(source, target, keys, merge)
     except ArtifactDBError:
