@@ -201,6 +201,28 @@ class TestOthersMeanwhile:
         with Workspace(file) as workspace:
             assert len(workspace.catalog) == 4
 
+    def test_without_memory_to_move_them_predictions_stay_staged(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = workspace.catalog._store
+        with monkeypatch.context() as patched:
+            patched.setattr("artifactdb.catalog.catalog._FLUSH_ROWS", 1)
+            patched.setattr(store, "writing_engine", store.new_engine("1MB"))
+            rows = [
+                {
+                    "dataset_name": "d",
+                    "model_name": "m",
+                    "partition": "val",
+                    "step_idx": n,
+                    "y_pred": np.arange(2e3) + n,
+                }
+                for n in range(600)
+            ]
+            with pytest.warns(UserWarning, match="stay staged"):
+                workspace.catalog.add_many(rows)
+        assert len(workspace.catalog) == 600
+        assert workspace.catalog.flush() == 600
+
     def test_adding_succeeds_though_its_flush_must_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from artifactdb.catalog.files import only_writer
 

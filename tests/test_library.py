@@ -96,6 +96,12 @@ class TestTrained:
             pipeline.log_metrics({"val": {"rmse": 0.25}})
         return str(pipeline.pipeline_id)
 
+    def test_words_are_found_whatever_their_case(self, workspace: Workspace) -> None:
+        workspace.library.save_template([1], "Äpfel", "Straße")
+        for word in ("äpfel", "ÄPFEL", "STRASSE", "pfel"):
+            assert [entry["name"] for entry in workspace.library.search(word)] == ["Äpfel"]
+        assert workspace.library.search("birnen") == []
+
     def test_each_kind_keeps_what_it_says(self, workspace: Workspace, pipeline_id: str) -> None:
         library = workspace.library
         filtered = library.save_filtered(

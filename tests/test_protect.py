@@ -149,6 +149,21 @@ def test_a_sound_file_that_another_program_wrote_is_not_brought_back(study: Path
     assert any(b"MODEL of fold 1" in kept.read_bytes() for kept in found.kept), "and what was there is kept"
 
 
+def test_what_is_only_tried_takes_no_protection_away(study: Path, tmp_path: Path) -> None:
+    before = state(study)
+    with Workspace(tmp_path / "other.sqlite") as other:
+        other.registry("wheat", "0009_a").register_with_chain({"a": 1}, "s1.A", "model", 1)
+        other.export(tmp_path / "folder")
+    with Workspace(study) as workspace:
+        assert workspace.merge(tmp_path / "other.sqlite", dry_run=True).added["artifacts"] == 1
+        assert workspace.import_folder(tmp_path / "folder", dry_run=True).artifacts == 1
+        assert workspace.verify().notes == []
+    assert state(study) == before
+    damage(study, 2)
+    assert repair(study).ok
+    assert state(study) == before
+
+
 def test_a_workspace_is_protected_again_after_a_change(study: Path) -> None:
     with Workspace(study) as workspace:
         workspace.registry("wheat", "0009_new").register_with_chain({"a": 1}, "s1.A", "model", 1)

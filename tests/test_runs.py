@@ -284,6 +284,25 @@ def test_cleaning_up_what_others_depend_on_is_refused(workspace: Workspace, fitt
     assert len(workspace.catalog) == 1
 
 
+def test_a_pipeline_that_could_not_be_begun_again_is_the_same_the_next_time(
+    workspace: Workspace, fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt), workspace.run("wheat", name="long") as run:
+        pipeline_id = train(run, fitted["pls"])
+        run.pipeline(["unfinished"], name="ridge")
+        raise KeyboardInterrupt
+    with workspace.run("wheat", name="long", resume=True) as run:
+        assert run.pipeline(CONFIG, name="pls").pipeline_id == pipeline_id
+        with monkeypatch.context() as patched, pytest.raises(TimeoutError):
+            patched.setattr(type(workspace.catalog), "delete", fail)
+            run.pipeline(["unfinished"], name="ridge")
+        assert run.pipeline(["unfinished"], name="ridge").pipeline_id.startswith("0002_ridge")
+
+
+def fail(*_: Any, **__: Any) -> None:
+    raise TimeoutError
+
+
 def test_a_pipeline_id_that_exists_is_refused(workspace: Workspace) -> None:
     with workspace.run("wheat") as run:
         run.pipeline(CONFIG, pipeline_id="0007_mine")

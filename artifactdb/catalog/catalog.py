@@ -19,7 +19,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
 from artifactdb.database.snapshot import release_space
-from artifactdb.errors import BusyError, InvalidValueError, ReadOnlyError, StorageError
+from artifactdb.errors import BusyError, InvalidValueError, QueryError, ReadOnlyError, StorageError
 from artifactdb.results import QueryResult
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Catalog:
     def _flush_or_warn(self) -> bool:
         try:
             merging.flush(self._store)
-        except StorageError as error:
+        except (StorageError, QueryError) as error:  # the latter where DuckDB has too little memory
             warnings.warn(f"predictions are saved, and stay staged in the workspace: {error}", stacklevel=4)
             return False
         return True

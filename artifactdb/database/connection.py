@@ -197,7 +197,8 @@ class Database:
                 if not self.keys_are_free:
                     require_free_keys(connection, self.path)
                     self.keys_are_free = True
-                outdate(self.path)
+                if keep:
+                    outdate(self.path)
             has_begun = True
             session.depth = level + 1
             yield

@@ -32,7 +32,7 @@ FROM library_entries AS e
 _FIND = (
     _SELECT + "WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR entry_type = ?2) AND (?3 IS NULL OR category = ?3) "
     "AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?4)) "
-    "AND (?5 IS NULL OR instr(lower(name || ' ' || description), lower(?5))) ORDER BY name, entry_type"
+    "ORDER BY name, entry_type"
 )
 _SAVE = """
 INSERT INTO library_entries (entry_type, name, description, category, tags, config, metrics, source, n_features,
@@ -123,7 +123,10 @@ def found(
     text: str | None = None,
 ) -> list[dict[str, Any]]:
     """Give the entries that meet every condition, by name, as the seed's dicts."""
-    return [_as_dict(row) for row in database.rows(_FIND, (name, kind, category, tag, text))]
+    rows = database.rows(_FIND, (name, kind, category, tag))
+    if text is not None:  # SQLite's lower knows the letters of English alone
+        rows = [row for row in rows if text.casefold() in f"{row[0]} {row[2]}".casefold()]
+    return [_as_dict(row) for row in rows]
 
 
 def key_of(database: Database, kind: str, name: str) -> int:

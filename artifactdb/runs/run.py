@@ -157,28 +157,30 @@ class Run:
         text = configuration_json(configuration)
         label = require_name("name", name) if name else ""
         with database.transaction():
-            known = self._take_earlier(text, label, pipeline_id)
+            known = self._find_earlier(text, label, pipeline_id)
             if known is not None:
                 key = store.key_of(database, known.pipeline_id, self.dataset)
                 assert key is not None
-                if known.status == "completed":
-                    return PipelineRun(self, known.pipeline_id, key=key, completed=True)
-                self._start_again(known, key)
-                return PipelineRun(self, known.pipeline_id, key=key)
-            chosen = self._new_id(pipeline_id, label, text)
-            key = store.enter_pipeline(
-                database, self.dataset, chosen,
-                {"started_at": now(), "run_key": self._key, "name": label, "status": "running", "configuration": text,
-                 "tags": store.tags_json(tags), "notes": notes},
-            )  # fmt: skip
-        return PipelineRun(self, chosen, key=key)
+                if known.status != "completed":
+                    self._start_again(known, key)
+                pipeline = PipelineRun(self, known.pipeline_id, key=key, completed=known.status == "completed")
+            else:
+                chosen = self._new_id(pipeline_id, label, text)
+                key = store.enter_pipeline(
+                    database, self.dataset, chosen,
+                    {"started_at": now(), "run_key": self._key, "name": label, "status": "running",
+                     "configuration": text, "tags": store.tags_json(tags), "notes": notes},
+                )  # fmt: skip
+                pipeline = PipelineRun(self, chosen, key=key)
+        if known is not None:
+            self._earlier.remove(known)  # not before: what failed is tried again
+        return pipeline
 
-    def _take_earlier(self, configuration: str, name: str, pipeline_id: str | None) -> PipelineRecord | None:
-        """Give the pipeline of an earlier start that this one is, each once."""
+    def _find_earlier(self, configuration: str, name: str, pipeline_id: str | None) -> PipelineRecord | None:
+        """Give the pipeline of an earlier start that this one is."""
         for earlier in self._earlier:
             same = configuration_json(earlier.configuration) == configuration and earlier.name == name
             if same and pipeline_id in (None, earlier.pipeline_id):
-                self._earlier.remove(earlier)
                 return earlier
         return None
 

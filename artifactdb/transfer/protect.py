@@ -11,7 +11,7 @@ from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog.files import catalog_folder, live_files
 from artifactdb.database import Database, disk, parity
 from artifactdb.database.making import new_file
-from artifactdb.database.outdating import outdated_file, parity_file
+from artifactdb.database.outdating import outdate, outdated_file, parity_file
 from artifactdb.database.snapshot import fold_log
 from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, ReadOnlyError
 
@@ -46,6 +46,7 @@ def _protect(database: Database, overhead: float, progress: Progress | None) -> 
         folder = catalog_folder(path)
         names += [f"{folder.name}/{file.name}" for file in live_files(database) if not file.inside]
     try:
+        outdate(path)
         with new_file(target) as unfinished:
             members = [parity.describe(path.parent, name) for name in names]
             parity.write(path.parent, members, unfinished, overhead, history.now(), progress)
