@@ -20,7 +20,7 @@ _LEGACY = re.compile(
     r"(?P<pipeline>[^:$]+)(?P<branches>(?::[0-9]{1,9})*?):(?P<step>[0-9]{1,9})(?:\.(?P<sub>[0-9]{1,9}))?:(?P<fold>all|[0-9]{1,9})"
 )
 _FILE_NAME = re.compile(
-    r"(?P<type>[A-Za-z][A-Za-z0-9]*(?:_[a-z][a-z0-9]*)*)_(?P<class>[^_/\\][^/\\]*)_(?P<hash>[0-9a-f]{12})\.[A-Za-z0-9]+"
+    r"(?P<type>[A-Za-z][A-Za-z0-9]*(?:_[a-z][a-z0-9]*)*)_(?P<class>_*[^_/\\][^/\\]*)_(?P<hash>[0-9a-f]{12})\.[A-Za-z0-9]+"
 )
 
 

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.errors import InvalidValueError, StorageFullError
+from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageFullError, WorkspaceNotFoundError
 
 if TYPE_CHECKING:
     import pandas
@@ -130,24 +130,38 @@ class QueryResult(Sequence[tuple[Any, ...]]):
         """Write the rows to a file, as its name ends: .csv, .json (a list of objects) or .parquet.
 
         JSON knows no NaN and no infinity: they are written as the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+
+        Raises
+        ------
+        InvalidValueError
+            For another ending.
+        WorkspaceNotFoundError, ReadOnlyError, StorageFullError
+            When the folder is not there, or cannot be written.
         """
         target = Path(path)
         try:
             return self._write(target)
+        except FileNotFoundError as error:
+            raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.") from error
+        except PermissionError as error:
+            raise ReadOnlyError(f"{target} cannot be written ({error.strerror or error}).") from error
         except OSError as error:
             raise StorageFullError(f"{target} cannot be written ({error.strerror or error}).") from error
 
     def _write(self, target: Path) -> Path:
-        if target.suffix == ".parquet":
+        ending = target.suffix.lower()
+        if ending == ".parquet":
             import pyarrow.parquet
 
             pyarrow.parquet.write_table(self.to_arrow(), target, compression="zstd")
-        elif target.suffix == ".json":
+        elif ending == ".json":
             target.write_text(to_json(self.to_dicts()) + "\n", encoding="utf-8")
-        elif target.suffix == ".csv":
+        elif ending == ".csv":
             target.write_text(self.to_csv(), encoding="utf-8", newline="")
         else:
-            raise InvalidValueError(f"{target} ends neither in .csv, .json or .parquet.")
+            raise InvalidValueError(
+                f"{target} ends neither in .csv nor in .json nor in .parquet.", hint="The ending says how to write it."
+            )
         return target
 
     def to_csv(self) -> str:

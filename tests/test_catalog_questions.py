@@ -571,3 +571,13 @@ class TestOnlyWhatIsNeededCrossesOver:
         narrowed = study.sql(sql).rows
         monkeypatch.setattr(semijoin, "_WORTH_IT", 10**9)
         assert study.sql(sql).rows == narrowed
+
+
+@pytest.mark.parametrize("table", ["artifacts", "chains", "folds", "dependencies", "runs", "metrics", "library"])
+def test_both_engines_know_the_same_columns(workspace: Workspace, table: str) -> None:
+    ours = workspace.query(f"SELECT * FROM {table} LIMIT 0").columns
+    duckdbs = workspace.sql(f"SELECT * FROM {table} LIMIT 0").columns
+    assert set(duckdbs) >= set(ours) - INTERNAL, set(ours) - set(duckdbs)
+
+
+INTERNAL = {"chain_key", "row_check"}

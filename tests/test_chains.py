@@ -155,7 +155,7 @@ def test_ids_of_older_schemes_are_read(text: str, fields: tuple[Any, ...]) -> No
     ) == fields  # fmt: skip
 
 
-@given(st.sampled_from(["model", "meta_model", "encoder"]), st.from_regex(r"[A-Z][A-Za-z]{0,20}", fullmatch=True))
+@given(st.sampled_from(["model", "meta_model", "encoder"]), st.from_regex(r"_?[A-Z][A-Za-z]{0,20}", fullmatch=True))
 def test_file_names_are_taken_apart_again(artifact_type: str, class_name: str) -> None:
     name = generate_filename(artifact_type, class_name, "sha256:" + "0123456789abcdef" * 4, "joblib")
     assert parse_filename(name) == (artifact_type, class_name, "0123456789ab")

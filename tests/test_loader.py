@@ -293,6 +293,15 @@ def test_models_of_several_pipelines_are_not_averaged_as_one(workspace: Workspac
     assert len(loader.load_fold_models(3, pipeline_id="0002")) == 1
 
 
+def test_an_id_that_is_elsewhere_says_where(workspace: Workspace) -> None:
+    for name in ("wheat", "oats"):
+        record = workspace.registry(name, "0001_a").register_with_chain({"of": name}, "s1.A", "model", 1, fold_id=0)
+    with pytest.raises(ArtifactNotFoundError, match=r"dataset 'corn'\. It is of oats, wheat"):
+        workspace.load(record.artifact_id, "corn")
+    with pytest.raises(ArtifactNotFoundError, match=r"has the folds 0\."):
+        workspace.load(record.artifact_id.replace(":0", ":7"), "wheat")
+
+
 def test_what_makes_no_sense_is_said(workspace: Workspace, xy: Any) -> None:
     loader = workspace.loader("wheat")
     with pytest.raises(InvalidValueError, match="3 or '3_1'"):

@@ -178,6 +178,12 @@ def by_id(database: Database, artifact_id: str, dataset: str | None = None) -> S
     return _by_legacy_id(database, legacy, dataset) if legacy is not None else None
 
 
+_NEAR = """
+SELECT r.artifact_id, d.name FROM records AS r JOIN datasets AS d ON d.dataset_key = r.dataset_key
+WHERE r.artifact_id >= ? AND r.artifact_id < ? ORDER BY r.artifact_id, d.name LIMIT 20
+"""
+
+
 def require(database: Database, artifact_id: str, dataset: str | None) -> StoredRecord:
     """Give the record of an id.
 
@@ -191,13 +197,13 @@ def require(database: Database, artifact_id: str, dataset: str | None) -> Stored
         return record
     shown = artifact_id if len(artifact_id) <= 100 else artifact_id[:97] + "..."
     stem = artifact_id.rpartition(":")[0]
-    siblings = database.rows(
-        "SELECT artifact_id FROM records WHERE artifact_id >= ? AND artifact_id < ? ORDER BY artifact_id LIMIT 20",
-        (f"{stem}:", f"{stem};"),
-    )
-    folds = ", ".join(sibling.rpartition(":")[2] for (sibling,) in siblings) if stem else ""
+    there = database.rows(_NEAR, (f"{stem}:", f"{stem};"))
+    elsewhere = ", ".join(name for found, name in there if found == artifact_id)
+    folds = ", ".join(found.rpartition(":")[2] for found, name in there if dataset in (None, name)) if stem else ""
     where = f"{database.path.name}" + (f", dataset {dataset!r}" if dataset is not None else "")
-    hint = f"That chain has the folds {folds}." if folds else "`artifactdb ls` lists what is there."
+    hint = "`artifactdb ls` lists what is there."
+    if elsewhere or folds:
+        hint = f"It is of {elsewhere}." if elsewhere else f"That chain has the folds {folds}."
     raise ArtifactNotFoundError(f"{shown!r} is not in {where}.", hint=hint)
 
 

@@ -25,8 +25,8 @@ def statistics(database: Database, dataset: str | None = None) -> dict[str, Any]
         ``total_artifacts``; ``unique_files``: distinct contents; ``total_size_bytes``: logical bytes as if each
         artifact had its own copy; ``unique_size_bytes``: logical bytes of the distinct contents;
         ``deduplication_ratio``: 1 - unique / total artifacts; ``stored_bytes`` and ``compression_ratio``: logical bytes
-        of the distinct contents over stored ones; ``by_type``; ``orphaned_count``, ``orphaned_size_bytes`` and
-        ``disk_usage_bytes``: of the whole file.
+        of the distinct contents over stored ones; ``by_type``; of the whole file ``orphaned_count``,
+        ``orphaned_size_bytes`` (stored bytes, which ``gc`` gives back) and ``disk_usage_bytes``.
     """
     with database.reading():
         total, unique, size = database.rows(_TOTALS, (dataset, dataset))[0]

@@ -96,7 +96,8 @@ class Catalog:
         predictions : iterable of dict
             Each with ``dataset_name``, ``model_name`` and ``partition`` (train, val or test), any other column of
             ``predictions``, and the arrays ``y_true, y_pred, y_proba, sample_indices, weights``: numeric, of one or two
-            dimensions, as many rows as ``y_pred``. An id is made of what identifies a row when none is given.
+            dimensions, all but ``weights`` with as many rows as ``y_pred``; an empty one is as one left out. An id is
+            made of what identifies a row when none is given.
 
         Returns
         -------

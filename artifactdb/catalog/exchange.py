@@ -132,7 +132,8 @@ def export_csv(store: Store, prediction_id: str, path: Path | None) -> Path:
     row = get(store, prediction_id, arrays=False)
     if path is None or path.is_dir() or not path.suffix:
         folder = path if path is not None else beside(store.database.path, "exports") / "best_predictions"
-        named = [row["dataset_name"], row["pipeline_uid"], row["model_name"], row["partition"], f"fold{row['fold_id']}"]
+        fold = "" if row["fold_id"] is None else f"fold{row['fold_id']}"
+        named = [row["dataset_name"], row["pipeline_uid"], row["model_name"], row["partition"], fold]
         parts = [re.sub(r"[^\w.-]+", "_", str(part)) for part in (*named, prediction_id) if part]
         path = folder / f"{'_'.join(parts)}.csv"
     rows = residuals(store, {"id": prediction_id}).to_dicts()

@@ -222,7 +222,8 @@ RECORD_TABLES = {
         artifact_id="text", dataset="text", pipeline_id="text", chain_path="text", chain_hash="text", step_index="int",
         substep_index="int", source_index="int", branch_path="text", fold_id="int", artifact_type="text",
         class_name="text", custom_name="text", parameters="text", meta_config="text", content_hash="text",
-        size_bytes="int", stored_bytes="int", format="text", format_version="text", versions="text", created_at="text",
+        size_bytes="int", stored_bytes="int", format="text", data_only="int", format_version="text",
+        versions="text", signed_by="text", created_at="text",
     ),
     "chains": _table("chains", ("chain_path", "chain_hash"), chain_path="text", chain_hash="text"),
     "folds": _table(

@@ -65,7 +65,12 @@ TRANSLATIONS: list[tuple[type[apsw.Error], type[ArtifactDBError], str, str]] = [
         "Raise timeout_s, or ask less.",
     ),
     (apsw.BindingsError, QueryError, "the SQL and its parameters do not fit", "Give one value for each ?."),
-    (apsw.SQLError, QueryError, "the SQL is not valid", "Tables and views are listed by `.schema`."),
+    (
+        apsw.SQLError,
+        QueryError,
+        "the SQL is not valid",
+        "`SELECT name, sql FROM sqlite_schema` gives tables and views.",
+    ),
     (apsw.ConstraintError, InvalidValueError, "a rule of the schema would be broken", ""),
     (apsw.SchemaChangeError, NewerSchemaError, "the schema of {path} changed meanwhile", "Open it again."),
     (apsw.ConnectionClosedError, StorageError, "{path} was closed", "Open the workspace again."),

@@ -337,7 +337,9 @@ def pipeline(database: Database, pipeline_id: str, dataset: str | None = None) -
     found = database.rows(_ONE_PIPELINE, (pipeline_id, dataset))
     if not found:
         where = f" of {dataset}" if dataset is not None else ""
-        raise RunNotFoundError(f"there is no pipeline {pipeline_id!r}{where}.", hint="`artifactdb runs` lists them.")
+        raise RunNotFoundError(
+            f"there is no pipeline {pipeline_id!r}{where}.", hint="`artifactdb runs FILE --pipelines` lists them."
+        )
     if len(found) > 1:
         raise InvalidValueError(
             f"{pipeline_id!r} is there in the datasets {', '.join(sorted(row[2] for row in found))}.",

@@ -17,9 +17,17 @@ class Workspace(Questions, Runs, Care, Trusting, Exchange):
     path : str or Path
         A directory, which then holds ``workspace.sqlite``, or a file such as ``wheat.sqlite``.
     mode : {"rw", "ro"}, default "rw"
-        ``"ro"`` neither makes nor changes anything.
+        ``"ro"`` makes nothing and writes nothing of its own; what a writer left in a -wal is folded into the file
+        where that can be written.
     timeout_s : float, default 30.0
         How long to wait for another writer, in seconds.
+
+    Raises
+    ------
+    WorkspaceNotFoundError
+        When it is not there and mode is ``"ro"``, or its folder cannot be made.
+    NotAWorkspaceError, NewerSchemaError, CorruptWorkspaceError, ReadOnlyError, BusyError
+        Nothing of the file is changed then.
 
     Examples
     --------

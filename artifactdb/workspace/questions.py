@@ -124,8 +124,9 @@ class Questions(Opened):
         Parameters
         ----------
         sql : str
-            The views ``artifacts, folds, dependencies, lineage_up, lineage_down, shared_blobs, orphan_blobs`` answer
-            the common questions.
+            The views ``artifacts, folds, dependencies, lineage_up, lineage_down, runs, pipelines_with_runs, metrics,
+            library, events, shared_blobs, orphan_blobs`` answer the common questions; ``SELECT name, sql FROM
+            sqlite_schema`` gives every table and view with its comments.
         params : sequence or dict
             Values for ``?`` or ``:name``.
         timeout_s : float, optional
@@ -155,7 +156,7 @@ class Questions(Opened):
         ----------
         sql : str
             One statement that reads. Its tables are ``predictions, arrays``, Parquet and staged rows together, and
-            ``artifacts, chains, folds, dependencies, pipelines, runs, library``.
+            ``artifacts, chains, folds, dependencies, pipelines, runs, metrics, library``.
         params : sequence or dict
             Values for ``?`` or ``$name``.
         timeout_s : float, optional

@@ -39,11 +39,13 @@ class Runs(Opened):
         tags : sequence of str, optional
         notes : str, optional
         resume : bool or str, default False
-            Carry on with the last run of that dataset and name that did not complete, or with the one of that id;
-            what it has completed is not trained again. Where there is none, a new one starts.
+            True: carry on with the last run of that dataset and name that did not complete; where there is none, a
+            new one starts. An id: with that one. What it has completed is not trained again.
 
         Raises
         ------
+        RunNotFoundError
+            A KeyError, when there is no run of the id to be resumed.
         BusyError
             When the run to be resumed is going on in another process.
 
