@@ -33,6 +33,13 @@ def test_memory_that_runs_out_leaves_the_state_before_or_after() -> None:
     assert faulty.run(CAMPAIGN, "--operation=merge", "--kind=memory-gone", "--sample") == 0
 
 
+@pytest.mark.campaign
+@needs_faults
+@pytest.mark.parametrize("operation", ["transaction", "catalog-flush", "merge"])
+def test_an_interrupt_anywhere_leaves_the_state_before_or_after(operation: str) -> None:
+    assert faulty.run(CAMPAIGN, f"--operation={operation}", "--kind=interrupt", "--sample") == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @needs_faults

@@ -101,6 +101,27 @@ def test_before_a_transaction_has_begun_nothing_stays_locked(
     assert len(workspace.records()) == 2
 
 
+def test_a_block_that_ends_late_leaves_the_next_ones_alone(workspace: Workspace) -> None:
+    """An interrupt between a block and its end lets it end when the traceback goes, which at a prompt is much later."""
+    registry = workspace.registry("wheat", "0001_a")
+    database = workspace.database
+    late = []
+    with pytest.raises(KeyboardInterrupt), workspace.transaction():
+        for block in (database.transaction(), database.transaction(undo=False)):
+            block.__enter__()
+            registry.register_with_chain({"a": len(late)}, f"s{len(late)}.A", "model", 1)
+            late.append(block)
+        raise KeyboardInterrupt
+    assert workspace.records() == []
+    with workspace.transaction():
+        registry.register_with_chain({"b": 1}, "s1.B", "model", 1)
+        while late:
+            late.pop()  # here it ends
+        registry.register_with_chain({"c": 1}, "s2.C", "model", 2)
+    assert not database.in_transaction
+    assert len(workspace.records()) == 2
+
+
 @pytest.mark.parametrize("act", ["backup", "restore"])
 def test_a_copy_that_has_its_name_keeps_its_predictions(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str

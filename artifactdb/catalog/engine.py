@@ -48,7 +48,8 @@ class Session:
 
     def register(self, name: str, dataset: Any) -> None:
         """Hand over a table for as long as the session is lent."""
-        self.cursor.register(name, dataset)
+        with translated():  # it is asked for its schema
+            self.cursor.register(name, dataset)
         self.registered.add(name)
         self.views.pop(name, None)
 
@@ -265,6 +266,8 @@ def translated() -> Iterator[None]:
         # What was raised within a table of ours comes back wrapped.
         if isinstance(error.__cause__, ArtifactDBError):
             raise error.__cause__ from error.__cause__.__cause__
+        if "KeyboardInterrupt" in str(error):  # it came where DuckDB called a function of Python's
+            raise KeyboardInterrupt from error
         raise QueryError(f"DuckDB: {str(error).strip()}") from error
 
 

@@ -265,7 +265,12 @@ def only_writer(folder: Path, timeout_s: float) -> Iterator[None]:
             )
         yield
     finally:
-        unlock(descriptor)
+        # Not by a function: an interrupt at its beginning would leave the lock to this process for ever.
+        try:  # noqa: SIM105
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        except OSError:
+            pass
+        os.close(descriptor)
 
 
 def remove_unread(path: Path, timeout_s: float = 0.0) -> bool:

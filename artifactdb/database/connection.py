@@ -188,10 +188,11 @@ class Database:
         self, session: Session, connection: apsw.Connection, *, keep: bool, timeout_s: float = 0.0
     ) -> Iterator[None]:
         # All in one: an interrupt comes between any two steps, and a level that nobody knows of would lock the file.
-        level, has_begun, has_ended = session.depth, False, False
+        depth, level = session.depth, object()
+        has_begun = has_ended = False
         try:
-            if level:
-                connection.execute(f"SAVEPOINT level_{level}")
+            if depth:
+                connection.execute(f"SAVEPOINT level_{depth}")
             else:
                 begin(connection, self.path, timeout_s, self.timeout_s)
                 if not self.keys_are_free:
@@ -199,24 +200,27 @@ class Database:
                     self.keys_are_free = True
                 if keep:
                     outdate(self.path)
+            session.levels.append(level)
             has_begun = True
-            session.depth = level + 1
             yield
-            session.depth = level
             has_ended = True
+            session.levels.pop()
             if session.is_broken or not connection.in_transaction:
                 raise taken_back(self.path)
             if not keep:
                 session.roll_back(connection)
                 return
-            if not level:
+            if not depth:
                 session.written.compute(connection)
-            connection.execute(f"RELEASE level_{level}" if level else "COMMIT")
+            connection.execute(f"RELEASE level_{depth}" if depth else "COMMIT")
         except BaseException as error:
-            session.depth = level
-            if has_begun:
+            # Interrupted behind a block, its end comes when the traceback goes: then what is around it has ended it.
+            is_open = has_ended or level in session.levels
+            if level in session.levels:
+                del session.levels[session.levels.index(level) :]
+            if has_begun and is_open:
                 session.roll_back(connection, error)
-            elif not level and not session.reads:  # it may be there all the same; what was written before stays noted
+            elif not has_begun and not depth and not session.reads:  # what was written before stays noted
                 session.undo(connection)
             if isinstance(error, apsw.Error) and (has_ended or not has_begun):
                 raise translate(error, self.path) from error

@@ -19,13 +19,13 @@ class Session:
     """A connection, and a lock that closing and forking wait for."""
 
     __slots__ = (
-        "__weakref__", "connection", "depth", "half_done", "lock", "number", "reads", "seal", "spoilt", "written",
+        "__weakref__", "connection", "half_done", "levels", "lock", "number", "reads", "seal", "spoilt", "written",
     )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
-        self.depth = 0
+        self.levels: list[object] = []  # one for each block of a transaction, the innermost last
         self.reads = False
 
     def take(self, connection: apsw.Connection) -> None:
@@ -42,14 +42,20 @@ class Session:
         """Whether nothing more may be done at the level that is open but to take it back."""
         return self.spoilt or self.half_done
 
+    @property
+    def depth(self) -> int:
+        """How many blocks of a transaction are open."""
+        return len(self.levels)
+
     @contextmanager
     def part(self, connection: apsw.Connection) -> Iterator[None]:
         """Let what the block writes be kept with what is around it, or not at all."""
-        before = connection.total_changes()
+        around, before = self.levels[-1], connection.total_changes()
         try:
             yield
         except BaseException:
-            if self.connection is connection and connection.total_changes() != before:
+            is_open = self.levels[-1:] == [around] and self.connection is connection
+            if is_open and connection.total_changes() != before:
                 self.half_done = True
             raise
 

@@ -1,5 +1,8 @@
 """Faults of the system, on demand: the n-th call that touches a file below one folder fails, or the n-th allocation.
 
+Or somebody interrupts: at the n-th place in artifactdb's own code where Python looks whether a signal came, which is
+where a function begins and where one of C's has returned.
+
 A small library (faults.c) stands before the C library of a process of its own, so that what fails is real for SQLite,
 DuckDB, Arrow and Python alike. Linux, and a C compiler, are needed.
 """
@@ -15,6 +18,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import apsw
 
@@ -30,6 +35,7 @@ class Kind:
     calls: str
     error: int
     for_good: bool = False
+    interrupts: bool = False
 
 
 KINDS = {
@@ -41,7 +47,9 @@ KINDS = {
     "descriptors": Kind("open create", errno.EMFILE),
     "memory": Kind("memory", errno.ENOMEM),
     "memory-gone": Kind("memory", errno.ENOMEM, for_good=True),
+    "interrupt": Kind("", errno.EINTR, interrupts=True),
 }
+_OWN = (f"{os.sep}artifactdb{os.sep}", f"{os.sep}contextlib.py")
 
 
 def possible() -> bool:
@@ -85,14 +93,38 @@ class Faults:
             if line.endswith(apsw.__file__)
             for place in line.split()[0].split("-")
         ]
+        self._interrupted = ""
         self._library.faults_watch(os.fsencode(self.root), min(places), max(places))
 
     def arm(self, kind: Kind, n: int) -> None:
         """Let the n-th call of a kind from now on fail."""
+        self._interrupted = ""
+        if kind.interrupts:
+            self._interrupt(n)
+            return
         calls = sum(1 << _CALLS.index(call) for call in kind.calls.split())
         self._library.faults_arm(calls, kind.error, n, _FOR_GOOD if kind.for_good else n)
 
     def disarm(self) -> str:
         """Let nothing fail any more; say which call failed first, or nothing."""
+        sys.setprofile(None)
+        if self._interrupted:
+            return self._interrupted
         self._library.faults_disarm()
         return os.fsdecode(self._library.faults_said()) if self._library.faults_met() else ""
+
+    def _interrupt(self, n: int) -> None:
+        left = n
+
+        def look(frame: FrameType, event: str, _: Any) -> None:
+            nonlocal left
+            if event not in ("call", "c_return") or not any(own in frame.f_code.co_filename for own in _OWN):
+                return
+            left -= 1
+            if not left:
+                sys.setprofile(None)
+                place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+                self._interrupted = f"{'the beginning' if event == 'call' else 'behind a call'} of {place}"
+                raise KeyboardInterrupt
+
+        sys.setprofile(look)
