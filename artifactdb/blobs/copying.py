@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from artifactdb.blobs.codec import decode, stored_chunk
-from artifactdb.blobs.store import CHUNK, described
+from artifactdb.blobs.store import CHUNK, described, read_as_containers
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import CorruptBlobError
 from artifactdb.formats.container import parts_of
@@ -125,8 +125,11 @@ def copy_blobs(
         parts = source.rows(_PARTS, (json.dumps(several),))
         for key, _, _, digest in parts:
             named[key].append(digest)
+        unlisted = [key for key in several if check.parts.get(key) and not named[key]]
+        bare = set(unlisted) - read_as_containers(source, unlisted) if unlisted else set()
         for key in several:
-            if named[key] != check.parts.get(key, []) or any(part not in keys for _, _, part, _ in parts):
+            is_other = named[key] != check.parts.get(key, []) and key not in bare
+            if is_other or any(part not in keys for _, _, part, _ in parts):
                 digest = source.rows("SELECT content_hash FROM blobs WHERE blob_key = ?", (key,))[0][0]
                 raise _corrupt(digest, "the arrays that it names are not those that are listed")
         target.run_many(_INSERT_PART, [(keys[key], position, keys[part]) for key, position, part, _ in parts])

@@ -21,9 +21,9 @@ from artifactdb.blobs.codec import (
     stored_chunk,
 )
 from artifactdb.content import Content, StoredContent
-from artifactdb.database import Database
+from artifactdb.database import Database, Snapshot
 from artifactdb.errors import CorruptBlobError, SerializationError
-from artifactdb.formats.container import parts_of
+from artifactdb.formats.container import CONTAINER_FORMATS, parts_of
 
 CHUNK_BYTES = 4 * 1024 * 1024
 ENCODE_AHEAD_BYTES = 64 * 1024 * 1024
@@ -51,6 +51,13 @@ _STORED = "SELECT total(size_bytes), coalesce(sum(length(payload)), 0) FROM chun
 _PARTS_OF = """
 SELECT b.content_hash FROM blob_parts AS bp JOIN blobs AS b ON b.blob_key = bp.part_key
 WHERE bp.blob_key = ? ORDER BY bp.position
+"""
+_CONTAINERS = """
+SELECT blob_key FROM records
+WHERE blob_key IN (SELECT value FROM json_each(:keys)) AND format IN (SELECT value FROM json_each(:formats))
+UNION SELECT blob_key FROM library_artifacts
+WHERE blob_key IN (SELECT value FROM json_each(:keys))
+  AND json_extract(record, '$.format') IN (SELECT value FROM json_each(:formats))
 """
 _OTHER_SIZE = "its row speaks of"
 _OTHER_PARTS = "the arrays that it names are not those that are listed"
@@ -256,7 +263,15 @@ def check(database: Database, blob_key: int) -> str:
     if row[2] != (stored := database.rows(_STORED, (blob_key,))[0][1]):
         return f"{_OTHER_SIZE} {row[2]} stored bytes where its chunks take {stored}."
     listed = [part for (part,) in database.rows(_PARTS_OF, (blob_key,))]
-    return "" if listed == named else f"{_OTHER_PARTS}."
+    if listed == named or (not listed and blob_key not in read_as_containers(database, [blob_key])):
+        return ""
+    return f"{_OTHER_PARTS}."
+
+
+def read_as_containers(source: Database | Snapshot, blob_keys: Sequence[int]) -> set[int]:
+    """Tell of which blobs it matters what arrays they name: an array may hold the bytes of a container."""
+    formats = json.dumps(sorted(CONTAINER_FORMATS))
+    return {key for (key,) in source.rows(_CONTAINERS, {"keys": json.dumps(list(blob_keys)), "formats": formats})}
 
 
 def lists_other_parts(what: str) -> bool:

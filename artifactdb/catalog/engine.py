@@ -189,6 +189,10 @@ def require_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(f"DuckDB takes no such text ({error}).") from None
     with translated():
         statements = cursor.extract_statements(sql)
     if len(statements) != 1:

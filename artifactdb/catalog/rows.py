@@ -143,7 +143,10 @@ def _number(column: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidValueError(f"{column} is a number, not {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidValueError(f"{column} is a number of no more than 1.8e308.") from None
 
 
 def _integers(column: str, values: _Values) -> _Values:

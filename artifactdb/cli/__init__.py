@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -11,6 +12,9 @@ def main() -> None:
     from artifactdb.cli.app import app
     from artifactdb.errors import ArtifactDBError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a character; that is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ArtifactDBError as error:

@@ -86,17 +86,11 @@ def save(
         raise InvalidValueError("what to save is one of --pipeline, --run and --config.")
     require_file(path)
     tags = tag or []
-    with Workspace(path, mode="ro" if dry_run else "rw") as workspace:
+    with Workspace(path) as workspace, workspace.database.transaction(keep=not dry_run):
         manager = workspace.library
         kind = "template" if config else "fullrun" if run else "filtered" if filtered else "pipeline"
-        if dry_run:
-            if config is not None:
-                _read(config)
-            elif pipeline is not None:
-                workspace.pipeline(Path(pipeline).name, Path(pipeline).parent.name or None)
-            there = any(entry["name"] == name for entry in manager.search(kind=kind))
-            answer = {"name": name, "type": kind, "would_replace": there}
-        elif config is not None:
+        there = dry_run and any(entry["name"] == name for entry in manager.search(kind=kind))
+        if config is not None:
             answer = manager.save_template(_read(config), name, description, category=category, tags=tags)
         elif run is not None:
             answer = manager.save_fullrun(run, name, description, category=category, tags=tags)
@@ -104,6 +98,8 @@ def save(
             answer = manager.save_filtered(pipeline, name, description, category=category, tags=tags)
         else:
             answer = manager.save_pipeline_full(None, pipeline, name, description, category=category, tags=tags)
+        if dry_run:
+            answer = {"name": answer["name"], "type": kind, "would_replace": there}
     render.as_json(answer) if as_json else render.fields(answer)
 
 

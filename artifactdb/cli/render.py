@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from artifactdb.results import to_json
 
@@ -20,24 +21,25 @@ messages = Console(stderr=True)
 
 def as_json(answer: Any) -> None:
     """Print one JSON document; bytes as hex, everything else unknown as text."""
+    in_full = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
     for line in to_json(answer).split("\n"):
-        # What is no character to be seen is spelled out, which JSON lets be the same text.
-        print(line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))
+        # What is no character to be seen, or the terminal lacks, is spelled out, which JSON lets be the same text.
+        print("".join(c if c.isprintable() and (in_full or c.isascii()) else json.dumps(c)[1:-1] for c in line))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows as a table; piped, as lines with tabs, which no column width cuts."""
     if not console.is_terminal:
-        print("\t".join(columns))
+        print("\t".join(map(plain, columns)))
         for row in rows:
             print("\t".join(cell(value) for value in row))
         return
     drawn = Table(header_style="bold")
     for position, column in enumerate(columns):
         # What names a row stays whole; an id that is cut short is of no use.
-        drawn.add_column(column, overflow="fold", no_wrap=position == 0)
+        drawn.add_column(Text(plain(column)), overflow="fold", no_wrap=position == 0)
     for row in rows:
-        drawn.add_row(*(escape(cell(value)) for value in row))
+        drawn.add_row(*(Text(cell(value)) for value in row))
     console.print(drawn)
 
 

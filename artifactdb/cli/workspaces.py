@@ -74,6 +74,8 @@ def _change_run(path: Path, run_id: str, *, end: bool, clean_up: bool, dry_run: 
     require_file(path)
     answer: dict[str, object] = {}
     with Workspace(path) as workspace:
+        if not workspace.runs(run_id=run_id):
+            raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
         if end and not dry_run:
             workspace.end_run(run_id)
         if clean_up:
@@ -99,8 +101,7 @@ def pack(
     """Write everything to one file, predictions inside, checked, without what nobody reaches."""
     with Workspace(path, mode="ro") as workspace, render.progress("pack", in_bytes=True) as progress:
         if dry_run:
-            if target.exists() and not overwrite:
-                raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or say --overwrite.")
+            workspace.pack(target, overwrite=overwrite, dry_run=True)
             stats = workspace.stats()
             answer = {"path": str(target), "would_replace": target.exists(), "artifacts": stats["total_artifacts"]}
             done = f"would write {stats['total_artifacts']} artifacts to {target}"

@@ -14,6 +14,7 @@ import apsw
 from artifactdb.database import disk
 from artifactdb.database.connection import Database
 from artifactdb.database.migrations import set_page_size
+from artifactdb.database.outdating import outdate
 from artifactdb.database.strict import restrict
 from artifactdb.database.translate import translated
 from artifactdb.errors import (
@@ -55,7 +56,7 @@ def new_file(target: Path, *, overwrite: bool = False, beside: Path | None = Non
     """
     descriptor, unfinished = -1, target
     try:
-        _require_place(target, overwrite=overwrite)
+        require_place(target, overwrite=overwrite)
         _remove_leftovers(target)
         unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
         # Held while it is made, so that nobody takes it for one that was left over. Closed after SQLite's own.
@@ -124,7 +125,8 @@ def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 40
             database.close()
 
 
-def _require_place(target: Path, *, overwrite: bool) -> None:
+def require_place(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target that no file can be written to, as ``new_file`` does."""
     if "\0" in str(target) or not target.name or len(target.name) > _MAX_NAME_CHARACTERS:
         raise InvalidValueError(f"{str(target)[:80]!r} is no name for a file.", hint="Choose a shorter, printable one.")
     if target.is_dir() or (target.exists() and not overwrite):
@@ -141,6 +143,7 @@ def _clear(target: Path) -> None:
     """See that nothing of an earlier file of this name would be taken for a part of the new one."""
     if target.exists():
         _require_unused(target)
+    outdate(target)
     for suffix in _BESIDE:
         disk.remove(target.with_name(target.name + suffix))
     # Before the new file has the name: a log that came back after a power cut would be folded into it.

@@ -13,6 +13,7 @@ from typing import Final
 
 import apsw
 
+from artifactdb.database.outdating import outdate
 from artifactdb.errors import InvalidValueError, ReadOnlyError
 
 NETWORK_VARIABLE: Final = "ARTIFACTDB_NETWORK"
@@ -122,11 +123,14 @@ def choose_journal(connection: apsw.Connection) -> None:
     """
     if not is_single():
         if connection.pragma("journal_mode") != "wal":
+            outdate(Path(connection.filename))
             # Some tools take a file out of this mode, and so does a pack that was to replace it and failed.
             with suppress(apsw.BusyError):  # in use by somebody who left it so
                 connection.pragma("journal_mode", "WAL")
         return
     if not connection.readonly("main"):
+        if connection.pragma("journal_mode") == "wal":
+            outdate(Path(connection.filename))
         only_reads = connection.pragma("query_only")
         connection.pragma("query_only", False)  # a reader, too, folds in the log that a writer left
         connection.pragma("journal_mode", "DELETE")

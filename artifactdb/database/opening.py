@@ -37,7 +37,13 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidValueError("a workspace needs a path that is not empty and holds no NUL character.")
-    location = Path(text).expanduser().absolute()
+    try:
+        text.encode()
+        location = Path(text).expanduser().absolute()
+    except UnicodeEncodeError:
+        raise InvalidValueError(f"{text!r} is a path that UTF-8 cannot hold.", hint="Choose another name.") from None
+    except RuntimeError:  # of somebody whom nobody knows
+        location = Path(text).absolute()
     if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
         location = location / FILE_NAME
     # As SQLite does for its -wal: what lies beside a workspace lies beside the file itself, not beside a link to it.

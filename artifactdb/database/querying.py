@@ -64,13 +64,16 @@ def query(
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
-    with translated(database.path):
-        if database.in_transaction:
-            return _run(database.connection(), sql, parameters, timeout_s, max_rows)
-        for _ in range(_TRIES):
-            with suppress(BusyError):  # the file was changed while a reader without locks looked at it
-                return _ask(database, sql, parameters, timeout_s, max_rows)
-        return _ask(database, sql, parameters, timeout_s, max_rows)
+    try:
+        with translated(database.path):
+            if database.in_transaction:
+                return _run(database.connection(), sql, parameters, timeout_s, max_rows)
+            for _ in range(_TRIES):
+                with suppress(BusyError):  # the file was changed while a reader without locks looked at it
+                    return _ask(database, sql, parameters, timeout_s, max_rows)
+            return _ask(database, sql, parameters, timeout_s, max_rows)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InvalidValueError(f"SQLite takes no such text or number ({error}).") from None
 
 
 def _ask(

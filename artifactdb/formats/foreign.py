@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 from artifactdb.content import Content, Segment, StoredContent
+from artifactdb.errors import DeserializationError
 from artifactdb.formats.serializer import Dumped
 
 
@@ -65,7 +66,10 @@ class JsonSerializer:
 
     def load(self, content: StoredContent) -> Any:
         """Parse the text."""
-        return json.loads(content.data)
+        try:
+            return json.loads(content.data)
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise DeserializationError(f"it is no JSON ({type(error).__name__}: {error}).") from error
 
 
 def _bytes(data: bytes) -> Content:

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,40 +104,52 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
 
 
 def copies(folder: Path) -> list[Copy]:
-    """Give the copies of a series, oldest first.
+    """Give the copies of a series, oldest first; warns of a list that cannot be read, and leaves it out.
 
     Raises
     ------
     WorkspaceNotFoundError
         When the folder holds no series.
     CorruptWorkspaceError
-        When a list cannot be read.
+        When no list can be read.
     """
+    found, wrong = [], None
     with device_errors(folder):
-        if not (folder / _LISTS).is_dir():
-            raise WorkspaceNotFoundError(
-                f"{folder} holds no backups.", hint="`artifactdb backup FILE --to DIR` makes one."
-            )
-        return [_copy(name, _read_list(folder, name)) for name in _names(folder)]
+        for name in _names_of(folder):
+            try:
+                found.append(_copy(name, _read_list(folder, name)))
+            except CorruptWorkspaceError as error:
+                wrong = error
+                warnings.warn(f"a copy is left out: {error}", stacklevel=3)
+    if wrong is not None and not found:
+        raise wrong
+    return found
+
+
+def _names_of(folder: Path) -> list[str]:
+    if not (folder / _LISTS).is_dir():
+        raise WorkspaceNotFoundError(f"{folder} holds no backups.", hint="`artifactdb backup FILE --to DIR` makes one.")
+    return _names(folder)
 
 
 def restore(folder: Path, target: Path, *, at: str | None = None, progress: Progress | None = None) -> Path:
     """Put the files of a copy together again, each compared with its hash; the target is new."""
-    known = copies(folder)
+    known = _names_of(folder)
     moment = _moment(at)
-    chosen = [copy for copy in known if moment is None or copy.name <= moment]
-    if not chosen:
-        first = f"the first is of {known[0].taken_at}" if known else "there is none"
+    names = [name for name in known if moment is None or _time_of(name) <= moment]
+    if not names:
+        first = f"the first is of {_time_of(known[0]).isoformat()}" if known else "there is none"
         raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
-    files = _read_list(folder, chosen[-1].name)["files"]
+    found = _read_list(folder, names[-1])
+    chosen, files = _copy(names[-1], found), found["files"]
     total, done = sum(file["size_bytes"] for file in files), 0
     if target.is_dir():
-        if not is_workspace_name(chosen[-1].workspace):
+        if not is_workspace_name(chosen.workspace):
             raise InvalidValueError(
-                f"the copy is of {chosen[-1].workspace[:80]!r}, which is no name for a workspace.",
+                f"the copy is of {chosen.workspace[:80]!r}, which is no name for a workspace.",
                 hint="Say which file it shall be, for example restored.sqlite.",
             )
-        target = target / chosen[-1].workspace
+        target = target / chosen.workspace
     beside = catalog_folder(target)
     if os.path.lexists(beside):
         raise InvalidValueError(f"{beside} is there already.", hint="Name a new file, or remove that one first.")
@@ -159,19 +172,19 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
 # -- lists --------------------------------------------------------------------------------------------
 
 
-def _moment(at: str | None) -> str | None:
-    """Give the greatest name that a copy taken at that time, or before, can bear."""
+def _moment(at: str | None) -> datetime | None:
+    """Give the last time that a copy may be of."""
     if at is None:
         return None
     try:
         time = datetime.fromisoformat(at)
-    except (TypeError, ValueError):
+        if len(at) <= len("2026-11-27"):
+            time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+        return time.astimezone(UTC)  # without a zone: the local one
+    except (TypeError, ValueError, OverflowError):
         raise InvalidValueError(
             f"{at!r} is no time.", hint="It looks like 2026-11-27 or 2026-11-27T18:30:00+01:00."
         ) from None
-    if len(at) <= len("2026-11-27"):
-        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
-    return _name(time.astimezone(UTC))  # without a zone: the local one
 
 
 def _next_moment(folder: Path) -> datetime:

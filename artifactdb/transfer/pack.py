@@ -11,7 +11,7 @@ from artifactdb.catalog.pairs import write_pair
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
-from artifactdb.database.making import files_of, new_workspace
+from artifactdb.database.making import files_of, new_workspace, require_place
 from artifactdb.database.translate import interprets, translated
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
@@ -31,8 +31,7 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
 
     The new file is built without a journal and gets its name when it is whole and on the disk.
     """
-    if _is(target, store.database.path):
-        raise InvalidValueError(f"{target} is the workspace itself.", hint="Name another file.")
+    require_target(store, target, overwrite=overwrite)
     stored = store.database.value("SELECT coalesce(sum(stored_bytes), 0) FROM blobs")
     page_bytes = next((size for bound, size in _PAGE_BYTES if stored < bound), _LARGE_PAGE)
     with new_workspace(target, overwrite=overwrite, page_bytes=page_bytes) as made:
@@ -53,6 +52,22 @@ def pack(store: Store, target: Path, *, overwrite: bool = False, progress: Progr
         with translated(target):
             made.connection().pragma("journal_mode", "WAL")
     return target
+
+
+def require_target(store: Store, target: Path, *, overwrite: bool) -> None:
+    """Refuse what cannot be packed to, or from.
+
+    Raises
+    ------
+    InvalidValueError
+        When it is the workspace itself or is there, unless it may be overwritten; or inside a transaction.
+    WorkspaceNotFoundError, ReadOnlyError, BusyError
+    """
+    if store.database.in_transaction:
+        raise InvalidValueError("pack cannot run inside a transaction.", hint="Call it when the block has ended.")
+    if _is(target, store.database.path):
+        raise InvalidValueError(f"{target} is the workspace itself.", hint="Name another file.")
+    require_place(target, overwrite=overwrite)
 
 
 def _is(target: Path, path: Path) -> bool:

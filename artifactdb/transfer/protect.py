@@ -45,13 +45,15 @@ def _protect(database: Database, overhead: float, progress: Progress | None) -> 
     if has_predictions(database):
         folder = catalog_folder(path)
         names += [f"{folder.name}/{file.name}" for file in live_files(database) if not file.inside]
+    was_protected = target.exists()
     try:
         outdate(path)
         with new_file(target) as unfinished:
             members = [parity.describe(path.parent, name) for name in names]
             parity.write(path.parent, members, unfinished, overhead, history.now(), progress)
     except BaseException:
-        if outdated_file(path).exists():  # nothing was changed, and what protected it does so still
+        # Nothing was changed, and what protected it does so still; what was put aside before is of an earlier state.
+        if was_protected and outdated_file(path).exists() and not target.exists():
             disk.rename(outdated_file(path), target)
         raise
     disk.remove(outdated_file(path))

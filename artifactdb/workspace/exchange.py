@@ -23,6 +23,7 @@ class Exchange(Opened):
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
+        dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Write everything to one new file, its predictions inside: to mail, to archive, to put on read-only media.
@@ -35,18 +36,23 @@ class Exchange(Opened):
             A new file.
         overwrite : bool, default False
             Replace a file that is there.
+        dry_run : bool, default False
+            Only see that it could be written there.
         progress : callable, optional
             Called with (stored bytes done, stored bytes in all).
 
         Raises
         ------
         InvalidValueError
-            When the file is there, unless it may be overwritten.
+            When the file is there, unless it may be overwritten; inside a transaction.
         CorruptBlobError
             When content does not match its hash; nothing is left then.
         """
-        from artifactdb.transfer.pack import pack
+        from artifactdb.transfer.pack import pack, require_target
 
+        if dry_run:
+            require_target(self.catalog._store, Path(path), overwrite=overwrite)
+            return Path(path)
         return pack(self.catalog._store, Path(path), overwrite=overwrite, progress=progress)
 
     def merge(

@@ -209,11 +209,11 @@ class Runs(Opened):
         keys = run_store.keys_of_run(self.database, run_id)
         run_store.require_ended(self.database, run_id, keys)
         counted = {"artifacts": sum(run.artifacts for run in self.runs(run_id=run_id)), "predictions": 0}
-        if dry_run:
+        if dry_run and self.database.mode == "ro":
             if self._has_predictions():
                 counted["predictions"] = self.catalog.delete(run_id=run_id, dry_run=True)
             return counted
-        with self.transaction():
+        with self.database.transaction(keep=not dry_run):
             if self._has_predictions():
                 counted["predictions"] = self.catalog.delete(run_id=run_id)
             run_store.take_back(self.database, keys)
