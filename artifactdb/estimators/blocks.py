@@ -38,13 +38,26 @@ def take(block: Any, rows: Any) -> Any:
            [1, 2]])
     """
     if not isinstance(rows, slice):
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp)
+        rows = positions(rows)
     if hasattr(block, "tocsr"):  # sparse, as a transformer may give it
         return block.tocsr()[rows]
+    if hasattr(block, "iloc"):  # a series too, which by [] gives rows of these labels
+        return block.iloc[rows]
     if is_frame(block):
-        return block.iloc[rows] if hasattr(block, "iloc") else block[rows]
+        return block[rows]
     return np.ascontiguousarray(block[rows])
+
+
+def positions(rows: Any) -> Any:
+    """Give the numbers of rows that a list, an array or a mask names.
+
+    Examples
+    --------
+    >>> positions([True, False, True]), positions([2, 0])
+    (array([0, 2]), array([2, 0]))
+    """
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp)
 
 
 def n_rows(block: Any) -> int:

@@ -23,9 +23,35 @@ def is_model(obj: Any) -> bool:
     >>> is_model(PLSRegression()), is_model(KMeans())
     (True, False)
     """
-    if not (callable(getattr(obj, "fit", None)) and hasattr(obj, "predict")):
+    if not (callable(getattr(obj, "fit", None)) and predicts(obj)):
         return False
     return is_classifier(obj) or is_regressor(obj) or not hasattr(obj, "transform")
+
+
+def predicts(obj: Any) -> bool:
+    """Tell whether an object predicts, or will when it is fitted, as a stack whose final estimator is the usual one.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import StackingRegressor
+    >>> from sklearn.linear_model import Ridge
+    >>> predicts(StackingRegressor([("ridge", Ridge())]))
+    True
+    """
+    return hasattr(obj, "predict") or (hasattr(type(obj), "predict") and (is_classifier(obj) or is_regressor(obj)))
+
+
+def is_selector(obj: Any) -> bool:
+    """Tell whether an object chooses columns; some, as RFE, also predict with the model that they choose by.
+
+    Examples
+    --------
+    >>> from sklearn.feature_selection import RFE
+    >>> from sklearn.linear_model import Ridge
+    >>> is_selector(RFE(Ridge()))
+    True
+    """
+    return callable(getattr(obj, "get_support", None)) and hasattr(obj, "transform")
 
 
 def is_transformer(obj: Any) -> bool:
@@ -57,6 +83,20 @@ def takes_labels(obj: Any) -> bool:
     (True, False)
     """
     return next(iter(inspect.signature(obj.fit).parameters), "") == "y"
+
+
+def numbers_labels(obj: Any) -> bool:
+    """Tell whether an encoder of y gives labels numbers, and computes with none.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import LabelEncoder, StandardScaler
+    >>> numbers_labels(LabelEncoder()), numbers_labels(StandardScaler())
+    (True, False)
+    """
+    from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinarizer
+
+    return isinstance(obj, LabelBinarizer | LabelEncoder | MultiLabelBinarizer)
 
 
 def artifact_type(obj: Any) -> ArtifactType:

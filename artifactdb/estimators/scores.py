@@ -15,28 +15,37 @@ CLASSIFICATION = ("accuracy",)
 """What is computed of every fold, the first of them by default what pipelines are compared by."""
 
 
+def _numbers(y: Any, predicted: Any) -> tuple[Any, Any]:
+    # As floats: whole numbers without a sign have no differences below zero.
+    return np.asarray(y, dtype=float), np.asarray(predicted, dtype=float)
+
+
 def _rmse(y: Any, predicted: Any) -> float:
-    return float(np.sqrt(_mse(y, predicted)))
+    y, predicted = _numbers(y, predicted)
+    return float(np.mean(np.sqrt(np.mean((predicted - y) ** 2, axis=0))))  # the mean over several targets
 
 
 def _mse(y: Any, predicted: Any) -> float:
-    return float(np.mean((np.asarray(predicted) - np.asarray(y)) ** 2))
+    y, predicted = _numbers(y, predicted)
+    return float(np.mean((predicted - y) ** 2))
 
 
 def _mae(y: Any, predicted: Any) -> float:
-    return float(np.mean(np.abs(np.asarray(predicted) - np.asarray(y))))
+    y, predicted = _numbers(y, predicted)
+    return float(np.mean(np.abs(predicted - y)))
 
 
 def _r2(y: Any, predicted: Any) -> float:
     # The mean over several targets, as scikit-learn has it; not a number where all that was measured is the same.
-    y, predicted = np.asarray(y), np.asarray(predicted)
+    y, predicted = _numbers(y, predicted)
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = ((predicted - y) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     return float(np.mean(1 - shares)) if np.all(np.isfinite(shares)) else float("nan")
 
 
 def _accuracy(y: Any, predicted: Any) -> float:
-    return float(np.mean(np.asarray(y) == np.asarray(predicted)))
+    same = np.asarray(y) == np.asarray(predicted)
+    return float(np.mean(same.all(axis=1) if same.ndim == 2 else same))  # of several labels all have to be right
 
 
 def _sklearn(name: str, **options: Any) -> Callable[[Any, Any], float]:

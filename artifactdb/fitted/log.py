@@ -57,8 +57,9 @@ def log(
             row |= entered[None].about | {"model_artifact_id": entered[None].best_id if is_best else None}
         of_pipeline = {"dataset_name": dataset, "pipeline_uid": pipeline.pipeline_id, "config_name": name or None}
         ids = workspace.catalog.add_many([{**row, **of_pipeline} for row in [*rows, *searched]])
-        kept = [*rows, *(row for row in searched if row["model_artifact_id"])]
-        pipeline.log_folds((row.get("fold_id"), row["scores"]) for row in kept)
+        # What the candidates scored in training is of other models than the one that was fitted to everything.
+        best = [{**row, "scores": {"val": row["scores"]["val"]}} for row in searched if row["model_artifact_id"]]
+        pipeline.log_folds((row.get("fold_id"), row["scores"]) for row in [*rows, *best])
     every = [artifact_id for fold in entered.values() for artifact_id in fold.ids.values()]
     first = next(iter(entered.values()))
     return Logged(first.ids[first.root], pipeline.pipeline_id, dataset, run.run_id, every, ids)
@@ -85,8 +86,7 @@ class _Entered:
             stored = Composite.of(piece.obj, {id(part.obj): self.ids[part] for part in piece.parts})
         meta_config = None
         if piece.stacked:
-            columns = [column for _, column in piece.stacked]
-            meta_config = MetaModelConfig.of_sources([self.ids[source] for source, _ in piece.stacked], columns)
+            meta_config = MetaModelConfig.of_sources([self.ids[source] for source in piece.stacked], piece.columns)
         return registry.register_with_chain(
             stored,
             piece.chain,

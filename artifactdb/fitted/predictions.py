@@ -10,7 +10,7 @@ import numpy as np
 from artifactdb.artifacts.parameters import readable
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds, scores
-from artifactdb.estimators.blocks import take
+from artifactdb.estimators.blocks import positions, take
 from artifactdb.fitted.structure import class_name, final_estimator
 
 UNNAMED = "score"
@@ -75,7 +75,7 @@ def of_folds(results: Mapping[str, Any], X: Any, y: Any, metric: str | None) -> 
         row = {**about(model), "partition": "val", "fold_id": fold, "op_counter": 0}
         task = _task(model)
         if held_out is not None and task is not None:
-            indices = np.asarray(held_out[fold])
+            indices = positions(held_out[fold])
             if len(indices) and indices.max() >= _length(y):
                 raise InvalidValueError(
                     f"fold {fold} holds out sample {indices.max()}, and X has {_length(X)}.",

@@ -36,8 +36,10 @@ class Piece:
         Step and key of every operator that its input went through, itself last.
     parts : tuple of Piece
         For a container: what is stored apart from it.
-    stacked : tuple of (Piece, str)
-        For a meta-model: its source models, with the names of the columns that they give it.
+    stacked : tuple of Piece
+        For a meta-model: its source models.
+    columns : tuple of str
+        For a meta-model: the names of the columns of its X.
     """
 
     obj: Any
@@ -47,7 +49,8 @@ class Piece:
     sources: tuple[Piece, ...]
     line: tuple[tuple[int, str], ...]
     parts: tuple[Piece, ...] = ()
-    stacked: tuple[tuple[Piece, str], ...] = ()
+    stacked: tuple[Piece, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def chain(self) -> str:
@@ -134,7 +137,8 @@ class _Walk:
         name: str,
         place: _Place,
         kind: ArtifactType | None = None,
-        stacked: Sequence[tuple[Piece, str]] = (),
+        stacked: Sequence[Piece] = (),
+        columns: Sequence[str] = (),
     ) -> Piece:
         """Enter what is inside an object, then the object; give its piece."""
         parts, ends = self._inside(obj, place)
@@ -143,7 +147,7 @@ class _Walk:
         node = OperatorNode(step, class_name(obj), list(place.branch), substep_index=place.substep)
         line = dict.fromkeys([*(key for source in sources for key in source.line), (step, node.to_key())])
         kind = kind or kinds.artifact_type(obj)
-        piece = Piece(obj, node, kind, name, sources, tuple(line), tuple(parts), tuple(stacked))
+        piece = Piece(obj, node, kind, name, sources, tuple(line), tuple(parts), tuple(stacked), tuple(columns))
         self.pieces.append(piece)
         return piece
 
@@ -161,10 +165,10 @@ class _Walk:
             return [part for branch in branches for part in branch], [branch[-1] for branch in branches if branch]
         if isinstance(obj, StackingRegressor | StackingClassifier):
             models = self._models(obj, place)
-            stacked = [(model, f"{model.name}_pred") for model in models]
             meta = self.whole(
-                obj.final_estimator_, "final_estimator", place.after(*models), ArtifactType.META_MODEL, stacked
-            )
+                obj.final_estimator_, "final_estimator", place.after(*models), ArtifactType.META_MODEL, models,
+                list(_stacked_columns(obj, [model.name for model in models])),
+            )  # fmt: skip
             return [*models, meta], [meta]
         if isinstance(obj, VotingRegressor | VotingClassifier):
             models = self._models(obj, place)
@@ -181,10 +185,12 @@ class _Walk:
     def _steps(self, steps: Iterable[tuple[str, Any]], place: _Place) -> list[Piece]:
         """Enter steps one after the other; those of a pipeline among them as if they stood in its place."""
         entered: list[Piece] = []
-        for name, step in steps:
-            if not _is_left_out(step):
-                entered += self._steps(step.steps, place) if _is_pipeline(step) else [self.whole(step, name, place)]
-                place = place.after(*entered[-1:] or place.sources)
+        kept = [(name, step) for name, step in steps if not _is_left_out(step)]
+        for position, (name, step) in enumerate(kept, start=1):
+            # What also predicts, as RFE, only transforms where something comes behind it.
+            kind = ArtifactType.TRANSFORMER if position < len(kept) and kinds.is_selector(step) else None
+            entered += self._steps(step.steps, place) if _is_pipeline(step) else [self.whole(step, name, place, kind)]
+            place = place.after(*entered[-1:] or place.sources)
         return entered
 
     def _models(self, ensemble: Any, place: _Place) -> list[Piece]:
@@ -205,6 +211,20 @@ def _transformers(union: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
         # A column that is passed through has a transformer that does nothing.
         if not _is_left_out(given.get(name)):
             yield index, (name, transformer)
+
+
+def _stacked_columns(stack: Any, names: Sequence[str]) -> Iterator[str]:
+    """Name the columns that a stack's final estimator is shown, as scikit-learn puts them side by side."""
+    classes = getattr(stack, "classes_", ())
+    for name, method in zip(names, stack.stack_method_, strict=True):
+        if method == "predict" or not len(classes) or isinstance(classes, list):  # a list: of several targets
+            yield f"{name}_pred"
+            continue
+        what = "proba" if method == "predict_proba" else "decision"
+        yield from (f"{name}_{what}_{one}" for one in (classes[1:] if len(classes) == 2 else classes))
+    if stack.passthrough:
+        known = getattr(stack, "feature_names_in_", None)
+        yield from map(str, range(stack.n_features_in_) if known is None else known)
 
 
 def _is_left_out(step: Any) -> bool:

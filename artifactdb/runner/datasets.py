@@ -232,11 +232,15 @@ def _of_dict(given: Mapping[str, Any], name: str | None) -> Dataset:
     sources, features = blocks.read_blocks(given["X"], "X")
     y, target = blocks.read_y(given["y"], "y")
     test, test_y, groups = (given.get(key) for key in ("X_test", "y_test", "groups"))
+    test_sources = None if test is None else blocks.read_blocks(test, "X_test")[0]
+    if test_sources is not None and features is not None and len(test_sources) == len(features):
+        pairs = zip(test_sources, features, strict=True)  # by name: several sources are put together without
+        test_sources = [_pick(one, wanted, "feature") if blocks.is_frame(one) else one for one, wanted in pairs]
     return Dataset(
         name or given.get("name") or "dataset",
         sources,
         y,
-        test_sources=None if test is None else blocks.read_blocks(test, "X_test")[0],
+        test_sources=test_sources,
         test_y=None if test_y is None else blocks.read_y(test_y, "y_test")[0],
         groups=None if groups is None else blocks.read_y(groups, "groups")[0],
         features=features,

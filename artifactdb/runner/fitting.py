@@ -18,6 +18,7 @@ import numpy as np
 from artifactdb.chain import OperatorNode, compute_chain_hash
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds
+from artifactdb.estimators.blocks import positions
 from artifactdb.ids import artifact_id_of_hash
 from artifactdb.records import ArtifactType
 from artifactdb.runner.chains import Nodes, merged, node_of, path_of, side_by_side
@@ -198,7 +199,7 @@ def _split(splitter: Step, before: _Flow, dataset: Dataset, rows: Any) -> Iterat
     # Who draws at random from a state of its own must draw the same for the same rows.
     for train, held_out in deepcopy(splitter.operator).split(joined(flow.data), dataset.y[rows], groups):
         count += 1
-        yield train, held_out
+        yield positions(train), positions(held_out)
     if not count:
         raise InvalidValueError(f"{splitter.class_name} makes no folds of {len(rows)} samples.")
 
@@ -293,6 +294,12 @@ class _Fit:
     def _model(self, step: Step) -> None:
         flow = self._flow(step.branch)
         fitted = _fresh(step.operator)
+        if kinds.is_classifier(fitted) and flow.encoders and np.ndim(flow.y) == 2:
+            raise InvalidValueError(
+                f"{type(flow.encoders[-1]).__name__} makes {np.shape(flow.y)[1]} columns of the classes in y, and "
+                f"{step.class_name} takes one.",
+                hint="Use LabelEncoder, or leave it out: labels are kept as they are.",
+            )
         fitted.fit(own(fitted, joined(flow.data)), flow.y)
         as_stored(fitted)
         nodes = (*merged(flow.chains), node_of(step))
@@ -313,7 +320,7 @@ class _Fit:
         kept = replace(
             self._kept(step, fitted, nodes),
             source_models=tuple(source.artifact_id for source in sources),
-            feature_columns=tuple(_columns_of(step.sources, sources)),
+            feature_columns=tuple(_columns_of(step.sources, sources, self.job.dataset.y)),
         )
         self.artifacts.append(kept)
         model = MetaModel(fitted, sources=[source.model for source in sources])
@@ -402,12 +409,14 @@ def _as_of(model: Model, other: Model, columns: Any) -> Any:
     return placed[:, 1:] if len(known) == 2 else placed
 
 
-def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel]) -> Iterator[str]:
+def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel], y: Any) -> Iterator[str]:
     for step, one in zip(steps, models, strict=True):
         label = f"{step.branch_name}/{step.name}" if step.branch else step.name
         if kinds.is_classifier(one.model.fitted):
             classes = list(one.model.classes)
             what = "decision" if one.model.decides else "proba"
             yield from (f"{label}_{what}_{name}" for name in (classes[1:] if len(classes) == 2 else classes))
+        elif np.ndim(y) == 2:
+            yield from (f"{label}_pred_{target}" for target in range(np.shape(y)[1]))
         else:
             yield f"{label}_pred"

@@ -92,7 +92,7 @@ class Replay:
             return self._inputs_of_parts(parts) or [Source(index) for index in range(self._n_sources)]
         feeding = inputs_of(record.chain_path) if record.chain_path else []
         if feeding:
-            return [self._node(path, record) for _, path in feeding]
+            return [node for _, path in feeding for node in self._nodes_of(path, record)]
         if record.source_index is not None:
             return [Source(record.source_index)]
         return [Source(index) for index in range(self._n_sources)]
@@ -102,7 +102,12 @@ class Replay:
         outside = {source: part for part in parts.values() for source in part.depends_on if source not in parts}
         return [self._transformer(self._require(source, part)) for source, part in outside.items()]
 
-    def _node(self, path: str, needed_by: StoredRecord) -> Node:
+    def _nodes_of(self, path: str, needed_by: StoredRecord) -> list[Node]:
+        """Give what a chain makes of X: an encoder in it is of y, and X goes past it."""
+        record = self._operator(path, needed_by)
+        return self._inputs(record) if str(record.artifact_type) == "encoder" else [self._transformer(record)]
+
+    def _operator(self, path: str, needed_by: StoredRecord) -> StoredRecord:
         """Give the fitted operator of a chain: of the fold, else what all folds share."""
         pipeline_id, chain_hash = needed_by.pipeline_id, compute_chain_hash(path)
         wanted = [
@@ -115,7 +120,7 @@ class Replay:
                 hint="Register every transformer of the chain under its chain.",
                 missing=wanted,
             )
-        return self._transformer(record)
+        return record
 
     def _transformer(self, record: StoredRecord) -> Node:
         if record.artifact_id not in self._nodes:

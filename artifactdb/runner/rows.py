@@ -118,8 +118,10 @@ def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list
             },
         )  # fmt: skip
         score = row[f"{partition}_score"]
-        # JSON knows no NaN, as R2 of one sample is.
-        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = None if math.isnan(score) else score
+        # JSON knows no NaN, as R2 of one sample is, and no infinity.
+        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = (
+            score if math.isfinite(score) else None
+        )
     for model in models.values():
         known = [score for score in model["scores"].values() if score is not None]
         model["score"] = float(np.mean(known)) if known else None

@@ -188,10 +188,14 @@ class PipelineRunner:
         }
         run = Run(
             self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume,
-            configuration={"pipeline": to_plain(in_order(config), strict=False), "dataset": described},
+            configuration=(configuration := {
+                "pipeline": to_plain(in_order(config), strict=False), "dataset": described, "metric": metric,
+                "train_scores": train_scores,
+            }),
         )  # fmt: skip
         with run:
             _require_same_data(run, described)
+            _require_same_configuration(run, configuration)
             waiting: dict[str, PipelineRun] = {}
             jobs: list[Job] = []
             with self.workspace.transaction():
@@ -309,6 +313,19 @@ def _require_metric(read: Plan, metric: str, task: str) -> None:
         own = "classification" if is_classifier(step.operator) else "regression"
         if own != task:
             raise InvalidValueError(f"{metric} is a metric of {task}, and {step.class_name} is for {own}.")
+
+
+def _require_same_configuration(run: Run, configuration: dict[str, Any]) -> None:
+    """See that a resumed run goes on with what it began with: else its scores would be of several things."""
+    before = run.record.configuration or {}
+    now = json.loads(json.dumps(configuration))
+    for name, what in (("pipeline", "configuration"), ("metric", "metric"), ("train_scores", "train_scores")):
+        if name in before and before[name] != now[name]:
+            shown = "" if name == "pipeline" else f" ({before[name]}; now {now[name]})"
+            raise InvalidValueError(
+                f"run {run.run_id} began with another {what}{shown}.",
+                hint="Give the same, or start a new run without resume.",
+            )
 
 
 def _require_same_data(run: Run, described: dict[str, Any]) -> None:

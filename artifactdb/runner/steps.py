@@ -76,7 +76,7 @@ class Step:
     @property
     def learns_from_y(self) -> bool:
         """Whether it is an encoder that computes with y, rather than numbering its labels."""
-        return self.role == "encoder" and not kinds.takes_labels(self.operator)
+        return self.role == "encoder" and not kinds.numbers_labels(self.operator)
 
 
 @dataclass(frozen=True)
@@ -312,6 +312,8 @@ def _named(branches: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]
 def _role_of(made: Any, number: int) -> str:
     if kinds.is_splitter(made):
         return "splitter"
+    if kinds.is_selector(made):
+        return "transformer"
     if kinds.is_model(made):
         return "model"
     if kinds.is_transformer(made):
@@ -330,7 +332,9 @@ def _check_role(role: str, made: Any, number: int) -> None:
         "model": ("fit", "predict"),
         "meta_model": ("fit", "predict"),
     }[role]
-    missing = [name for name in needed if not hasattr(made, name)]
+    missing = [
+        name for name in needed if not (kinds.predicts(made) if name == "predict" else hasattr(made, name))
+    ]  # fmt: skip
     if missing:
         raise InvalidValueError(
             f"step {number}: {type(made).__name__} stands as a {role} and has no {' and no '.join(missing)}."

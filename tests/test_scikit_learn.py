@@ -1,0 +1,199 @@
+"""What users of scikit-learn bring: series and frames, selectors, stacks, encoders, splitters and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier, StackingRegressor
+from sklearn.feature_selection import RFE
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, StandardScaler
+
+from artifactdb import InvalidValueError, PipelineRunner, Workspace
+from artifactdb.estimators.scores import score
+
+FOLDS = KFold(3, shuffle=True, random_state=0)
+FLOWERS, KINDS_OF_FLOWERS = load_iris(return_X_y=True)
+
+
+@pytest.fixture
+def runner(workspace: Workspace) -> PipelineRunner:
+    return PipelineRunner(workspace, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "index", [lambda n: np.random.default_rng(0).permutation(n), lambda n: [f"s{k}" for k in range(n)]]
+)
+def test_folds_of_frames_and_series_hold_the_rows_that_they_held_out(workspace: Workspace, xy: Any, index: Any) -> None:
+    x, y = pd.DataFrame(xy[0], index=index(len(xy[1]))), pd.Series(xy[1], index=index(len(xy[1])))
+    folds = cross_validate(Ridge(), x, y, cv=KFold(4), return_estimator=True, return_indices=True)
+    logged = workspace.log(folds, x, y, dataset="d")
+    for fold, prediction_id in enumerate(logged.prediction_ids):
+        found = workspace.catalog.get(prediction_id)
+        assert np.array_equal(found["y_true"], y.to_numpy()[found["sample_indices"]])
+        assert found["metric"] == "r2", "it is test_score, found again"
+        assert found["val_score"] == pytest.approx(folds["test_score"][fold])
+
+
+def test_masks_are_folds_too(workspace: Workspace, runner: PipelineRunner, xy: Any) -> None:
+    class Masks(KFold):  # type: ignore[misc]
+        def split(self, *given: Any, **more: Any) -> Any:
+            for train, test in super().split(*given, **more):
+                mask = np.isin(np.arange(len(train) + len(test)), test)
+                yield (~mask).tolist(), mask.tolist()
+
+    masks = list(Masks(3).split(xy[0]))
+    folds = cross_validate(Ridge(), *xy, cv=[(np.array(a), np.array(b)) for a, b in masks], return_estimator=True)
+    folds["indices"] = {"test": [np.array(mask) for _, mask in masks]}
+    logged = workspace.log(folds, *xy, dataset="logged")
+    assert np.array_equal(
+        workspace.catalog.get(logged.prediction_ids[1])["sample_indices"], np.flatnonzero(masks[1][1])
+    )
+    steps = [Masks(3), {"model": Ridge(), "name": "ridge"}, {"meta_model": Ridge(), "name": "stack"}]
+    assert not runner.run(steps, xy).failed
+
+
+class YScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Of numbers, though it is fitted to y alone as an encoder of labels is."""
+
+    def fit(self, y: Any) -> YScaler:
+        self.mean_, self.n_ = np.mean(y), len(y)
+        return self
+
+    def transform(self, y: Any) -> Any:
+        return y - self.mean_
+
+    def inverse_transform(self, y: Any) -> Any:
+        return y + self.mean_
+
+
+def test_what_computes_with_y_sees_none_of_the_rows_held_out(runner: PipelineRunner, xy: Any) -> None:
+    runner.run([{"y_processing": YScaler()}, FOLDS, Ridge()], xy)
+    encoders = list(runner.workspace.records(artifact_type="encoder"))
+    assert sorted(record.fold_id for record in encoders) == [0, 1, 2]
+    assert all(runner.workspace.load(record.artifact_id).n_ < len(xy[1]) for record in encoders)
+
+
+def test_a_selector_that_also_predicts_selects(runner: PipelineRunner, xy: Any) -> None:
+    predictions = runner.run([FOLDS, RFE(Ridge(), n_features_to_select=2), {"model": Ridge(), "name": "ridge"}], xy)
+    (record, *_) = runner.workspace.records(class_name="Ridge")
+    assert record.chain_path == "s2.RFE>s3.Ridge"
+    assert runner.workspace.load(record.artifact_id).n_features_in_ == 2
+    assert {row["model_name"] for row in predictions.to_dicts()} == {"ridge"}
+    runner.workspace.log(make_pipeline(RFE(Ridge()), Ridge()).fit(*xy), *xy, dataset="logged")
+    assert [str(record.artifact_type) for record in runner.workspace.records(class_name="RFE", dataset="logged")] == [
+        "transformer"
+    ]
+
+
+def test_a_stack_whose_final_estimator_is_the_usual_one_is_a_model(runner: PipelineRunner, xy: Any) -> None:
+    stack = StackingRegressor([("ridge", Ridge()), ("ols", LinearRegression())])
+    for step in (stack, {"model": stack}):
+        predictions = runner.run([FOLDS, step], xy)
+        assert not predictions.failed
+        assert len(predictions.to_dicts()) == 3
+
+
+def test_the_regressor_within_a_transformed_target_gives_what_the_whole_gives(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy[0][:, :1], xy[1]
+    for model in (
+        TransformedTargetRegressor(Ridge(), transformer=StandardScaler()),
+        make_pipeline(StandardScaler(), TransformedTargetRegressor(Ridge(), transformer=StandardScaler())),
+    ):
+        whole = model.fit(x, y)
+        logged = runner.workspace.log(whole, x, y, dataset="d")
+        (inner,) = runner.workspace.records(class_name="Ridge", pipeline_id=logged.pipeline_id)
+        assert np.allclose(runner.predict(inner.artifact_id, x[:5]), whole.predict(x[:5]), rtol=1e-12)
+
+
+def test_a_frame_to_test_with_is_read_by_the_names_of_its_columns(runner: PipelineRunner, xy: Any) -> None:
+    a, b = pd.DataFrame(xy[0][:, :2], columns=["a", "b"]), pd.DataFrame(xy[0][:, 2:4], columns=["c", "d"])
+    for x, test in (([a, b], [a[["b", "a"]], b]), (a, a[["b", "a"]])):
+        given = {"X": x, "y": xy[1], "X_test": test, "y_test": xy[1]}
+        predictions = runner.run([FOLDS, {"model": Ridge()}], given)
+        assert not predictions.failed
+        of_run = runner.workspace.catalog.filter(partition="test", pipeline_uid=predictions.best()["pipeline_id"])
+        for row in of_run.to_dicts():
+            y_pred = runner.workspace.catalog.get(row["id"])["y_pred"]
+            assert np.array_equal(y_pred, runner.predict(row["model_artifact_id"], x))
+    with pytest.raises(InvalidValueError, match="no feature 'b'"):
+        runner.run([FOLDS, Ridge()], {"X": a, "y": xy[1], "X_test": a[["a"]], "y_test": xy[1]})
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    several = rng.integers(0, 2, (2, 40, 3))
+    assert score("accuracy", *several) == metrics.accuracy_score(*several)
+    for y, predicted in (
+        rng.normal(size=(2, 40, 3)),
+        rng.normal(size=(2, 40)),
+        rng.integers(0, 255, (2, 40)).astype("u1"),
+    ):
+        assert score("rmse", y, predicted) == pytest.approx(metrics.root_mean_squared_error(y.astype(float), predicted))
+        assert score("mse", y, predicted) == pytest.approx(metrics.mean_squared_error(y.astype(float), predicted))
+        assert score("mae", y, predicted) == pytest.approx(metrics.mean_absolute_error(y.astype(float), predicted))
+        assert score("r2", y, predicted) == pytest.approx(metrics.r2_score(y.astype(float), predicted))
+    model = KNeighborsClassifier(9).fit(FLOWERS, rng.integers(0, 2, (150, 3)))
+    assert score("accuracy", model.predict(FLOWERS), model.predict(FLOWERS)) == 1
+
+
+def test_a_score_that_is_infinite_costs_no_pipeline(runner: PipelineRunner, xy: Any) -> None:
+    endless = FunctionTransformer(np.positive, np.reciprocal, check_inverse=False)
+    x, y = np.zeros((30, 2)), np.tile([1e-320, -1e-320], 15)
+    predictions = runner.run([FOLDS, {"y_processing": endless}, Ridge()], (x, y))
+    assert not predictions.failed, predictions.failed[0].error
+
+
+def test_a_run_is_resumed_with_what_it_began_with(runner: PipelineRunner, xy: Any) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    config = [FOLDS, {"_or_": [Ridge(), Ridge(2.0)]}]
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(runner, "_train", interrupted)
+        runner.run(config, xy, name="study")
+    with pytest.raises(InvalidValueError, match="another configuration"):
+        runner.run([KFold(4), Ridge()], xy, name="study", resume=True)
+    with pytest.raises(InvalidValueError, match=r"another metric \(None; now r2\)"):
+        runner.run(config, xy, name="study", resume=True, metric="r2")
+    assert len(runner.run(config, xy, name="study", resume=True).pipelines) == 2
+
+
+def test_an_encoder_of_several_columns_says_what_to_take_instead(runner: PipelineRunner) -> None:
+    labels = np.array(["a", "b", "c"])[KINDS_OF_FLOWERS]
+    predictions = runner.run(
+        [{"y_processing": LabelBinarizer()}, StratifiedKFold(3), RandomForestClassifier(3)], (FLOWERS, labels)
+    )
+    assert "LabelBinarizer makes 3 columns" in str(predictions.failed[0].error)
+    assert "LabelEncoder" in str(predictions.failed[0].error)
+
+
+@pytest.mark.parametrize(("classes", "passthrough"), [(2, False), (3, False), (3, True)])
+def test_each_column_of_a_stack_has_its_name(workspace: Workspace, classes: int, passthrough: bool) -> None:
+    rows = classes > KINDS_OF_FLOWERS
+    stack = StackingClassifier(
+        [("logistic", LogisticRegression(max_iter=500)), ("near", KNeighborsClassifier())], passthrough=passthrough
+    ).fit(FLOWERS[rows], KINDS_OF_FLOWERS[rows])
+    workspace.log(stack, dataset="flowers")
+    (meta,) = workspace.records(artifact_type="meta_model")
+    *_, columns = workspace.loader("flowers").load_meta_model_with_sources(meta.artifact_id)
+    assert len(columns) == stack.final_estimator_.n_features_in_
+    assert columns[0] == ("logistic_proba_1" if classes == 2 else "logistic_proba_0")
+
+
+def test_metrics_of_training_are_of_the_model_that_is_kept(workspace: Workspace, xy: Any) -> None:
+    search = GridSearchCV(Ridge(), {"alpha": [1, 50]}, return_train_score=True, cv=3).fit(*xy)
+    logged = workspace.log(search, *xy, dataset="d")
+    found = workspace.pipeline(logged.pipeline_id).metrics
+    assert found["train"]["all"]["r2"] == pytest.approx(search.score(*xy))
+    assert found["val"]["all"]["r2"] == pytest.approx(search.best_score_)
