@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, OneHotEncoder, StandardScaler
 
 from artifactdb import InvalidValueError, PipelineRunner, Workspace
 from artifactdb.estimators.scores import score
@@ -197,3 +198,12 @@ def test_metrics_of_training_are_of_the_model_that_is_kept(workspace: Workspace,
     found = workspace.pipeline(logged.pipeline_id).metrics
     assert found["train"]["all"]["r2"] == pytest.approx(search.score(*xy))
     assert found["val"]["all"]["r2"] == pytest.approx(search.best_score_)
+
+
+def test_texts_of_a_file_stay_texts_though_new_ones_look_like_numbers(runner: PipelineRunner, tmp_path: Path) -> None:
+    train, new = tmp_path / "train.csv", tmp_path / "new.csv"
+    train.write_text("lot,y\n" + "7,1\n8,5\nB3,9\n" * 4)
+    new.write_text("lot\n8\n7\n")
+    steps = [KFold(2), OneHotEncoder(), Ridge(1e-9)]
+    best = runner.run(steps, str(train)).best()
+    assert np.allclose(runner.predict(best, str(new)), [5, 1])

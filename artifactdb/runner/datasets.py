@@ -98,6 +98,15 @@ class Dataset:
         """How many features each source has."""
         return [n_columns(block) for block in self.sources]
 
+    @property
+    def texts(self) -> list[str]:
+        """Names of the columns of pandas' frames that hold texts: in another file they may all look like numbers."""
+        frames = [block for block in self.sources if hasattr(block, "dtypes") and hasattr(block, "iloc")]
+        return [
+            str(name) for frame in frames for name, kind in zip(frame.columns, frame.dtypes, strict=True)
+            if str(kind) in ("object", "string", "str")
+        ]  # fmt: skip
+
     def fingerprint(self) -> str:
         """Give the SHA-256 of all values, with the columns' names of frames; the same in every process."""
         digest = hashlib.sha256()
@@ -171,6 +180,7 @@ def read_features(
     features: Sequence[str] | Sequence[Sequence[str]] | None = None,
     target: Sequence[str] | None = None,
     as_frame: bool = False,
+    texts: Sequence[str] = (),
 ) -> list[Any]:
     """Give the blocks of X to predict for, from the same that datasets are made of, without y.
 
@@ -184,6 +194,8 @@ def read_features(
     as_frame : bool, default False
         Whether a file becomes a DataFrame of pandas even if all of it is numbers, for operators that were fitted on
         one and choose columns by name. Frames and arrays stay what they are.
+    texts : sequence of str, optional
+        Columns of a .csv or .tsv file that are texts, whatever they look like.
 
     Raises
     ------
@@ -206,7 +218,7 @@ def read_features(
         given = given["X"]
     known = [features] if features and isinstance(features[0], str) else list(features or [])
     if isinstance(given, str | PathLike) or blocks.is_frame(given):
-        table = given if blocks.is_frame(given) else _read_file(given)
+        table = given if blocks.is_frame(given) else _read_file(given, texts)
         left = [name for name in _names(table) if name not in (target or ())]
         given = _features(_pick(table, known[0] if len(known) == 1 else left, "feature"), as_frame)
     found, _ = blocks.read_blocks(given, "X")
@@ -339,7 +351,7 @@ def _is_number(kind: pyarrow.DataType) -> bool:
     )
 
 
-def _read_file(given: str | PathLike[str]) -> pyarrow.Table:
+def _read_file(given: str | PathLike[str], texts: Sequence[str] = ()) -> pyarrow.Table:
     import pyarrow
 
     path = Path(given).expanduser()
@@ -351,7 +363,7 @@ def _read_file(given: str | PathLike[str]) -> pyarrow.Table:
             f"{path.name} is no file of a known kind.", hint=f"Datasets are read from {', '.join(readers)}."
         )
     try:
-        return readers[path.suffix.lower()](path)
+        return readers[path.suffix.lower()](path, texts)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InvalidValueError):
             raise
@@ -359,7 +371,7 @@ def _read_file(given: str | PathLike[str]) -> pyarrow.Table:
         raise InvalidValueError(f"{path.name} cannot be read: {error}", hint=hint) from None
 
 
-def _read_parquet(path: Path) -> pyarrow.Table:
+def _read_parquet(path: Path, _: Sequence[str]) -> pyarrow.Table:
     from pyarrow import parquet
 
     table = parquet.ParquetFile(path).read()
@@ -368,7 +380,8 @@ def _read_parquet(path: Path) -> pyarrow.Table:
     return table.drop_columns([name for name in index if name in table.column_names])
 
 
-def _read_csv(path: Path) -> pyarrow.Table:
+def _read_csv(path: Path, texts: Sequence[str]) -> pyarrow.Table:
+    import pyarrow
     from pyarrow import csv as arrow_csv
 
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -388,7 +401,9 @@ def _read_csv(path: Path) -> pyarrow.Table:
         return arrow_csv.read_csv(
             path,
             parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(decimal_point=decimal, strings_can_be_null=True),
+            convert_options=arrow_csv.ConvertOptions(
+                decimal_point=decimal, strings_can_be_null=True, column_types=dict.fromkeys(texts, pyarrow.string())
+            ),
         )
 
     table = read(".")

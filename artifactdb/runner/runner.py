@@ -185,6 +185,7 @@ class PipelineRunner:
             "features": data.features,
             "target": data.target,
             "frame": any(is_frame(block) for block in data.sources),
+            "texts": data.texts,
         }
         run = Run(
             self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume,
@@ -290,7 +291,10 @@ class PipelineRunner:
         """
         chosen = fold_models(self.workspace, source, dataset)
         columns = {} if isinstance(X, np.ndarray) else chosen.columns()
-        blocks = read_features(X, columns.get("features"), columns.get("target"), as_frame=bool(columns.get("frame")))
+        blocks = read_features(
+            X, columns.get("features"), columns.get("target"), as_frame=bool(columns.get("frame")),
+            texts=columns.get("texts") or (),
+        )  # fmt: skip
         require_features(chosen.n_features, blocks)
         replay = Replay(chosen.find_record, chosen.load_records, len(blocks))
         replay.load([record for record in chosen.needed.values() if str(record.artifact_type) != "splitter"])
