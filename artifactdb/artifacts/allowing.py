@@ -96,7 +96,7 @@ def allow(
                 records += dependencies.transitive(database, record.record_key)
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
-        own = _count_own(database, counted or keys) if forget else 0
+        own = _count_own(database, keys if counted is None else counted) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
     data = sorted((found, how) for found, how in contents if is_data_only(how))  # loads in any case; to be signed
     with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant), **details}):
