@@ -8,7 +8,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from functools import partial
 from itertools import chain
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from artifactdb.blobs.codec import (
     IMPORT_LEVEL,
@@ -64,7 +63,6 @@ _OTHER_PARTS = "the arrays that it names are not those that are listed"
 Encoded = dict[bytes, list[EncodedChunk]]
 
 _REMEMBERED = 10_000
-_right: WeakKeyDictionary[Database, set[bytes]] = WeakKeyDictionary()
 """Hashes of blobs that were read, and matched them."""
 
 
@@ -107,7 +105,7 @@ def find_damaged(database: Database, content: Content) -> dict[bytes, str]:
 
     What is saved must not rest on them. A blob is read once for each ``Database``, chunk by chunk; then it is known.
     """
-    right = _right.setdefault(database, set())
+    right: set[bytes] = database.kept.setdefault("right blobs", set())
     present: dict[bytes, int] = {}
 
     def look_for(digests: Iterable[bytes]) -> None:

@@ -67,6 +67,7 @@ class Database:
         self._known = False
         self._log_limit = LOG_BYTES
         self.keys_are_free = False  # nobody has looked yet; nor since keys were given back
+        self.kept: dict[str, Any] = {}  # what others look up once for as long as this lives
         self._unusable = ""
         self._abandoned: list[Session] = []
         _databases.add(self)

@@ -12,7 +12,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from artifactdb.database import Database
 from artifactdb.database.grants import Secret, granted_by
@@ -96,7 +95,7 @@ def _mac(key: bytes, said: bytes) -> hashlib.blake2b:
 
 def signer_of(database: Database) -> Signer:
     """Give who signs in a workspace: the user; in a worker, the user whose process sent it the workspace."""
-    found = _signers.get(database)
+    found: Signer | None = database.kept.get("signer")
     if found is None:
         workspace_id = _workspace_id(database)
         granted = next((by for by in database.grants if by.endswith(f":{workspace_id.hex()}")), None)
@@ -105,11 +104,8 @@ def signer_of(database: Database) -> Signer:
             found = Signer(key.key_id, workspace_id, key.for_workspace(workspace_id))
         else:
             found = Signer(granted.partition(":")[0], workspace_id, database.grants[granted])
-        _signers[database] = found
+        database.kept["signer"] = found
     return found
-
-
-_signers: WeakKeyDictionary[Database, Signer] = WeakKeyDictionary()
 
 
 def is_own(database: Database, record: ArtifactRecord) -> bool:
