@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -215,10 +216,10 @@ class ArtifactLoader:
         pipeline_id : str, optional
             A pipeline's id, or its number alone.
 
-        Raises
-        ------
-        InvalidValueError
-            When several pipelines have models at that step, and none is named: averaged, they would be no model's.
+        Warns
+        -----
+        UserWarning
+            Where several pipelines have models at that step and none is named: averaged, they would be no model's.
         """
         records = [
             record
@@ -227,10 +228,10 @@ class ArtifactLoader:
         ]
         pipelines = sorted({record.pipeline_id for record in records})
         if pipeline_id is None and len(pipelines) > 1:
-            raise InvalidValueError(
-                f"{len(pipelines)} pipelines of {self.dataset} have models at step {step_index}: "
-                f"{', '.join(pipelines[:5])}.",
-                hint="Name one with pipeline_id.",
+            warnings.warn(
+                f"these are the models of {len(pipelines)} pipelines: {', '.join(pipelines[:5])}. "
+                "Name one with pipeline_id.",
+                stacklevel=2,
             )
         records.sort(key=lambda record: (record.fold_id or 0, record.record_key))
         return [(record.fold_id or 0, model) for record, model in zip(records, self._loaded.of(records), strict=True)]

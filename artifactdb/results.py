@@ -160,7 +160,7 @@ class QueryResult(Sequence[tuple[Any, ...]]):
             target.write_text(self.to_csv(), encoding="utf-8", newline="")
         else:
             raise InvalidValueError(
-                f"{target} ends neither in .csv nor in .json nor in .parquet.", hint="The ending says how to write it."
+                f"{target} ends neither in .csv, .json or .parquet.", hint="The ending says how to write it."
             )
         return target
 

@@ -272,9 +272,12 @@ class TestValues:
             workspace.catalog.delete(5)  # type: ignore[arg-type]
 
     def test_a_place_that_cannot_be_written_is_said(self, workspace: Workspace, tmp_path: Path) -> None:
-        from artifactdb import StorageFullError
+        from artifactdb import StorageFullError, WorkspaceNotFoundError
 
         found = workspace.sql("SELECT 1 AS one")
-        with pytest.raises(StorageFullError, match="cannot be written"):
+        with pytest.raises(WorkspaceNotFoundError, match="is not there"):
             found.write(tmp_path / "nowhere" / "x.csv")
+        (tmp_path / "folder.csv").mkdir()
+        with pytest.raises(StorageFullError, match="cannot be written"):
+            found.write(tmp_path / "folder.csv")
         shutil.rmtree(tmp_path / "nowhere", ignore_errors=True)
