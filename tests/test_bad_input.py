@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from artifactdb import ArtifactDBError, ArtifactRegistry, DeserializationError, InvalidValueError, Workspace
-from artifactdb.content import Segment
 from artifactdb.formats import dump
 from artifactdb.formats.foreign import JsonSerializer
 from tests import fresh
@@ -21,7 +20,7 @@ def test_an_array_may_hold_the_bytes_of_a_container(
     workspace: Workspace, registry: ArtifactRegistry, tmp_path: Path
 ) -> None:
     content = dump({"a": np.arange(10_000.0), "b": list(range(30_000))})[0].content
-    raw = np.frombuffer(b"".join(bytes(segment.data) for segment in segments(content)), "u1")
+    raw = np.frombuffer(b"".join(bytes(segment.data) for segment in content.segments), "u1")
     record = registry.register_with_chain({"raw": raw}, "s1.Bytes", "model", 1)
     assert np.array_equal(workspace.load(record.artifact_id)["raw"], raw)
     assert workspace.verify().ok
@@ -31,10 +30,6 @@ def test_an_array_may_hold_the_bytes_of_a_container(
     with Workspace(tmp_path / "other.sqlite") as other:
         other.merge(workspace)
         assert other.verify().ok
-
-
-def segments(content: Any) -> list[Segment]:
-    return list(content.segments)
 
 
 @pytest.mark.parametrize("text", [b"[1,", b"[" * 100_000, b"\xff", b"1" * 5000])

@@ -79,12 +79,12 @@ def allow(
 ) -> Trusted:
     """Allow the contents of one artifact, one content, a dataset, or all, library included; or no longer."""
     details: dict[str, Any] = {}
-    counted = None
+    of_dataset = None
     with database.reading():
         if content is not None:
             contents, keys = _of_content(database, content, format)
         elif artifact_id is None and dataset is not None:
-            contents, counted = _of_dataset(database, dataset)
+            contents, of_dataset = _of_dataset(database, dataset)
             keys, details = [history.WORKSPACE], {"dataset": dataset}
         elif artifact_id is None:
             contents = {(found, how) for found, how in database.rows(_ALL)} | _kept(database)
@@ -96,7 +96,7 @@ def allow(
                 records += dependencies.transitive(database, record.record_key)
             contents = {(found.content_hash, found.format) for found in records}
             keys = [found.record_key for found in records]
-        own = _count_own(database, keys if counted is None else counted) if forget else 0
+        own = _count_own(database, keys if of_dataset is None else of_dataset) if forget else 0
     meant = sorted((found, how) for found, how in contents if not is_data_only(how))
     data = sorted((found, how) for found, how in contents if is_data_only(how))  # loads in any case; to be signed
     with _noted(database, keys, "distrusted" if forget else "trusted", {"contents": len(meant), **details}):
@@ -120,9 +120,7 @@ def _count_own(database: Database, keys: list[int]) -> int:
 def _of_dataset(database: Database, dataset: str) -> tuple[set[tuple[str, str]], list[int]]:
     """Give the contents of a dataset, what the library keeps of it included, and the keys of its records."""
     rows = database.rows(_OF_DATASET, (dataset,))
-    kept = [(found, find.from_json(text)) for text, found in database.rows(find.KEPT)]
-    contents = {(found, how) for _, found, how in rows}
-    contents |= {(found, record.format) for found, record in kept if record.dataset == dataset}
+    contents = {(found, how) for _, found, how in rows} | _kept(database, dataset=dataset)
     if not contents:
         raise ArtifactNotFoundError(
             f"{database.path.name} has nothing of the dataset {dataset[:100]!r}.",
@@ -153,10 +151,11 @@ def _of_content(database: Database, content: str, format: str | None) -> tuple[s
     return {(name, how) for how in formats}, [key for key, how in rows if how in formats] or [history.WORKSPACE]
 
 
-def _kept(database: Database, digest: bytes | None = None) -> set[tuple[str, str]]:
-    """Give the contents that the library keeps, or one of them, each with how it is read."""
+def _kept(database: Database, digest: bytes | None = None, dataset: str | None = None) -> set[tuple[str, str]]:
+    """Give the contents that the library keeps, or one of them, or those of a dataset, each with how it is read."""
     rows = database.rows(f"{find.KEPT} WHERE ?1 IS NULL OR b.content_hash = ?1", (digest,))
-    return {(found, find.from_json(text).format) for text, found in rows}
+    kept = [(found, find.from_json(text)) for text, found in rows]
+    return {(found, record.format) for found, record in kept if dataset in (None, record.dataset)}
 
 
 @interprets

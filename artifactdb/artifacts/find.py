@@ -201,9 +201,10 @@ def require(database: Database, artifact_id: str, dataset: str | None) -> Stored
     elsewhere = ", ".join(name for found, name in there if found == artifact_id)
     folds = ", ".join(found.rpartition(":")[2] for found, name in there if dataset in (None, name)) if stem else ""
     where = f"{database.path.name}" + (f", dataset {dataset!r}" if dataset is not None else "")
-    hint = "`artifactdb ls` lists what is there."
-    if elsewhere or folds:
-        hint = f"It is of {elsewhere}." if elsewhere else f"That chain has the folds {folds}."
+    if elsewhere:
+        hint = f"It is of {elsewhere}."
+    else:
+        hint = f"That chain has the folds {folds}." if folds else "`artifactdb ls` lists what is there."
     raise ArtifactNotFoundError(f"{shown!r} is not in {where}.", hint=hint)
 
 

@@ -63,7 +63,7 @@ _OTHER_PARTS = "the arrays that it names are not those that are listed"
 Encoded = dict[bytes, list[EncodedChunk]]
 
 _REMEMBERED = 10_000
-"""Hashes of blobs that were read, and matched them."""
+"""So many hashes of blobs that were read, and matched them, are kept with a database."""
 
 
 def find(database: Database, digest: bytes) -> int | None:

@@ -54,8 +54,8 @@ def runs(
     if status is not None and status not in STATUSES:
         raise InvalidValueError(f"a status is one of {', '.join(STATUSES)}, not {status!r}.")
     with Workspace(path, mode="ro") as workspace:
-        if run_id is not None and not workspace.runs(run_id=run_id):
-            raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
+        if run_id is not None:
+            _require_run(workspace, run_id)
         if run_id is not None or pipelines:
             columns = _PIPELINE
             found = workspace.pipelines(dataset, run_id=run_id, status=status, tag=tag)
@@ -70,12 +70,16 @@ def runs(
         render.table(columns, [[record[name] for name in columns] for record in records])
 
 
+def _require_run(workspace: Workspace, run_id: str) -> None:
+    if not workspace.runs(run_id=run_id):
+        raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
+
+
 def _change_run(path: Path, run_id: str, *, end: bool, clean_up: bool, dry_run: bool, as_json: bool) -> None:
     require_file(path)
     answer: dict[str, object] = {}
     with Workspace(path) as workspace:
-        if not workspace.runs(run_id=run_id):
-            raise RunNotFoundError(f"there is no run {run_id!r}.", hint="`artifactdb runs` lists them.")
+        _require_run(workspace, run_id)
         if end and not dry_run:
             workspace.end_run(run_id)
         if clean_up:

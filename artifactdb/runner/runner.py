@@ -187,13 +187,15 @@ class PipelineRunner:
             "frame": any(is_frame(block) for block in data.sources),
             "texts": data.texts,
         }
+        configuration = {
+            "pipeline": to_plain(in_order(config), strict=False),
+            "dataset": described,
+            "metric": metric,
+            "train_scores": train_scores,
+        }
         run = Run(
-            self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume,
-            configuration=(configuration := {
-                "pipeline": to_plain(in_order(config), strict=False), "dataset": described, "metric": metric,
-                "train_scores": train_scores,
-            }),
-        )  # fmt: skip
+            self.workspace, data.name, name=name, tags=tags, notes=notes, resume=resume, configuration=configuration
+        )
         with run:
             _require_same_data(run, described)
             _require_same_configuration(run, configuration)
