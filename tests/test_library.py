@@ -119,6 +119,24 @@ class TestTrained:
         assert np.array_equal(library.load_data("r")["X"], np.eye(3))
         assert library.records("p")[0].class_name == "StandardScaler"
 
+    def test_metrics_can_be_given(self, workspace: Workspace, pipeline_id: str) -> None:
+        library = workspace.library
+        given = {"val": {"rpd": 2.5}, "test": {"rmse": np.float32(0.5)}}
+        assert library.save_template(CONFIG, "t", metrics={"val": {"rmse": 0.75}})["metrics"] == {"val": {"rmse": 0.75}}
+        for entry in (
+            library.save_filtered(pipeline_id, "f", metrics=given),
+            library.save_pipeline_full("wheat", pipeline_id, "p", metrics=given),
+        ):
+            assert entry["metrics"] == {"val": {"rmse": 0.25, "rpd": 2.5}, "test": {"rmse": 0.5}}
+        # Of a run they are measured by its predictions; what is given takes the place of one of the same name.
+        run = library.save_fullrun("wheat", "r", metrics={"val": {"rmse": float("inf")}})
+        assert run["metrics"] == {"val": {"rmse": float("inf")}}
+        assert [entry["name"] for entry in library.search(metric="rmse", at_most=1)] == ["f", "p", "t"]
+        assert library.search(metric="rpd", kind="template") == []
+        for wrong in ({"rmse": 0.5}, {"val": {"rmse": "low"}}, [("val", 1)]):
+            with pytest.raises(InvalidValueError, match="metric"):
+                library.save_template(CONFIG, "t", metrics=wrong)  # type: ignore[arg-type]
+
     def test_search(self, workspace: Workspace, pipeline_id: str) -> None:
         library = workspace.library
         library.save_filtered(pipeline_id, "Wheat quality", "for the lab", category="c", tags=["t"])

@@ -22,6 +22,8 @@ from artifactdb.runs import store as runs
 from artifactdb.runs.manifests import json_text
 from artifactdb.runs.naming import plain_configuration
 
+Metrics = Mapping[str, Mapping[str, float]]
+
 
 class LibraryManager:
     """Saves configurations and trained pipelines under a name and gives them back.
@@ -61,6 +63,7 @@ class LibraryManager:
         *,
         category: str = "",
         tags: Sequence[str] = (),
+        metrics: Metrics | None = None,
     ) -> dict[str, Any]:
         """Save a configuration; one of the same name is replaced.
 
@@ -68,14 +71,17 @@ class LibraryManager:
         ----------
         pipeline_config : dict or list
             What JSON can hold, and operators, which become their class and parameters.
+        metrics : dict, optional
+            Numbers to find it by, by partition and name: ``{"val": {"rmse": 0.42}}``.
 
         Raises
         ------
         InvalidValueError
-            For a configuration that JSON cannot hold, or an empty name.
+            For a configuration that JSON cannot hold, an empty name, or metrics that are no numbers.
         """
         config = json.dumps(plain_configuration(pipeline_config), ensure_ascii=False)  # in the order that it came in
-        return entries.save(self.database, Entry("template", name, description, category, tags, config=config))
+        entry = Entry("template", name, description, category, tags, config, _joined({}, metrics))
+        return entries.save(self.database, entry)
 
     def save_filtered(
         self,
@@ -86,6 +92,7 @@ class LibraryManager:
         dataset: str | None = None,
         category: str = "",
         tags: Sequence[str] = (),
+        metrics: Metrics | None = None,
     ) -> dict[str, Any]:
         """Save the configuration and metrics of a trained pipeline.
 
@@ -93,13 +100,15 @@ class LibraryManager:
         ----------
         pipeline_dir : str or Path
             The pipeline's id, or ``runs/<dataset>/<pipeline id>``.
+        metrics : dict, optional
+            Numbers of yours, by partition and name; one takes the place of the pipeline's own of that name.
 
         Raises
         ------
         RunNotFoundError
             A KeyError.
         """
-        return self._save_pipeline("filtered", pipeline_dir, name, description, dataset, category, tags)
+        return self._save_pipeline("filtered", pipeline_dir, name, description, dataset, category, tags, metrics)
 
     def save_pipeline_full(
         self,
@@ -110,6 +119,7 @@ class LibraryManager:
         *,
         category: str = "",
         tags: Sequence[str] = (),
+        metrics: Metrics | None = None,
     ) -> dict[str, Any]:
         """Save a trained pipeline with every artifact, and every artifact of others that these depend on.
 
@@ -119,9 +129,11 @@ class LibraryManager:
             The dataset, or ``runs/<dataset>``; None where the pipeline's id is there once.
         pipeline_dir : str or Path
             The pipeline's id, or ``runs/<dataset>/<pipeline id>``.
+        metrics : dict, optional
+            As of ``save_filtered``.
         """
         dataset = None if run_dir is None else entries.dataset_of(run_dir)
-        return self._save_pipeline("pipeline", pipeline_dir, name, description, dataset, category, tags)
+        return self._save_pipeline("pipeline", pipeline_dir, name, description, dataset, category, tags, metrics)
 
     def save_fullrun(
         self,
@@ -132,6 +144,7 @@ class LibraryManager:
         data: Mapping[str, Any] | None = None,
         category: str = "",
         tags: Sequence[str] = (),
+        metrics: Metrics | None = None,
     ) -> dict[str, Any]:
         """Save everything of a run: pipelines, artifacts, metrics, predictions with their arrays, and data.
 
@@ -141,6 +154,8 @@ class LibraryManager:
             A run's id, for its pipelines; or a dataset, or ``runs/<dataset>``, for all of it.
         data : dict, optional
             Arrays to keep along, e.g. ``{"X": X, "y": y}``.
+        metrics : dict, optional
+            As of ``save_filtered``.
         """
         gathering, store = _gathering(self.database)
         with self.database.transaction():
@@ -155,7 +170,7 @@ class LibraryManager:
             kept = gathering.artifacts(self.database, chosen)
             entry = Entry(
                 "fullrun", name, description, category, tags,
-                metrics=json_text(gathering.metrics(store, chosen)),
+                metrics=_joined(gathering.metrics(store, chosen), metrics),
                 source=chosen[0].dataset,
                 n_features=gathering.n_features(store, chosen),
                 content=gathering.content(self.database, chosen, [record for record, _ in kept]),
@@ -166,7 +181,7 @@ class LibraryManager:
 
     def _save_pipeline(
         self, kind: str, pipeline_dir: Any, name: str, description: str, dataset: str | None, category: str,
-        tags: Sequence[str],
+        tags: Sequence[str], metrics: Metrics | None,
     ) -> dict[str, Any]:  # fmt: skip
         gathering, store = _gathering(self.database)
         with self.database.transaction():
@@ -175,7 +190,7 @@ class LibraryManager:
             entry = Entry(
                 kind, name, description, category, tags,
                 config=json_text(pipeline.configuration),
-                metrics=json_text(gathering.metrics(store, [pipeline])),
+                metrics=_joined(gathering.metrics(store, [pipeline]), metrics),
                 source=f"{pipeline.dataset}/{pipeline.pipeline_id}",
                 n_features=gathering.n_features(store, [pipeline]),
                 content=gathering.content(self.database, [pipeline], [record for record, _ in kept]),
@@ -347,3 +362,10 @@ def _gathering(database: Database) -> tuple[Any, Any]:
     from artifactdb.library import gathering
 
     return gathering, Store(database)
+
+
+def _joined(measured: Metrics, given: Metrics | None) -> str | None:
+    """Give metrics as JSON: those of a pipeline, and what the user says of it in their place."""
+    numbers = runs.numbers_by_partition(given or {})
+    partitions = dict.fromkeys([*measured, *numbers])
+    return json_text({name: {**measured.get(name, {}), **numbers.get(name, {})} for name in partitions})

@@ -372,26 +372,40 @@ def metrics_of(database: Database, pipeline_key: int) -> Metrics:
 
 def log_metrics(database: Database, pipeline_key: int, metrics: Mapping[str, Mapping[str, Any]], fold_id: str) -> None:
     """Keep numbers by partition and metric; ones that are there are replaced."""
-    rows = []
-    if not isinstance(metrics, Mapping):
-        raise InvalidValueError(f"metrics are given by partition, e.g. {{'val': {{'rmse': 0.1}}}}, not {metrics!r}.")
-    for partition, values in metrics.items():
-        if not isinstance(values, Mapping):
-            raise InvalidValueError(
-                f"metrics are given by partition, e.g. {{'val': {{'rmse': 0.1}}}}; {partition!r} holds {values!r}."
-            )
-        for metric, value in values.items():
-            rows.append((pipeline_key, str(partition), fold_id, str(metric), _number(metric, value)))
+    rows = [
+        (pipeline_key, partition, fold_id, metric, _NAN if math.isnan(value) else value)
+        for partition, values in numbers_by_partition(metrics).items()
+        for metric, value in values.items()
+    ]
     with database.transaction():
         database.run_many("INSERT OR REPLACE INTO pipeline_metrics VALUES (?, ?, ?, ?, ?)", rows)
 
 
-def _number(metric: str, value: Any) -> Any:
+def numbers_by_partition(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Give metrics as they are kept, by partition and name.
+
+    Raises
+    ------
+    InvalidValueError
+        For what is not by partition, or no number.
+    """
+    example = "{'val': {'rmse': 0.1}}"
+    if not isinstance(metrics, Mapping):
+        raise InvalidValueError(f"metrics are given by partition, e.g. {example}, not {metrics!r}.")
+    for partition, values in metrics.items():
+        if not isinstance(values, Mapping):
+            raise InvalidValueError(f"metrics are given by partition, e.g. {example}; {partition!r} holds {values!r}.")
+    return {
+        str(partition): {str(metric): _number(metric, value) for metric, value in values.items()}
+        for partition, values in metrics.items()
+    }
+
+
+def _number(metric: str, value: Any) -> float:
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         raise InvalidValueError(f"metric {metric} is a number, not {value!r}.") from None
-    return _NAN if math.isnan(number) else number
 
 
 def tags_json(tags: Iterable[str]) -> str:
