@@ -69,6 +69,17 @@ class TestPlaces:
                     merge()
         assert leftover.exists()
 
+    @pytest.mark.parametrize("staged", [0, 1])
+    def test_the_second_name_that_a_compaction_left_goes_with_the_next_flush(self, tmp_path: Path, staged: int) -> None:
+        with Workspace(filled(tmp_path / "study.sqlite")) as workspace:
+            folder = workspace.catalog.folder
+            (file,) = folder.glob("predictions_meta-*.parquet")
+            (folder / "predictions_meta.parquet").hardlink_to(file)  # it died right behind this step
+            workspace.catalog.add_many(prediction(number) for number in range(7, 7 + staged))
+            workspace.catalog.flush()
+            assert not (folder / "predictions_meta.parquet").exists()
+            assert len(workspace.catalog) == 3 + staged and not workspace.catalog.verify()
+
 
 class TestForks:
     def test_a_forked_child_asks_by_itself_and_ends(self, tmp_path: Path) -> None:

@@ -66,18 +66,17 @@ def flush(store: Store, progress: Progress | None = None) -> int:
         with state_of(store.database, store.inspector) as state:
             staged = _count(state.snapshot, "staged_predictions")
             arrays = _count(state.snapshot, "staged_arrays")
-            if not staged and not arrays:
-                sweep(store.database, store.folder)
-                return 0
             merges = [
                 _Merge(kind, _small(state, kind, rows), _last(state.snapshot, kind), store.folder / new_name(kind))
                 for kind, rows in (("meta", staged), ("data", arrays))
                 if rows
             ]
-            _write(store, state, merges, progress)
+            if merges:
+                _write(store, state, merges, progress)
             last_deletion = _last_deletion(state.snapshot)
-        _publish(store, merges, last_deletion)
-        sweep(store.database, store.folder)
+        if merges:
+            _publish(store, merges, last_deletion)
+        sweep(store.database, store.folder)  # only now: a state keeps its files in place, under whatever second name
     return staged
 
 
@@ -88,7 +87,6 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
         with state_of(database, store.inspector) as state:
             damaged = bool(state.problems)
         if _is_compact(database) and not damaged:
-            # Only now: a state keeps its files in place, under whatever second name they may have.
             sweep(database, store.folder, database.timeout_s)
             return False
         with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
