@@ -27,8 +27,9 @@ from artifactdb.ids import (
     validate_pipeline_id,
 )
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
-from artifactdb.runs import store as runs
 from artifactdb.runs.naming import require_dataset_name
+from artifactdb.runs.store import RunKey
+from artifactdb.runs.tracking import Tracking
 
 if TYPE_CHECKING:
     from artifactdb.workspace import Workspace
@@ -71,7 +72,7 @@ class ArtifactRegistry:
         self.dataset = require_dataset_name(dataset)
         self.pipeline_id = validate_pipeline_id(pipeline_id) if pipeline_id else ""
         self.manifest_manager = manifest_manager
-        self._run_key: int | None = None
+        self._tracking = Tracking(self._database, self.dataset, self.pipeline_id)
 
     def __repr__(self) -> str:
         return f"ArtifactRegistry({str(self._database.path)!r}, {self.dataset!r}, pipeline_id={self.pipeline_id!r})"
@@ -262,7 +263,7 @@ class ArtifactRegistry:
         )
 
     def _save(self, obj: Any, place: Place, format_hint: str | None) -> StoredRecord:
-        return save.save(self._database, obj, place, format_hint=format_hint, run_key=self._run_key)
+        return save.save(self._database, obj, place, format_hint=format_hint, run_key=self._tracking.key)
 
     def _pipeline(self, chain: str | OperatorChain, pipeline_id: str | None) -> str:
         of_chain = chain.pipeline_id if isinstance(chain, OperatorChain) else ""
@@ -417,33 +418,27 @@ class ArtifactRegistry:
             orphans = delete.delete_orphans(self._database, dry_run=False)
         return count, sum(orphan.stored_bytes for orphan in orphans)
 
-    def belong_to_run(self, run_key: int) -> None:
+    def belong_to_run(self, run: RunKey) -> None:
         """Let a run keep track of what is registered; for ``Run``."""
-        self._run_key = run_key
+        self._tracking.around = run
 
     def start_run(self) -> None:
-        """Begin to keep track of what is registered, so that a failed training can be taken back."""
-        self._run_key, _ = runs.start_run(self._database, self.dataset, pipeline_id=self.pipeline_id, of_registry=True)
+        """Begin to keep track of what is registered, so that a failed training can be taken back.
+
+        One that was begun before and not ended has failed; what it registered stays.
+        """
+        self._tracking.begin()
 
     def end_run(self) -> None:
         """Say that training ended well: what it registered stays."""
-        if self._run_key is not None:
-            runs.end_run(self._database, self._run_key)
-        self._run_key = None
+        self._tracking.end()
 
     def cleanup_failed_run(self) -> int:
-        """Delete what was first registered since ``start_run``; give how many.
+        """Delete what was first registered since ``start_run``, and by nobody else since; give how many.
 
         Called by a new process for the same dataset and pipeline, it takes back what a process that died left.
         """
-        unfinished = runs.unfinished(self._database, self.dataset, self.pipeline_id)
-        keys = [self._run_key] if self._run_key is not None else unfinished
-        with self._database.transaction():
-            count = runs.take_back(self._database, keys)
-            for key in keys:
-                runs.end_run(self._database, key, "failed", "taken back")
-        self._run_key = None
-        return count
+        return self._tracking.take_back()
 
     def get_stats(self, scan_all_manifests: bool = True) -> dict[str, Any]:
         """Count the dataset's artifacts and bytes; see ``artifactdb.artifacts.statistics``."""

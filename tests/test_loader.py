@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,23 @@ registry.register_with_chain(Ridge().fit([[1.0]], [1.0]), sys.argv[2], "model", 
 """
         in_new_process(code, workspace.path, CHAIN)
         assert type(loader.load_by_id(ids[0])).__name__ == "Ridge"
+
+    @pytest.mark.parametrize("inner", [False, True])
+    def test_what_was_rolled_back_is_not_served(
+        self, workspace: Workspace, fitted: dict[str, Any], inner: bool
+    ) -> None:
+        registry, loader = workspace.registry("wheat", "0001_pls"), workspace.loader("wheat")
+        kept = registry.register_with_chain(fitted["pls"], "s1.Model", "model", 1)
+        with workspace.transaction() if inner else nullcontext():
+            with pytest.raises(ZeroDivisionError), workspace.transaction():
+                registry.register_with_chain(fitted["ridge"], "s1.Model", "model", 1)
+                never = registry.register_with_chain(fitted["forest"], "s2.Model", "model", 2)
+                assert type(loader.load_by_id(kept.artifact_id)) is type(fitted["ridge"])
+                assert type(loader.load_by_id(never.artifact_id)) is type(fitted["forest"])
+                raise ZeroDivisionError
+            assert type(loader.load_by_id(kept.artifact_id)) is type(fitted["pls"])
+            with pytest.raises(ArtifactNotFoundError):
+                loader.load_by_id(never.artifact_id)
 
     def test_what_was_deleted_is_not_served(
         self, loader: ArtifactLoader, registry: ArtifactRegistry, ids: list[str]

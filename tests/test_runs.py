@@ -355,6 +355,90 @@ def test_the_registry_of_the_seed_starts_and_ends_runs_too(workspace: Workspace,
     assert len(workspace.records()) == 1
 
 
+class TestSharedWithAnotherRun:
+    """What one run left unfinished and another made again is the other's."""
+
+    @staticmethod
+    def abandoned(workspace: Workspace, obj: Any) -> None:
+        """A registry's run whose process is gone."""
+        registry = workspace.registry("wheat", "0001_pls")
+        registry.start_run()
+        registry.register_with_chain(obj, "s1.StandardScaler", "transformer", 1)
+        (run,) = workspace.runs()
+        workspace.database.rows("UPDATE run_entries SET process = NULL, status = 'interrupted'")
+        assert run.artifacts == 1
+
+    @pytest.mark.parametrize("again", ["scaler", "other_scaler"])
+    @pytest.mark.parametrize("tracked", [True, False])
+    def test_what_was_made_again_stays(
+        self, workspace: Workspace, fitted: dict[str, Any], again: str, tracked: bool
+    ) -> None:
+        from sklearn.preprocessing import StandardScaler
+
+        objects = {"scaler": fitted["scaler"], "other_scaler": StandardScaler().fit([[5.0], [6.0]])}
+        self.abandoned(workspace, fitted["scaler"])
+        registry = workspace.registry("wheat", "0001_pls")
+        if tracked:
+            registry.start_run()
+        scaler = registry.register_with_chain(objects[again], "s1.StandardScaler", "transformer", 1)
+        registry.register_with_chain(fitted["pls"], "s2.PLS", "model", 2, depends_on=[scaler.artifact_id])
+        if tracked:
+            registry.end_run()
+        assert workspace.registry("wheat", "0001_pls").cleanup_failed_run() == 0
+        assert len(workspace.records()) == 2 and not workspace.orphans()
+
+    def test_what_both_left_unfinished_goes_with_the_last(self, workspace: Workspace, fitted: dict[str, Any]) -> None:
+        self.abandoned(workspace, fitted["scaler"])
+        registry = workspace.registry("wheat", "0001_pls")
+        registry.start_run()
+        registry.register_with_chain(fitted["scaler"], "s1.StandardScaler", "transformer", 1)
+        assert registry.cleanup_failed_run() == 0, "the other run has it too"
+        assert registry.cleanup_failed_run() == 1
+        assert workspace.records() == []
+
+    def test_predictions_of_a_pipeline_that_a_run_trained_stay(
+        self, workspace: Workspace, fitted: dict[str, Any]
+    ) -> None:
+        with workspace.run("wheat") as run, run.pipeline(CONFIG) as pipeline:
+            pipeline.registry.register_with_chain(fitted["pls"], "s2.PLS", "model", 2)
+            told = {"dataset_name": "wheat", "pipeline_uid": pipeline.pipeline_id, "model_name": "PLS"}
+            workspace.catalog.add(**told, partition="val")
+        registry = workspace.registry("wheat", pipeline.pipeline_id)
+        registry.start_run()
+        registry.register_with_chain(fitted["ridge"], "s3.Ridge", "model", 3)
+        registry.start_run()
+        begun = [each.run_id for each in workspace.runs() if each.run_id != run.run_id]
+        assert [each.status for each in workspace.runs()] == ["completed", "failed", "running"]
+        assert workspace.clean_up_run(begun[0]) == {"artifacts": 1, "predictions": 0}
+        assert len(workspace.catalog) == 1 and [record.class_name for record in workspace.records()] == [
+            "PLSRegression"
+        ]
+
+
+class TestTakenBackWithATransaction:
+    """The file says whether a run was begun or ended, not what a registry remembers."""
+
+    def test_a_beginning(self, workspace: Workspace, fitted: dict[str, Any]) -> None:
+        registry = workspace.registry("wheat", "0001_pls")
+        with pytest.raises(ZeroDivisionError), workspace.transaction():
+            registry.start_run()
+            raise ZeroDivisionError
+        with workspace.run("wheat") as other:  # it has the key that the first had
+            registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+            assert other.record.artifacts == 0
+        assert registry.cleanup_failed_run() == 0 and len(workspace.records()) == 1
+
+    def test_an_end(self, workspace: Workspace, fitted: dict[str, Any]) -> None:
+        registry = workspace.registry("wheat", "0001_pls")
+        registry.start_run()
+        registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        for end in (registry.end_run, registry.cleanup_failed_run):
+            with pytest.raises(ZeroDivisionError), workspace.transaction():
+                end()
+                raise ZeroDivisionError
+        assert registry.cleanup_failed_run() == 1
+
+
 def test_a_process_is_gone_when_it_is_a_zombie(tmp_path: Path) -> None:
     from artifactdb.runs.processes import has_ended
 

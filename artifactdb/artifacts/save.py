@@ -111,6 +111,7 @@ def save_content(
         if record_key is not None:
             refuse_circle(database, record_key, sources)
             before = database.row(CONTENT_BEFORE, (record_key,))
+            _share(database, record_key, run_key)
         # What is refused is refused by now; from here on the file is written.
         ready, damaged = ahead or _ahead(database, content, ready, blob_key)
         _mend(database, content, ready, damaged)
@@ -192,6 +193,26 @@ _COLUMNS = (
 )
 _INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
+
+
+def _share(database: Database, record_key: int, run_key: int | None) -> None:
+    """Let what is saved again not go with an earlier run that did not end well."""
+    if database.value(_UNSETTLED, (record_key, run_key)) is None:
+        return
+    if run_key is None:
+        database.rows(_SETTLE, (record_key,))
+    else:
+        database.rows("INSERT OR IGNORE INTO run_records VALUES (?, ?)", (run_key, record_key))
+
+
+_UNSETTLED = """
+SELECT 1 FROM run_records AS made JOIN run_entries AS e ON e.run_key = made.run_key
+WHERE made.record_key = ? AND made.run_key IS NOT ? AND e.status <> 'completed' LIMIT 1
+"""
+_SETTLE = """
+DELETE FROM run_records WHERE record_key = ?
+  AND run_key IN (SELECT run_key FROM run_entries WHERE status <> 'completed')
+"""
 
 
 def keep_content(database: Database, content: Content) -> int:

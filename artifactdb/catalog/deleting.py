@@ -18,14 +18,29 @@ DELETE FROM staged_arrays WHERE array_id NOT IN (
   {" UNION ALL ".join(f"SELECT {name} FROM staged_predictions WHERE {name} IS NOT NULL" for name in ARRAY_IDS)})
 """
 
+# A pipeline that another run trains, or has trained to the end, is that one's: its predictions stay.
 _PIPELINES_OF_RUN = """
-SELECT d.name, p.pipeline_id
-FROM run_entries AS e
-JOIN run_records AS made ON made.run_key = e.run_key
-JOIN records AS r ON r.record_key = made.record_key
-JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
-JOIN datasets AS d ON d.dataset_key = p.dataset_key
-WHERE e.run_id = ?1
+WITH touched (dataset_key, pipeline_id) AS (
+  SELECT p.dataset_key, p.pipeline_id
+  FROM run_entries AS e
+  JOIN run_records AS made ON made.run_key = e.run_key
+  JOIN records AS r ON r.record_key = made.record_key
+  JOIN pipelines AS p ON p.pipeline_key = r.pipeline_key
+  WHERE e.run_id = ?1
+  UNION
+  SELECT dataset_key, pipeline_id FROM run_entries WHERE run_id = ?1 AND pipeline_id <> ''
+)
+SELECT d.name, touched.pipeline_id
+FROM touched JOIN datasets AS d ON d.dataset_key = touched.dataset_key
+WHERE NOT EXISTS (
+    SELECT 1 FROM pipelines AS p
+    JOIN trained_pipelines AS t ON t.pipeline_key = p.pipeline_key
+    JOIN run_entries AS other ON other.run_key = t.run_key
+    WHERE p.dataset_key = touched.dataset_key AND p.pipeline_id = touched.pipeline_id AND other.run_id <> ?1)
+  AND NOT EXISTS (
+    SELECT 1 FROM run_entries AS other
+    WHERE other.dataset_key = touched.dataset_key AND other.pipeline_id = touched.pipeline_id
+      AND other.run_id <> ?1 AND other.status = 'completed')
 UNION
 SELECT d.name, p.pipeline_id
 FROM run_entries AS e
@@ -33,9 +48,6 @@ JOIN trained_pipelines AS t ON t.run_key = e.run_key
 JOIN pipelines AS p ON p.pipeline_key = t.pipeline_key
 JOIN datasets AS d ON d.dataset_key = p.dataset_key
 WHERE e.run_id = ?1
-UNION
-SELECT d.name, e.pipeline_id FROM run_entries AS e JOIN datasets AS d ON d.dataset_key = e.dataset_key
-WHERE e.run_id = ?1 AND e.pipeline_id <> ''
 """
 
 

@@ -142,13 +142,13 @@ class Database:
             return translate(error, self.path)
         return InvalidValueError(f"a value cannot be kept in the file ({error}).")
 
-    def version(self) -> tuple[int, int, int]:
-        """Give a value that is another one after any change to the file, by this or another process."""
+    def version(self) -> tuple[int, int, int, int]:
+        """Give a value that is another one after any change to the file, by this or another process, or taken back."""
         session = self._session()
         with session.lock, translated(self.path):
             connection = self._newest(session)
             seen = connection.execute("PRAGMA data_version").fetchone()
-            return (session.number, seen[0] if seen else 0, connection.total_changes())
+            return (session.number, seen[0] if seen else 0, connection.total_changes(), session.rolled_back)
 
     # -- transactions -------------------------------------------------------------------------------
 
@@ -248,11 +248,9 @@ class Database:
                     connection.execute("BEGIN")
                 session.reads = True
                 yield
-                session.reads = False
-                session.roll_back(connection)
+                session.end_reading(connection)
             except BaseException as error:
-                session.reads = False
-                session.roll_back(connection, error)
+                session.end_reading(connection, error)
                 raise
 
     @contextmanager

@@ -19,7 +19,8 @@ class Session:
     """A connection, and a lock that closing and forking wait for."""
 
     __slots__ = (
-        "__weakref__", "connection", "half_done", "levels", "lock", "number", "reads", "seal", "spoilt", "written",
+        "__weakref__", "connection", "half_done", "levels", "lock", "number", "reads", "rolled_back", "seal", "spoilt",
+        "written",
     )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -27,6 +28,7 @@ class Session:
         self.lock = threading.RLock()
         self.levels: list[object] = []  # one for each block of a transaction, the innermost last
         self.reads = False
+        self.rolled_back = 0  # how often: what was read of that state is of none now
 
     def take(self, connection: apsw.Connection) -> None:
         """Go on with another connection."""
@@ -61,6 +63,15 @@ class Session:
 
     def roll_back(self, connection: apsw.Connection, after: BaseException | None = None) -> None:
         """Take back what was done at the level that has just ended, by an error or not."""
+        self.rolled_back += 1
+        self._end(connection, after)
+
+    def end_reading(self, connection: apsw.Connection, after: BaseException | None = None) -> None:
+        """End a block that read one state."""
+        self.reads = False
+        self._end(connection, after)
+
+    def _end(self, connection: apsw.Connection, after: BaseException | None) -> None:
         if self.connection not in (connection, None):  # it gave way to another, which took everything back
             return
         self.undo(connection)

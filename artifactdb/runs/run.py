@@ -282,7 +282,7 @@ class PipelineRun:
     def registry(self) -> ArtifactRegistry:
         """A registry for the pipeline's artifacts."""
         registry = self.run.workspace.registry(self.run.dataset, self.pipeline_id)
-        registry.belong_to_run(self.run._key)
+        registry.belong_to_run(store.RunKey(self.run._key, self.run.run_id))
         return registry
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from artifactdb.artifacts import environment
@@ -65,6 +65,13 @@ OF_REGISTRY = "of_registry"
 # -- runs -------------------------------------------------------------------------------------------
 
 
+class RunKey(NamedTuple):
+    """What names a run on a dataset for sure: a key alone may be given anew when its run was taken back."""
+
+    key: int
+    run_id: str
+
+
 def start_run(
     database: Database,
     dataset: str,
@@ -75,8 +82,8 @@ def start_run(
     tags: Iterable[str] = (),
     notes: str = "",
     of_registry: bool = False,
-) -> tuple[int, str]:
-    """Enter a run of this process; give its key and its id."""
+) -> RunKey:
+    """Enter a run of this process."""
     run_id = uuid4().hex
     versions = environment.to_json(environment.all_versions())
     with database.transaction():
@@ -90,7 +97,14 @@ def start_run(
                 "metadata": json.dumps({OF_REGISTRY: True} if of_registry else {}),
             },
         )  # fmt: skip
-    return key, run_id
+    return RunKey(key, run_id)
+
+
+def present_key(database: Database, run: RunKey, status: str | None = None) -> int | None:
+    """Give the key of a run if it is in the file, and in that state."""
+    sql = "SELECT run_key FROM run_entries WHERE run_key = ?1 AND run_id = ?2 AND (?3 IS NULL OR status = ?3)"
+    key: int | None = database.value(sql, (*run, status))
+    return key
 
 
 def insert_run(database: Database, dataset: str, columns: Mapping[str, Any]) -> int:
@@ -219,14 +233,15 @@ def say_ended(database: Database, run_id: str) -> None:
 
 
 def take_back(database: Database, run_keys: Iterable[int]) -> int:
-    """Delete the records that runs created; give how many."""
+    """Delete the records that runs created, and no other run; give how many."""
     with database.transaction():
-        keys = [
-            key
-            for run_key in run_keys
-            for (key,) in database.rows("SELECT record_key FROM run_records WHERE run_key = ?", (run_key,))
-        ]
-        count = delete_records(database, keys)
+        keys = []
+        for run_key in run_keys:
+            created = database.rows("DELETE FROM run_records WHERE run_key = ? RETURNING record_key", (run_key,))
+            keys += [key for (key,) in created]
+        others = "SELECT record_key FROM run_records WHERE record_key IN (SELECT value FROM json_each(?))"
+        kept = {key for (key,) in database.rows(others, (json.dumps(keys),))}
+        count = delete_records(database, [key for key in dict.fromkeys(keys) if key not in kept])
         delete_orphans(database, dry_run=False)
     return count
 

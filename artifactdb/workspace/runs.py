@@ -187,6 +187,8 @@ class Runs(Opened):
     def clean_up_run(self, run_id: str, *, dry_run: bool = False) -> dict[str, int]:
         """Take back a run: the artifacts that it first made, the predictions of its pipelines, and the run itself.
 
+        What another run has made again, or trained, stays.
+
         Parameters
         ----------
         dry_run : bool, default False
@@ -216,7 +218,7 @@ class Runs(Opened):
         with self.database.transaction(keep=not dry_run):
             if self._has_predictions():
                 counted["predictions"] = self.catalog.delete(run_id=run_id)
-            run_store.take_back(self.database, keys)
+            counted["artifacts"] = run_store.take_back(self.database, keys)
             for key in keys:
                 run_store.remove_run(self.database, key)
         return counted
