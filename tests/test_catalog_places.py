@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, Workspace
+from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, StorageError, Workspace
 from artifactdb.catalog import copying, views
+from tests import fresh
 from tests.campaigns.acts import prediction
 
 
@@ -79,6 +80,93 @@ class TestPlaces:
             workspace.catalog.flush()
             assert not (folder / "predictions_meta.parquet").exists()
             assert len(workspace.catalog) == 3 + staged and not workspace.catalog.verify()
+
+
+class TestOthersInTheFolder:
+    """What this workspace did not write stays, whatever its name."""
+
+    @pytest.mark.parametrize("staged", [0, 1])
+    def test_the_files_of_another_program_stay(self, tmp_path: Path, staged: int) -> None:
+        other = filled(tmp_path / "other.sqlite")
+        with Workspace(other) as workspace:
+            workspace.catalog.compact()
+        with Workspace(tmp_path / "study") as workspace:
+            folder = workspace.catalog.folder
+            shutil.copytree(other.with_suffix(".catalog"), folder)
+            theirs = {path.name: path.read_bytes() for path in folder.iterdir()}
+            workspace.catalog.add_many(prediction(number) for number in range(staged))
+            workspace.catalog.flush()
+            assert not workspace.catalog.compact(), "the names that it cannot have are not tried for again and again"
+        assert {name: (folder / name).read_bytes() for name in theirs} == theirs
+        with Workspace(tmp_path / "study") as workspace:
+            assert len(workspace.catalog) == staged and not workspace.catalog.verify()
+            for name in theirs:
+                (folder / name).unlink()
+            workspace.catalog.compact()
+            assert sorted(path.name for path in folder.iterdir()) == (sorted(theirs) if staged else [])
+
+    def test_what_a_lost_workspace_left_stays(self, tmp_path: Path) -> None:
+        file = filled(tmp_path / "wheat.sqlite")
+        file.unlink()
+        left = sorted(file.with_suffix(".catalog").iterdir())
+        with Workspace(filled(file, 2)) as workspace:
+            workspace.catalog.compact()
+            assert len(workspace.catalog) == 2
+        assert left and all(path.exists() for path in left)
+
+    def test_two_workspaces_in_one_folder_leave_each_other_alone(self, tmp_path: Path) -> None:
+        files = [filled(tmp_path / "wheat.sqlite", 3), tmp_path / "wheat"]
+        with Workspace(files[0]) as workspace:
+            workspace.pack(files[1])
+        for number in range(2):
+            for file in files:
+                with Workspace(file) as workspace:
+                    workspace.catalog.add(**prediction(10 + number))
+                    workspace.catalog.compact()
+        for file in files:
+            with Workspace(file) as workspace:
+                assert len(workspace.catalog) == 5 and workspace.verify().ok
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can be moved")
+class TestMoved:
+    """Who has a workspace open that was moved, replaced or removed writes nowhere."""
+
+    def test_the_one_in_its_place_is_left_alone(self, tmp_path: Path) -> None:
+        file = filled(tmp_path / "wheat.sqlite")
+        with Workspace(file) as workspace:
+            workspace.backup(tmp_path / "copy.sqlite")
+        still_open = Workspace(file)
+        still_open.catalog.add(**prediction(7))
+        for name in ("wheat.sqlite", "wheat.sqlite-wal", "wheat.sqlite-shm", "wheat.catalog"):
+            (tmp_path / name).rename(tmp_path / name.replace("wheat", "old"))
+        for name in ("sqlite", "catalog"):
+            (tmp_path / f"copy.{name}").rename(tmp_path / f"wheat.{name}")
+        assert fresh.run(_ADD_AND_COMPACT, file).returncode == 0
+        with pytest.raises(StorageError, match="moved, replaced or removed"):
+            still_open.registry("wheat", "0001").register_with_chain({"a": 1}, "s1.A", "transformer", 1)
+        with pytest.warns(UserWarning, match="stay staged"):
+            still_open.close()
+        for name, count in (("wheat", 4), ("old", 4)):
+            with Workspace(tmp_path / f"{name}.sqlite") as workspace:
+                assert len(workspace.catalog) == count and workspace.verify().ok
+
+    def test_a_removed_one_acknowledges_nothing(self, tmp_path: Path) -> None:
+        workspace = Workspace(tmp_path / "wheat.sqlite")
+        workspace.path.unlink()
+        with pytest.raises(StorageError, match="moved, replaced or removed"):
+            workspace.library.save_template([], "t")
+        workspace.close()
+
+
+_ADD_AND_COMPACT = """
+import sys
+from artifactdb import Workspace
+from tests.campaigns.acts import prediction
+with Workspace(sys.argv[1]) as workspace:
+    workspace.catalog.add(**prediction(8))
+    workspace.catalog.compact()
+"""
 
 
 class TestForks:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from artifactdb.catalog.arrays import StoredArray
-from artifactdb.catalog.files import device_errors, discard, enter, new_name, only_writer
+from artifactdb.catalog.files import device_errors, discard, enter, new_name, only_writer, owner_of
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.rows import Columns, to_columns
@@ -35,6 +35,7 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
     ids: list[str] = []
     made: list[Path] = []
     given = iter(predictions)
+    owner = owner_of(store.database)
     with device_errors(store.folder), only_writer(store.folder, store.database.timeout_s), _uncollected():
         try:
             with store.database.transaction(), ThreadPoolExecutor(2) as writers:
@@ -43,7 +44,9 @@ def add_many(store: Store, predictions: Iterable[Mapping[str, Any]]) -> list[str
                     columns, arrays = to_columns(batch)  # while the batch before is written
                     _enter(store, writing)
                     tables = _new_tables(store, columns, arrays)
-                    writing = [writers.submit(_write, store, kind, table, made) for kind, table in tables.items()]
+                    writing = [
+                        writers.submit(_write, store, kind, table, owner, made) for kind, table in tables.items()
+                    ]
                     ids += columns[0]
                     del batch, columns, arrays  # which takes a while, and sorting and writing let go of the interpreter
                 _enter(store, writing)
@@ -62,12 +65,12 @@ def _new_tables(store: Store, given: Columns, held: Sequence[StoredArray]) -> di
     return {kind: table for kind, table in tables.items() if table.num_rows}
 
 
-def _write(store: Store, kind: str, table: pa.Table, made: list[Path]) -> tuple[Path, Written]:
+def _write(store: Store, kind: str, table: pa.Table, owner: bytes, made: list[Path]) -> tuple[Path, Written]:
     path = store.folder / new_name(kind)
     made.append(path)
     with store.writing_engine.session([]) as session:
         session.register("given", table)
-        return path, write_sorted(session, "FROM given", path, kind, table.num_rows, lambda _: None)
+        return path, write_sorted(session, "FROM given", path, kind, owner, table.num_rows, lambda _: None)
 
 
 def _unstage(store: Store, arrays: Collection[StoredArray]) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifactdb.database import Database, Snapshot, disk
+from artifactdb.database.moved import require_in_place
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.database.turns import lock_within, unlock
 from artifactdb.errors import (
@@ -42,6 +43,9 @@ SELECT file_key, kind, name, rows, size_bytes, footer_hash,
   EXISTS (SELECT 1 FROM catalog_payloads AS p WHERE p.file_key = f.file_key)
 FROM catalog_files AS f ORDER BY file_key
 """
+OWNER = b"artifactdb workspace"
+"""The key, in the metadata of a Parquet file, of the id of the workspace that wrote it."""
+_END = b"PAR1"
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
 _OF_THIS_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -61,7 +65,7 @@ class CatalogFile:
 
 
 def catalog_folder(file: Path) -> Path:
-    """Give the folder of a workspace's Parquet files, which no other workspace has.
+    """Give the folder of a workspace's Parquet files.
 
     Examples
     --------
@@ -106,6 +110,35 @@ def catalog_file_kind(name: object) -> str:
 def new_name(kind: str) -> str:
     """Give a name that nobody has used."""
     return f"predictions_{kind}-{secrets.token_hex(8)}.parquet"
+
+
+def owner_of(source: Database | Snapshot) -> bytes:
+    """Give what a workspace writes into its files to know them by."""
+    found = source.rows("SELECT lower(hex(workspace_id)) FROM identity")
+    return str(found[0][0]).encode() if found else b""
+
+
+def is_own(path: Path, owner: bytes) -> bool:
+    """Tell whether a file is one that a workspace wrote, or that a process died over: others share names and folder.
+
+    nirs4all gives its own files the same two names, and so does a workspace that was lost.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return (pq.read_metadata(path).metadata or {}).get(OWNER) == owner
+    except (pa.ArrowException, OSError):
+        return path.name not in FINAL_NAMES.values() and not _is_finished(path)
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(-len(_END), os.SEEK_END)
+            return stream.read() == _END
+    except OSError:  # shorter than that, for one
+        return False
 
 
 # -- reading ----------------------------------------------------------------------------------------
@@ -305,17 +338,19 @@ def discard(database: Database, paths: Iterable[Path]) -> None:
                     disk.remove(path)
 
 
-def sweep(database: Database, folder: Path, timeout_s: float = 0.0) -> None:
-    """Remove files of ours that do not count: left over from a crash, or replaced and no longer read.
+def sweep(database: Database, folder: Path, timeout_s: float = 0.0, replaced: Container[str] = ()) -> None:
+    """Remove files of this workspace that do not count: left over from a crash, or replaced and no longer read.
 
     Whoever still reads some is waited for once, not once for each; those that stay go at the next merge.
     """
     if not folder.is_dir():
         return
+    require_in_place(database.connection(), database.path)  # or what it names lies in another folder by now
     deadline = time.monotonic() + timeout_s
     # Listed first and compared after: what is named meanwhile must not be removed.
     present = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
     live = {file.name for file in live_files(database) if not file.inside}
+    owner = owner_of(database)
     for path in present:
-        if path.name not in live:
+        if path.name not in live and (path.name in replaced or is_own(path, owner)):
             remove_unread(path, max(0.0, deadline - time.monotonic()))

@@ -7,7 +7,7 @@ names, remove what no longer counts. A process that dies between any two of thes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from artifactdb.catalog.files import (
     device_errors,
     discard,
     enter,
+    is_own,
     live_files,
     new_name,
     only_writer,
+    owner_of,
     remove_unread,
     sweep,
 )
@@ -76,7 +78,8 @@ def flush(store: Store, progress: Progress | None = None) -> int:
             last_deletion = _last_deletion(state.snapshot)
         if merges:
             _publish(store, merges, last_deletion)
-        sweep(store.database, store.folder)  # only now: a state keeps its files in place, under whatever second name
+        # Only now: a state keeps its files in place, under whatever second name.
+        sweep(store.database, store.folder, replaced=_replaced(merges))
     return staged
 
 
@@ -86,7 +89,7 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
     with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
         with state_of(database, store.inspector) as state:
             damaged = bool(state.problems)
-        if _is_compact(database) and not damaged:
+        if _is_compact(store) and not damaged:
             sweep(database, store.folder, database.timeout_s)
             return False
         with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
@@ -101,18 +104,25 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
             referenced_only = last_deletion > 0  # a flush that merged deletions away left the arrays
             _write(store, state, merges, progress, referenced_only=referenced_only)
         _publish(store, merges, last_deletion, referenced_only=referenced_only)
-        _take_final_names(store)
-        sweep(database, store.folder, database.timeout_s)
+        _take_final_names(store, _replaced(merges))
+        sweep(database, store.folder, database.timeout_s, _replaced(merges))
     return True
 
 
-def _is_compact(database: Database) -> bool:
-    names = sorted(file.name for file in live_files(database))
+def _replaced(merges: Sequence[_Merge]) -> set[str]:
+    return {file.name for merge in merges for file in merge.files if not file.inside}
+
+
+def _is_compact(store: Store) -> bool:
+    database = store.database
+    files = live_files(database)
     pending = database.value(
         "SELECT EXISTS (SELECT 1 FROM staged_predictions) OR EXISTS (SELECT 1 FROM staged_arrays) "
         "OR EXISTS (SELECT 1 FROM deleted_predictions)"
     )
-    return not pending and names in ([], sorted(FINAL_NAMES.values()))
+    if pending or sorted(file.kind for file in files) not in ([], sorted(FINAL_NAMES)):
+        return False
+    return not any(file.name != FINAL_NAMES[file.kind] and _may_have_name(store, file) for file in files)
 
 
 def _small(state: State, kind: str, rows: int) -> list[CatalogFile]:
@@ -166,14 +176,14 @@ def _write_all(
     expected = [
         sum(file.rows for file in merge.files) + _count(state.snapshot, _STAGED[merge.kind][0]) for merge in merges
     ]
-    done = 0
+    owner, done = owner_of(state.snapshot), 0
     for merge, rows in zip(merges, expected, strict=True):
         whole = [file for file in merge.files if file.file_key not in state.problems]
         select = rows_of(session, state, merge.kind, whole)
         if merge.kind == "data" and referenced_only:
             select = _only_referenced(session, state, select)
         merge.written = write_sorted(
-            session, select, merge.path, merge.kind, rows, counted_from(done, sum(expected), progress)
+            session, select, merge.path, merge.kind, owner, rows, counted_from(done, sum(expected), progress)
         )
         done += rows
 
@@ -184,6 +194,7 @@ def write_sorted(
     select: str,
     path: Path,
     kind: str,
+    owner: bytes,
     expected: int,
     progress: Callable[[int], None],
     check: Callable[[pa.RecordBatch], None] | None = None,
@@ -199,7 +210,7 @@ def write_sorted(
             for batch in session.cursor.sql(f"{part} ORDER BY {order}").to_arrow_reader(parquet.ROWS_A_BATCH)
         )
         checked = sorted_rows if check is None else _each_checked(sorted_rows, check)
-        return parquet.write(checked, path, kind, expected, progress)
+        return parquet.write(checked, path, kind, owner, expected, progress)
 
 
 def _each_checked(
@@ -309,15 +320,24 @@ def _in_files(
     return found
 
 
-def _take_final_names(store: Store) -> None:
+def _may_have_name(store: Store, file: CatalogFile, replaced: Container[str] = ()) -> bool:
+    """Tell whether a file may take the name of the seed: nobody else's file has it."""
+    final = store.folder / FINAL_NAMES[file.kind]
+    return final.name in replaced or not final.exists() or is_own(final, owner_of(store.database))
+
+
+def _take_final_names(store: Store, replaced: Container[str]) -> None:
     """Give the two files the names of the seed: a second name first, then the commit, then the first name goes.
 
-    Where somebody is still reading the file that bears the name, this one keeps its own until the next compaction.
+    Where somebody is still reading the file that bears the name, this one keeps its own until the next compaction; and
+    as long as it is the file of another program or workspace.
     """
     database, folder = store.database, store.folder
     for file in live_files(database):
         final = folder / FINAL_NAMES[file.kind]
-        if file.inside or file.name == final.name or not remove_unread(final, database.timeout_s):
+        if file.inside or file.name == final.name or not _may_have_name(store, file, replaced):
+            continue
+        if not remove_unread(final, database.timeout_s):
             continue
         try:
             disk.link(folder / file.name, final)

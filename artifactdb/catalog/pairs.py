@@ -7,7 +7,7 @@ from pathlib import Path
 
 from artifactdb.catalog.columns import ARRAY_IDS
 from artifactdb.catalog.engine import literal, translated
-from artifactdb.catalog.files import FINAL_NAMES, device_errors
+from artifactdb.catalog.files import FINAL_NAMES, device_errors, owner_of
 from artifactdb.catalog.merging import counted_from, write_sorted
 from artifactdb.catalog.parquet import Written
 from artifactdb.catalog.store import Store
@@ -41,12 +41,12 @@ def write_pair(
             kind: session.cursor.sql(f"SELECT count(*) FROM ({select})").fetchall()[0][0]
             for kind, select in selects.items()
         }
-        done = 0
+        owner, done = owner_of(state.snapshot), 0
         for kind, select in selects.items():
             if counts[kind]:
                 path = folder / FINAL_NAMES[kind]
                 written = write_sorted(
-                    session, select, path, kind, counts[kind], counted_from(done, sum(counts.values()), progress)
+                    session, select, path, kind, owner, counts[kind], counted_from(done, sum(counts.values()), progress)
                 )
                 made[kind] = (path, written)
             done += counts[kind]

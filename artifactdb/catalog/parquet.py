@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from artifactdb.catalog.bloom import BloomBuilder
 from artifactdb.catalog.columns import ARRAY_SCHEMA, SCHEMA, SORTED_BY
-from artifactdb.catalog.files import content_hash
+from artifactdb.catalog.files import OWNER, content_hash
 from artifactdb.database import disk
 from artifactdb.errors import StorageFullError
 
@@ -37,12 +37,15 @@ class Written:
 
 
 def write(
-    batches: Iterable[pa.RecordBatch], path: Path, kind: str, expected: int, progress: Callable[[int], None]
-) -> Written:
+    batches: Iterable[pa.RecordBatch], path: Path, kind: str, owner: bytes, expected: int,
+    progress: Callable[[int], None],
+) -> Written:  # fmt: skip
     """Write sorted rows, and wait until they are on the disk.
 
     Parameters
     ----------
+    owner : bytes
+        As ``files.owner_of`` gives it.
     expected : int
         How many rows there are at the most.
     progress : callable
@@ -65,6 +68,7 @@ def write(
                     progress(rows)
             if group or not rows:
                 _write_group(writer, group, schema)
+            writer.add_key_value_metadata({OWNER: owner})
     except pa.ArrowException as error:
         raise StorageFullError(f"{path} could not be written ({error}).", hint="Nothing was lost.") from error
     disk.sync(path)

@@ -21,6 +21,7 @@ from artifactdb.database import forks
 from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.keys import require_free_keys
 from artifactdb.database.log import LOG_BYTES, shorten_log
+from artifactdb.database.moved import require_in_place
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, shut
@@ -196,6 +197,7 @@ class Database:
                 connection.execute(f"SAVEPOINT level_{depth}")
             else:
                 begin(connection, self.path, timeout_s, self.timeout_s)
+                require_in_place(connection, self.path)
                 if not self.keys_are_free:
                     require_free_keys(connection, self.path)
                     self.keys_are_free = True

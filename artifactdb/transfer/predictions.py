@@ -11,7 +11,7 @@ from artifactdb.catalog.arrays import wrong_ids
 from artifactdb.catalog.columns import ARRAY_IDS, COLUMNS
 from artifactdb.catalog.deleting import delete
 from artifactdb.catalog.engine import translated
-from artifactdb.catalog.files import device_errors, enter, new_name
+from artifactdb.catalog.files import device_errors, enter, new_name, owner_of
 from artifactdb.catalog.merging import write_sorted
 from artifactdb.catalog.staging import unstage
 from artifactdb.catalog.store import Store
@@ -76,7 +76,8 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                     path = ours.folder / new_name(kind)
                     made.append(path)
                     check = _require_ids if kind == "data" else None
-                    written = write_sorted(session, select, path, kind, count, lambda _: None, check)
+                    owner = owner_of(ours.database)
+                    written = write_sorted(session, select, path, kind, owner, count, lambda _: None, check)
                     enter(ours.database, path, *astuple(written))
             ours_staged = [array_id for (array_id,) in ours.database.rows("SELECT array_id FROM staged_arrays")]
             twice = f"SELECT array_id FROM ({arrays}) WHERE array_id IN (SELECT unnest(?))"

@@ -18,7 +18,7 @@ from artifactdb.catalog.arrays import is_what_its_id_says
 from artifactdb.catalog.asking import ask, find_in_files
 from artifactdb.catalog.checking import DANGLING
 from artifactdb.catalog.columns import ARRAY_IDS
-from artifactdb.catalog.files import catalog_file_kind, content_hash, device_errors, enter, new_name
+from artifactdb.catalog.files import catalog_file_kind, content_hash, device_errors, enter, new_name, owner_of
 from artifactdb.catalog.inside import CHUNK_BYTES
 from artifactdb.catalog.store import Store
 from artifactdb.database import disk
@@ -132,7 +132,7 @@ def _write_again(
     target = store.folder / new_name(kind)
     batches = (batch for table in _readable(path, kind) for batch in change(table).to_batches())
     expected = max(1, sum(table.num_rows for table in _readable(path, kind)))
-    written = parquet.write(batches, target, kind, expected, lambda _: None)
+    written = parquet.write(batches, target, kind, owner_of(store.database), expected, lambda _: None)
     if not written.rows:
         disk.remove(target)
     else:
