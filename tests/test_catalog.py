@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from artifactdb import (
+    ArtifactDBError,
     ArtifactRegistry,
     Catalog,
     CatalogFileError,
@@ -565,6 +566,54 @@ class TestDamage:
         assert len(catalog) == 4 and not catalog.verify()
         catalog.add(**prediction(0))
         assert len(catalog) == 5
+
+    @pytest.mark.parametrize("kind", ["meta", "data"])
+    def test_a_wrong_bit_is_never_written_again_as_if_it_were_right(
+        self, damaged: Workspace, tmp_path: Path, kind: str
+    ) -> None:
+        catalog = damaged.catalog
+        (name,) = catalog.database.row(f"SELECT name FROM catalog_files WHERE kind = '{kind}' ORDER BY rows") or ()
+        path = catalog.folder / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 4
+        path.write_bytes(content)
+        catalog.add(**prediction(14))
+        catalog.flush()
+        assert path.exists(), "the flush did not take it along"
+        for write in (
+            catalog.compact,
+            lambda: damaged.pack(tmp_path / "packed.sqlite"),
+            lambda: damaged.export(tmp_path / "exported", layout="v3"),
+        ):
+            with pytest.raises(CatalogFileError, match="other content than was written"):
+                write()
+        with Workspace(tmp_path / "other.sqlite") as other, pytest.raises(CatalogFileError):
+            other.merge(damaged)
+        assert [problem.where for problem in damaged.verify().problems] == [str(path)]
+        assert catalog.compact(skip_damaged=True)
+        assert not any(problem.where == str(path) for problem in damaged.verify().problems)
+
+    def test_an_array_that_is_not_as_it_was_written_is_not_given(self, tmp_path: Path) -> None:
+        with Workspace(tmp_path / "study.sqlite") as workspace:
+            catalog = workspace.catalog
+            (given,) = catalog.add_many([prediction(0)])
+            catalog.flush()
+            (path,) = catalog.folder.glob("*data*")
+            whole = path.read_bytes()
+            found = 0
+            for place in range(4, len(whole) - 2000, 37):  # within the pages
+                path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+                try:
+                    arrays = catalog.arrays([given])[given]
+                except ArtifactDBError:
+                    found += 1
+                else:
+                    assert np.array_equal(arrays["y_pred"], prediction(0)["y_pred"])
+            assert found
+            path.write_bytes(whole)
+            workspace.database.rows("DELETE FROM catalog_files WHERE kind = 'data'")
+            with pytest.raises(CatalogFileError, match="is not there as it was written"):
+                catalog.get(given)
 
     def test_a_changed_byte_in_the_middle_is_found_by_verify(self, damaged: Workspace) -> None:
         path = min(damaged.catalog.folder.glob("*data*"))

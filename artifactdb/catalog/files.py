@@ -48,6 +48,7 @@ OWNER = b"artifactdb workspace"
 _END = b"PAR1"
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
+_OTHER_CONTENT = "has other content than was written"
 _OF_THIS_PROCESS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -151,6 +152,7 @@ class Inspector:
         self.folder = folder
         self.unpacked = unpacked
         self._seen: dict[int, tuple[int, ...]] = {}
+        self._whole: dict[int, tuple[int, ...]] = {}
 
     @contextmanager
     def pinned(self, files: Sequence[CatalogFile]) -> Iterator[dict[int, str]]:
@@ -164,6 +166,7 @@ class Inspector:
                     problems[file.file_key] = problem
             seen = self._seen
             self._seen = {file.file_key: seen[file.file_key] for file in files if file.file_key in seen}
+            self._whole = {key: signature for key, signature in self._whole.items() if key in self._seen}
             yield problems
         finally:
             for descriptor in descriptors:
@@ -186,7 +189,7 @@ class Inspector:
             if found.st_size != file.size_bytes:
                 return f"has {found.st_size} bytes where {file.size_bytes} were written"
             if footer_hash(path) != file.footer_hash:
-                return "has other content than was written"
+                return _OTHER_CONTENT
         except FileNotFoundError:
             return _NOT_THERE
         except OSError as error:
@@ -194,6 +197,21 @@ class Inspector:
                 raise StorageFullError(f"{path} cannot be read just now ({error}).", hint="Try again.") from error
             return f"cannot be read ({error.strerror})"
         self._seen[file.file_key] = signature
+        return ""
+
+    def problem_inside(self, source: Database | Snapshot, file: CatalogFile) -> str:
+        """Read a whole file that is pinned, unless it was read before; give what is wrong with its content, or ""."""
+        seen = self._seen.get(file.file_key)
+        if file.inside or (seen is not None and self._whole.get(file.file_key) == seen):
+            return ""  # what lies inside is compared when it is unpacked
+        try:
+            digest = content_hash(self.folder / file.name)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        if source.rows("SELECT content_hash FROM catalog_files WHERE file_key = ?", (file.file_key,)) != [(digest,)]:
+            return _OTHER_CONTENT
+        if seen is not None:
+            self._whole[file.file_key] = seen
         return ""
 
     def path_of(self, source: Database | Snapshot, file: CatalogFile) -> Path:

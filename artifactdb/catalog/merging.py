@@ -88,11 +88,14 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
     database = store.database
     with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
         with state_of(database, store.inspector) as state:
+            if skip_damaged:
+                state.read_whole(state.files)
             damaged = bool(state.problems)
         if _is_compact(store) and not damaged:
             sweep(database, store.folder, database.timeout_s)
             return False
         with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
+            state.read_whole(state.files)
             for kind in FINAL_NAMES:
                 state.of_kind(kind)  # raises for a damaged file, unless it is to be given up
             merges = [
@@ -129,7 +132,10 @@ def _small(state: State, kind: str, rows: int) -> list[CatalogFile]:
     """Give the newest files that are no larger than what has been gathered so far: each row moves a few times only."""
     taken = []
     for file in reversed([file for file in state.files if file.kind == kind]):
-        if file.file_key in state.problems or file.rows > rows or file.rows >= SMALL_ROWS:
+        if file.rows > rows or file.rows >= SMALL_ROWS:
+            break
+        state.read_whole([file])
+        if file.file_key in state.problems:
             break
         taken.append(file)
         rows += file.rows

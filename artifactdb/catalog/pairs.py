@@ -31,6 +31,7 @@ def write_pair(
     A kind without rows gives no file.
     """
     made = {}
+    state.read_whole(state.files)
     with device_errors(folder), store.writing_engine.session(state.files) as session, translated():
         rows = f"SELECT * FROM ({rows_of(session, state, 'meta', state.of_kind('meta'))}) WHERE {where}"
         session.view("chosen_predictions", rows)

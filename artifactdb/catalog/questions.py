@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from artifactdb.catalog.arrays import from_parquet
+from artifactdb.catalog.arrays import from_parquet, is_what_its_id_says
 from artifactdb.catalog.asking import Ask, among, asking
 from artifactdb.catalog.columns import (
     ARRAYS,
@@ -22,7 +22,7 @@ from artifactdb.catalog.columns import (
 )
 from artifactdb.catalog.store import Store
 from artifactdb.database.translate import interprets
-from artifactdb.errors import InvalidValueError, PredictionNotFoundError
+from artifactdb.errors import CatalogFileError, InvalidValueError, PredictionNotFoundError
 from artifactdb.results import QueryResult
 
 _AT_ONCE = 100
@@ -195,9 +195,20 @@ def _arrays_of(put: Ask, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
     named = sorted({row[f"{name}_id"] for row in rows for name in ARRAYS if row[f"{name}_id"] is not None})
     columns = ("array_id", "array_dtype", "array_shape", "array_data", "array_bytes")
     stored: dict[str, Any] = {}
+    wrong: list[str] = []
     for start in range(0, len(named), _AT_ONCE):
         found = look_up(put, "arrays", "array_id", named[start : start + _AT_ONCE], columns)
-        stored |= {array_id: from_parquet(*rest) for array_id, *rest in found}
+        for array_id, *rest in found:
+            stored[array_id] = array = from_parquet(*rest)
+            dtype, shape = rest[:2]
+            if dtype and shape and not is_what_its_id_says(array_id, dtype, shape, array.tobytes()):
+                wrong.append(array_id)
+    wrong += [array_id for array_id in named if array_id not in stored]
+    if wrong:
+        raise CatalogFileError(
+            f"{wrong[0]}, an array of predictions, is not there as it was written ({len(wrong)} of {len(named)}).",
+            hint="`artifactdb catalog verify` lists what is wrong.",
+        )
     return {row["id"]: {name: stored.get(row[f"{name}_id"]) for name in ARRAYS} for row in rows}
 
 

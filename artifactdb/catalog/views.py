@@ -64,6 +64,14 @@ class State:
             raise self.inspector.error(damaged[0], self.problems[damaged[0].file_key])
         return [file for file in chosen if file.file_key not in self.problems]
 
+    def read_whole(self, files: Sequence[CatalogFile]) -> None:
+        """Compare files with their hashes before their rows are written again, which would make a wrong bit right."""
+        for file in files:
+            if file.file_key not in self.problems:
+                problem = self.inspector.problem_inside(self.snapshot, file)
+                if problem:
+                    self.problems[file.file_key] = problem
+
 
 @contextmanager
 def state_of(database: Database, inspector: Inspector, *, skip_damaged: bool = False) -> Iterator[State]:

@@ -42,6 +42,7 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
         translated(),
     ):
         theirs_named = replace(their_state, prefix="their_")
+        theirs_named.read_whole(theirs_named.files)
         for kind, own, other in (("meta", "ours", "theirs"), ("data", "our_arrays", "their_arrays")):
             # Of our arrays those in files: what a row of a file names has to lie there too.
             staged = kind == "meta"
