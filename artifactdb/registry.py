@@ -150,6 +150,8 @@ class ArtifactRegistry:
         InvalidChainError, InvalidIdError, InvalidValueError, SerializationError
         MissingDependencyError, DependencyCycleError
             Nothing is left behind.
+        DuplicateError
+            When the id is that of another branch, source or substep, which the chain does not tell apart.
         """
         path, last = find.read_chain(chain)
         fold = agreeing_fold(chain, fold_id)

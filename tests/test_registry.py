@@ -15,6 +15,7 @@ from artifactdb import (
     ArtifactLoader,
     ArtifactRegistry,
     ArtifactType,
+    DuplicateError,
     InvalidValueError,
     MetaModelConfig,
     MissingDependencyError,
@@ -406,3 +407,44 @@ def test_the_record_that_is_given_is_the_record_that_is_stored(
     for record in records:
         stored = registry.resolve(record.artifact_id)
         assert stored is not None and stored.to_dict() == record.to_dict()
+
+
+def test_the_same_content_described_anew_is_described_anew(
+    registry: ArtifactRegistry, fitted: dict[str, Any], fold_models: list[Any]
+) -> None:
+    sources = [
+        registry.register_with_chain(model, "s1.PLS", "model", 1, fold_id=fold).artifact_id
+        for fold, model in enumerate(fold_models[:2])
+    ]
+    said: list[dict[str, Any]] = [
+        {"meta_config": MetaModelConfig.of_sources(sources, ["x", "y"]), "params": {"alpha": 1}},
+        {"meta_config": MetaModelConfig.of_sources(sources[::-1], ["y", "x"]), "params": {"alpha": 1}},
+        {"meta_config": MetaModelConfig.of_sources(sources, ["x", "y"]), "params": {"alpha": 2}, "custom_name": "last"},
+    ]
+    for number, description in enumerate(said):
+        given = registry.register_with_chain(fitted["ridge"], "s2.Ridge", "meta_model", 2, **description)
+        stored = registry.resolve(given.artifact_id)
+        assert stored is not None and stored == given
+        assert stored.meta_config == description["meta_config"] and stored.params == description["params"]
+        assert stored.custom_name == description.get("custom_name", "")
+        assert stored.depends_on == (sources[::-1] if number == 1 else sources)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"branch_path": [0]}, {"branch_path": [1]}),
+        ({"source_index": 0}, {"source_index": 1}),
+        ({"substep_index": None}, {"substep_index": 1}),
+    ],
+)
+def test_another_branch_source_or_substep_takes_no_place_that_the_chain_does_not_tell_apart(
+    registry: ArtifactRegistry, fitted: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    kept = registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1, **first)
+    with pytest.raises(DuplicateError, match="does not tell apart"):
+        registry.register_with_chain(fitted["ridge"], "s1.PLS", "model", 1, **second)
+    assert registry.resolve(kept.artifact_id) == kept
+    told = {"branch_path": "br=1", "source_index": "src=1", "substep_index": "sub=1"}[next(iter(second))]
+    registry.register_with_chain(fitted["ridge"], f"s1.PLS[{told}]", "model", 1)
+    assert len(registry.get_all_records()) == 2

@@ -20,6 +20,7 @@ from artifactdb.blobs import store
 from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
+from artifactdb.database.state import Row
 from artifactdb.errors import DuplicateError
 from artifactdb.formats import dump
 from artifactdb.records import MetaModelConfig
@@ -62,7 +63,7 @@ def save(
 ) -> StoredRecord:
     """Store a fitted object and its record, durably, in one transaction.
 
-    The same id with the same content changes nothing; with other content it is replaced. A composite is described as
+    The same id with the same content and description changes nothing; else it is replaced. A composite is described as
     the container that it is of, and depends on its parts.
     """
     dumped, serializer = dump(obj, format_hint)
@@ -111,6 +112,7 @@ def save_content(
         if record_key is not None:
             refuse_circle(database, record_key, sources)
             before = database.row(CONTENT_BEFORE, (record_key,))
+            _require_same_place(place, before)
             _share(database, record_key, run_key)
         # What is refused is refused by now; from here on the file is written.
         ready, damaged = ahead or _ahead(database, content, ready, blob_key)
@@ -124,7 +126,8 @@ def save_content(
         if before is not None and before[0] == blob_key:
             there = from_row(database.rows(BY_KEY, (record_key,))[0])
             # What the user vouches for comes whole: what a stranger says of the same content is not taken over.
-            if _stays(database, there, payload, signature):
+            is_same = _describes(there, place, parameters_json)
+            if _stays(database, there, payload, signature, is_same=is_same):
                 return there
         if blob_key is None:
             blob_key = store.put_new(database, content, created_at, ready)
@@ -182,7 +185,8 @@ SELECT
 """
 """One look at what is there already, because ten would take a tenth of a save."""
 CONTENT_BEFORE = """
-SELECT r.blob_key, lower(hex(b.content_hash)) FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+SELECT r.blob_key, lower(hex(b.content_hash)), r.branch_path, r.source_index, r.substep_index
+FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
 WHERE r.record_key = ?
 """
 
@@ -193,6 +197,26 @@ _COLUMNS = (
 )
 _INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('?' * len(_COLUMNS.split(',')))})"
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
+
+
+def _require_same_place(place: Place, before: Row | None) -> None:
+    """Refuse what would take the place of an artifact of another branch, source or substep: the id does not tell them.
+
+    Raises
+    ------
+    DuplicateError
+    """
+    given = ".".join(map(str, place.branch_path)), place.source_index, place.substep_index
+    if before is not None and before[2:] != given:
+        named = ", ".join(
+            f"{name} {there!r} and {now!r}"
+            for name, there, now in zip(("branch", "source", "substep"), before[2:], given, strict=True)
+            if there != now
+        )
+        raise DuplicateError(
+            f"{place.artifact_id} is there already, and differs in {named}, which its id does not tell apart.",
+            hint="Say it in the chain, as in s2.PLS[br=0,src=1,sub=2]; or delete the one that is there.",
+        )
 
 
 def _share(database: Database, record_key: int, run_key: int | None) -> None:
@@ -250,12 +274,28 @@ def _signature(database: Database, payload: Payload, artifact_id: str, content_h
     return signer_of(database).sign(artifact_id, content_hash, payload.format)
 
 
-def _stays(database: Database, there: StoredRecord, payload: Payload, signature: Signature | None) -> bool:
+def _describes(there: StoredRecord, place: Place, parameters_json: str) -> bool:
+    """Tell whether a record says of its content what would be written."""
+    given, present = (config.to_dict() if config else None for config in (place.meta_config, there.meta_config))
+    return (
+        given == present
+        and parameters.to_json(there.params) == parameters_json
+        and list(place.depends_on) == list(there.depends_on)
+        and all(getattr(place, name) == getattr(there, name) for name in _DESCRIBED)
+    )
+
+
+_DESCRIBED = ("custom_name", "artifact_type", "step_index")
+
+
+def _stays(
+    database: Database, there: StoredRecord, payload: Payload, signature: Signature | None, *, is_same: bool
+) -> bool:
     """Tell whether a record that has the same content already is as good as the one that would be written."""
     text = str(signature) if signature else ""
     if not payload.vouched and not (text and is_own(database, replace(there, format=payload.format, signature=text))):
         return True
-    return there.format == payload.format and (there.signature == text or is_own(database, there))
+    return is_same and there.format == payload.format and (there.signature == text or is_own(database, there))
 
 
 def is_there(database: Database, dataset: str, artifact_id: str, content_hash: str, format: str) -> bool:
