@@ -49,6 +49,8 @@ def _type(column: str) -> pa.DataType:
     return pa.int64() if column in INTEGER_COLUMNS else pa.string()
 
 
+NUMBER_COLUMNS = frozenset((*FLOAT_COLUMNS, *INTEGER_COLUMNS))
+"""All others hold text."""
 SCHEMA = pa.schema([(column, _type(column)) for column in COLUMNS])
 ARRAY_SCHEMA = pa.schema(
     [

@@ -14,6 +14,7 @@ from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
     JSON_COLUMNS,
+    NUMBER_COLUMNS,
     PARTITIONS,
     column_list,
     lower_is_better,
@@ -56,7 +57,8 @@ def _comparable(column: str, value: Any) -> Any:
         value = value.item()
     if not isinstance(value, str | int | float):
         raise InvalidValueError(f"{column} is compared with text or a number, not with {type(value).__name__}.")
-    return str(value) if column == "fold_id" else value
+    # Else DuckDB would compare numbers: the pipelines 1, 01 and 0001 are three.
+    return value if column in NUMBER_COLUMNS else str(value)
 
 
 def score_of(
