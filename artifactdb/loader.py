@@ -14,7 +14,7 @@ from artifactdb.artifacts import dependencies, find, manifest, stacking
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.loaded import LoadedObjects
 from artifactdb.artifacts.manifest import ManifestImport
-from artifactdb.artifacts.place import require_name
+from artifactdb.artifacts.place import branch_indexes, require_name
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
@@ -318,7 +318,7 @@ class ArtifactLoader:
         step, _, substep = str(step_id).partition("_")
         if not step.isdecimal() or not (substep.isdecimal() or not substep):
             raise InvalidValueError(f"a step is named like 3 or '3_1', not {str(step_id)[:80]!r}.")
-        branch = list(branch_path) if branch_path is not None else ([branch_id] if branch_id is not None else None)
+        branch = branch_path if branch_path is not None else ([branch_id] if branch_id is not None else None)
         return [
             (_display_name(record), self._get(record))
             for record in self._step(int(step), None)
@@ -437,7 +437,7 @@ _BY_TYPE = (
 
 def _in_branch(record: ArtifactRecord, branch_path: Sequence[int] | None) -> bool:
     """Tell whether a record is of a branch or shared; None matches anything."""
-    return branch_path is None or not record.branch_path or record.branch_path == list(branch_path)
+    return branch_path is None or not record.branch_path or record.branch_path == branch_indexes(branch_path)
 
 
 def _display_name(record: ArtifactRecord) -> str:

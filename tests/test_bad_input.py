@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from artifactdb import ArtifactDBError, ArtifactRegistry, DeserializationError, InvalidValueError, Workspace
+from artifactdb import ArtifactDBError, ArtifactRegistry, DeserializationError, InvalidValueError, QueryError, Workspace
 from artifactdb.formats import dump
 from artifactdb.formats.foreign import JsonSerializer
 from tests import fresh
@@ -166,3 +166,41 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(workspace: Workspace, fitte
         with pytest.raises(ArtifactDBError, match="depend"):
             workspace.clean_up_run(run.run_id, dry_run=dry_run)
     assert len(workspace.records()) == 2
+
+
+def test_numbers_of_numpy_find_what_their_own_kind_finds(
+    workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
+) -> None:
+    record = registry.register_with_chain(fold_models[0], "s3.PLS[br=0,src=1]", "model", 3, fold_id=0)
+    loader, three = workspace.loader("wheat"), np.int64(3)
+    assert registry.get_artifacts_for_step("0001", three, [np.int64(0)], np.int64(0)) == [record]
+    assert registry.get_chain_prefix("s3.PLS[br=0,src=1]", source_index=np.int32(1)) == [record]
+    assert workspace.records(step_index=three, limit=np.int64(1)) == [record]
+    assert [fold for fold, _ in loader.load_fold_models(three)] == [0]
+    assert loader.has_binaries_for_step(three)
+    for asked in ([three], {"step": three}, np.array([3])):
+        assert len(workspace.query("SELECT * FROM records WHERE step_index = :step", asked)) == 1
+    assert workspace.query("SELECT ?", [np.float32(0.5)]).rows == [(0.5,)]
+
+
+def test_one_question_is_one_statement(workspace: Workspace) -> None:
+    with pytest.raises(QueryError, match="more than one"):
+        workspace.query("SELECT 1; SELECT 2")
+    assert workspace.query("-- one\nSELECT 1; ; -- and a comment").rows == [(1,)]
+    assert workspace.query("SELECT 1 AS one WHERE 0").columns == ["one"]
+    with pytest.raises(InvalidValueError):
+        workspace.query("SELECT ?", 5)  # type: ignore[arg-type]
+
+
+def test_a_branch_is_a_list_of_numbers(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    registry.register_with_chain(fitted["pls"], "s3.PLS[br=0]", "model", 3, fold_id=0)
+    loader, branch = workspace.loader("wheat"), cast("Any", 0)
+    for ask in (
+        lambda: registry.get_artifacts_for_step("0001", 3, branch), lambda: loader.load_for_step(3, branch),
+        lambda: loader.load_fold_models(3, branch), lambda: loader.get_step_binaries(3, branch_path=branch),
+        lambda: workspace.records(branch_path=branch),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValueError, match="branch_path"):
+            ask()

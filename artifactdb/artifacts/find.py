@@ -8,8 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from artifactdb.artifacts import parameters
+from artifactdb.artifacts.place import branch_indexes
 from artifactdb.chain import OperatorChain, OperatorNode
 from artifactdb.database import Database
+from artifactdb.database.querying import plain
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
 from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
@@ -320,7 +322,7 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
         value = criteria.get(name)
         if value is not None:
             conditions.append(condition if narrowed else condition.lstrip("+"))
-            values.append(".".join(map(str, value)) if name == "branch_path" else value)
+            values.append(".".join(map(str, branch_indexes(value))) if name == "branch_path" else plain(value))
     number = criteria.get("pipeline_number")
     if number is not None:
         conditions.append(
@@ -351,7 +353,7 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
     tail = ORDER
     if limit is not None:
         tail += " LIMIT ?"
-        values.append(limit)
+        values.append(plain(limit))
     return RECORD + where + tail, values
 
 

@@ -68,7 +68,7 @@ def checked_place(
         depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
         meta_config=config,
         custom_name=require_name("custom_name", custom_name) if custom_name else "",
-        branch_path=_branch_path(branch_path),
+        branch_path=branch_indexes(branch_path),
         step_index=validate_index("step_index", step_index),
         source_index=None if source_index is None else validate_index("source_index", source_index),
         substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
@@ -99,7 +99,8 @@ def meta_config_of(value: Any) -> MetaModelConfig | None:
     return MetaModelConfig([readable(source) for source in sources], [str(column) for column in columns])
 
 
-def _branch_path(value: Sequence[int]) -> list[int]:
+def branch_indexes(value: Sequence[int]) -> list[int]:
+    """Give the indexes of a branch path as ints, or raise InvalidValueError."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidValueError(f"branch_path is a list of numbers, not {str(value)[:80]!r}.")
     return [validate_index("branch_path", index) for index in value]

@@ -57,14 +57,18 @@ def query(
     Raises
     ------
     QueryError
-        When the SQL is wrong, would change anything, takes longer than ``timeout_s`` seconds, or needs more memory
-        than 256 MB for itself and 1 GB for its answer.
+        When the SQL is wrong, more than one statement, would change anything, takes longer than ``timeout_s`` seconds,
+        or needs more memory than 256 MB for itself and 1 GB for its answer.
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
     try:
+        if isinstance(parameters, dict):
+            parameters = {name: plain(value) for name, value in parameters.items()}
+        else:
+            parameters = [plain(value) for value in parameters]
         with translated(database.path):
             if database.in_transaction:
                 return _run(database.connection(), sql, parameters, timeout_s, max_rows)
@@ -72,8 +76,13 @@ def query(
                 with suppress(BusyError):  # the file was changed while a reader without locks looked at it
                     return _ask(database, sql, parameters, timeout_s, max_rows)
             return _ask(database, sql, parameters, timeout_s, max_rows)
-    except (UnicodeEncodeError, OverflowError) as error:
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:
         raise InvalidValueError(f"SQLite takes no such text or number ({error}).") from None
+
+
+def plain(value: Any) -> Any:
+    """Give a scalar of numpy as Python's own: APSW would bind its bytes, as of any buffer."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _ask(
@@ -120,12 +129,19 @@ def _run(
 def _answer(
     connection: apsw.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], max_rows: int | None
 ) -> QueryResult:
-    cursor = connection.execute(sql, parameters)
-    try:
-        columns = [name for name, *_ in cursor.get_description()]
-    except apsw.ExecutionCompleteError:
-        # APSW forgets the columns of a statement that gave no row.
-        columns = _columns_without_rows(connection, sql, parameters)
+    columns: list[str] = []
+
+    def describe(cursor: apsw.Cursor, *_: object) -> bool:
+        # As it begins: APSW forgets the columns of a statement that gave no row.
+        named = [name for name, *_ in cursor.get_description()]
+        if columns and named:
+            raise QueryError("that is more than one statement.", hint="Ask one at a time.")
+        columns.extend(named)
+        return True
+
+    cursor = connection.cursor()
+    cursor.exec_trace = describe
+    cursor.execute(sql, parameters)
     rows: list[tuple[Any, ...]] = []
     room = _ANSWER_BYTES
     for row in cursor:
@@ -140,22 +156,6 @@ def _answer(
             )
         rows.append(row)
     return QueryResult(columns, rows)
-
-
-def _columns_without_rows(
-    connection: apsw.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any]
-) -> list[str]:
-    columns: list[str] = []
-
-    def trace(cursor: apsw.Cursor, *_: object) -> bool:
-        columns.extend(name for name, *_ in cursor.get_description())
-        return True
-
-    cursor = connection.cursor()
-    cursor.exec_trace = trace
-    if sql.strip():
-        cursor.execute(sql, parameters)
-    return columns
 
 
 def _only_reads(connection: apsw.Connection, action: int, first: str | None, second: str | None, *_: str | None) -> int:
