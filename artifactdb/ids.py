@@ -32,7 +32,7 @@ def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_i
     pipeline_id : str
     chain : str or OperatorChain
     fold_id : int, optional
-        None for an artifact that all folds share.
+        Default: the fold of the chain's last operator; None for an artifact that all folds share.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_i
     '0001_pls$d6ec12b94970:0'
     """
     validate_pipeline_id(pipeline_id)
-    validate_fold_id(fold_id)
+    fold_id = agreeing_fold(chain, fold_id)
     if isinstance(chain, str):
         chain = OperatorChain.from_path(chain)
     if not chain:
@@ -82,6 +82,18 @@ def is_v3_artifact_id(artifact_id: str) -> bool:
 def validate_artifact_id(artifact_id: str) -> bool:
     """Tell whether a string is an artifact id of this or an older scheme."""
     return is_v3_artifact_id(artifact_id) or parse_legacy_id(artifact_id) is not None
+
+
+def is_id_of_chain(artifact_id: str, chain_path: str) -> bool:
+    """Tell whether an id's hash, of whatever length, is that of a chain; ids of older schemes have none.
+
+    Examples
+    --------
+    >>> is_id_of_chain("0001_pls$d6ec12b9:0", "s1.MinMaxScaler>s3.PLS")
+    True
+    """
+    match = _V3.fullmatch(artifact_id) if _is_sane(artifact_id) else None
+    return match is None or compute_chain_hash(chain_path, len(match["chain"])) == match["chain"]
 
 
 def require_artifact_id(artifact_id: object) -> str:
@@ -170,6 +182,15 @@ def validate_pipeline_id(pipeline_id: object) -> str:
 def validate_fold_id(fold_id: object) -> int | None:
     """Give a fold back, or raise InvalidValueError; None is the mark of what all folds share."""
     return None if fold_id is None else validate_index("fold_id", fold_id)
+
+
+def agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:
+    """Give the fold that chain and argument name, or raise InvalidValueError when they name two."""
+    last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
+    of_chain = last.fold_id if last else None
+    if of_chain is not None and fold_id is not None and of_chain != fold_id:
+        raise InvalidValueError(f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one.")
+    return validate_fold_id(of_chain if fold_id is None else fold_id)
 
 
 def validate_index(name: str, value: object) -> int:

@@ -19,7 +19,6 @@ from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
 from artifactdb.errors import DeserializationError, InvalidValueError
-from artifactdb.ids import validate_fold_id
 from artifactdb.records import ArtifactRecord, artifact_type_name
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class ArtifactLoader:
 
         Without a fold: what all folds share, else the first fold.
         """
-        record = find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset)
+        record = find.by_chain(self._database, chain, fold_id, self.dataset)
         return self._get(record) if record else None
 
     def load_by_chain_prefix(
@@ -341,9 +340,9 @@ class ArtifactLoader:
         """Give the record of an id, or None."""
         return find.by_id(self._database, artifact_id, self.dataset)
 
-    def get_record_by_chain(self, chain_path: str, fold_id: int | None = None) -> ArtifactRecord | None:
+    def get_record_by_chain(self, chain_path: str | OperatorChain, fold_id: int | None = None) -> ArtifactRecord | None:
         """Give the record of a chain and fold; without a fold what all folds share, else the first fold."""
-        return find.by_chain(self._database, chain_path, validate_fold_id(fold_id), self.dataset)
+        return find.by_chain(self._database, chain_path, fold_id, self.dataset)
 
     def get_artifacts_by_chain_filter(
         self,

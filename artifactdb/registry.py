@@ -11,11 +11,12 @@ from artifactdb.artifacts import delete, dependencies, find, load, manifest, sav
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport
-from artifactdb.artifacts.place import Place, agreeing_fold, checked_place
+from artifactdb.artifacts.place import Place, checked_place, require_own_chain
 from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError, MissingDependencyError
 from artifactdb.ids import (
+    agreeing_fold,
     artifact_id_of_hash,
     extract_fold_id_from_artifact_id,
     extract_pipeline_id_from_artifact_id,
@@ -23,7 +24,6 @@ from artifactdb.ids import (
     parse_legacy_id,
     require_artifact_id,
     validate_artifact_id,
-    validate_fold_id,
     validate_pipeline_id,
 )
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
@@ -194,7 +194,8 @@ class ArtifactRegistry:
         artifact_id : str
             Of this or an older scheme.
         chain_path : str, default ""
-            Without one, step and branch come from an id of an older scheme, else the step is 0.
+            The one whose hash the id has. Without it, step and branch come from an id of an older scheme, else the
+            step is 0.
 
         See Also
         --------
@@ -203,7 +204,7 @@ class ArtifactRegistry:
         require_artifact_id(artifact_id)
         known = validate_artifact_id(artifact_id)
         legacy = parse_legacy_id(artifact_id)
-        last = find.read_chain(chain_path)[1] if chain_path else None
+        chain_path, last = find.read_chain(chain_path) if chain_path else ("", None)
         if last is None and legacy is not None:
             last = OperatorNode(legacy.step_index, "", list(legacy.branch_path), substep_index=legacy.substep_index)
         place = checked_place(
@@ -212,7 +213,7 @@ class ArtifactRegistry:
             artifact_id=artifact_id,
             artifact_type=artifact_type,
             step_index=last.step_index if last else 0,
-            chain_path=chain_path,
+            chain_path=require_own_chain(artifact_id, chain_path),
             branch_path=last.branch_path if last else [],
             source_index=last.source_index if last and source_index is None else source_index,
             substep_index=last.substep_index if last else None,
@@ -256,12 +257,7 @@ class ArtifactRegistry:
             raise InvalidValueError(f"{len(sources)} source models need as many columns, not {len(feature_columns)}.")
         config = MetaModelConfig.of_sources(source_model_ids, feature_columns)
         return self.register(
-            obj,
-            artifact_id,
-            ArtifactType.META_MODEL,
-            params=params,
-            meta_config=config,
-            format_hint=format_hint,
+            obj, artifact_id, ArtifactType.META_MODEL, params=params, meta_config=config, format_hint=format_hint
         )
 
     def _save(self, obj: Any, place: Place, format_hint: str | None) -> StoredRecord:
@@ -287,7 +283,7 @@ class ArtifactRegistry:
         Without a fold: what all folds share, else the first fold. The registry's own pipeline comes first, then
         the newest of the dataset.
         """
-        return find.by_chain(self._database, chain, validate_fold_id(fold_id), self.dataset, self.pipeline_id)
+        return find.by_chain(self._database, chain, fold_id, self.dataset, self.pipeline_id)
 
     def get_chain_prefix(
         self,

@@ -369,6 +369,53 @@ def test_a_chain_object_may_name_pipeline_and_fold(registry: ArtifactRegistry, f
         registry.register_with_chain(fitted["pls"], chain, "model", 3, fold_id=1)
 
 
+def test_an_id_of_the_caller_is_that_of_its_chain(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidValueError, match=r"0009_z.aaaaaaaaaaaa:3.*s2.Ridge.*6d4444073189"):
+        registry.register(fitted["ridge"], "0009_z$aaaaaaaaaaaa:3", "model", chain_path="s2.Ridge")
+    chain = OperatorChain.from_path(CHAIN)
+    for length in (12, 16, 64):
+        artifact_id = f"0001_pls${chain.to_hash(length)}:{length}"
+        assert registry.register(fitted["pls"], artifact_id, "model", chain_path=CHAIN).chain_path == CHAIN
+    registry.register(fitted["pls"], "0001:3:0", "model", chain_path=CHAIN)
+    assert workspace.verify().ok
+
+
+def test_a_manifest_with_longer_and_shorter_hashes_comes_in_whole(
+    workspace: Workspace, fitted: dict[str, Any], tmp_path: Path
+) -> None:
+    oats = workspace.registry("oats", "0001_a")
+    oats.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+    workspace.export(tmp_path / "export")
+    (item,) = oats.export_to_manifest()["items"]
+    chain, hidden = OperatorChain.from_path(CHAIN), "s1.P\u200bLS"
+    items = [
+        {**item, "artifact_id": f"0001_a${chain.to_hash(8)}:0"},
+        {**item, "artifact_id": f"0001_a${chain.to_hash(20)}:0"},
+        {**item, "artifact_id": "0001_a$aaaaaaaaaaaa:0"},
+        {**item, "artifact_id": "0001_a$bbbbbbbbbbbb:0", "chain_path": hidden},
+    ]
+    imported = oats.import_from_manifest(items, tmp_path / "export").imported
+    found = {record.artifact_id: record.chain_path for record in workspace.records(dataset="oats")}
+    assert [found[artifact_id] for artifact_id in imported] == [CHAIN, CHAIN, "", ""]
+    assert workspace.verify().ok
+
+
+def test_the_fold_of_a_chain_counts_when_it_is_asked_for(
+    workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
+) -> None:
+    chains = [OperatorChain([OperatorNode(3, "PLS", fold_id=fold)]) for fold in range(3)]
+    loader = workspace.loader("wheat")
+    for chain, model in zip(chains, fold_models, strict=False):
+        record = registry.register_with_chain(model, chain, "model", 3)
+        assert record.artifact_id == registry.generate_id(chain)
+        assert record == registry.get_by_chain(chain) == loader.get_record_by_chain(chain)
+        assert np.array_equal(loader.load_by_chain(chain).coef_, model.coef_)
+    with pytest.raises(InvalidValueError, match="fold 2"):
+        loader.load_by_chain(chains[2], fold_id=1)
+
+
 def test_parameters_that_are_no_json_stay_readable_and_queryable(
     workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
 ) -> None:

@@ -16,7 +16,7 @@ from artifactdb.artifacts.dependencies import sources_first
 from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import DependencyCycleError
-from artifactdb.ids import is_v3_artifact_id, parse_artifact_id_v3
+from artifactdb.ids import is_id_of_chain
 
 _AT_ONCE = 1000
 _INDEXED = """
@@ -108,8 +108,7 @@ def _chains(state: Snapshot) -> Iterator[Problem]:
 
 def is_chain_of(artifact_id: str, path: str, digest: str) -> bool:
     """Tell whether a chain is what its hash says, and the id of the record."""
-    said = parse_artifact_id_v3(artifact_id)[1] if is_v3_artifact_id(artifact_id) else digest
-    return said == digest == compute_chain_hash(path)
+    return digest == compute_chain_hash(path) and is_id_of_chain(artifact_id, path)
 
 
 def _is_not_ours(text: str, to_json: Callable[[Any], str]) -> str:

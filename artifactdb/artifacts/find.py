@@ -14,7 +14,7 @@ from artifactdb.database import Database
 from artifactdb.database.querying import plain
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
-from artifactdb.ids import LegacyId, generate_filename, parse_legacy_id
+from artifactdb.ids import LegacyId, agreeing_fold, generate_filename, parse_legacy_id
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
 from artifactdb.trust.signing import SIGNATURE_TEXT
 
@@ -261,10 +261,11 @@ def by_chain(
     dataset: str | None,
     pipeline_id: str = "",
 ) -> StoredRecord | None:
-    """Give the record of a chain and fold.
+    """Give the record of a chain and fold, which the chain may name itself.
 
     Without a fold: what all folds share, else the first fold. The pipeline's own comes first, then the newest.
     """
+    fold_id = agreeing_fold(chain, fold_id)
     path = chain.to_path() if isinstance(chain, OperatorChain) else chain
     rows = database.rows(BY_CHAIN, (path,)) if fold_id is None else database.rows(BY_CHAIN_AND_FOLD, (path, fold_id))
     rows = [row for row in rows if dataset is None or row[2] == dataset]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from artifactdb.artifacts.place import meta_config_of
-from artifactdb.chain import MAX_PATH_CHARACTERS, OperatorChain, compute_chain_hash
+from artifactdb.chain import MAX_PATH_CHARACTERS, OperatorChain
 from artifactdb.errors import InvalidChainError, InvalidValueError
 from artifactdb.ids import (
     extract_pipeline_id_from_artifact_id,
+    is_id_of_chain,
     is_v3_artifact_id,
-    parse_artifact_id_v3,
     require_artifact_id,
     validate_artifact_id,
     validate_index,
@@ -66,12 +66,11 @@ def _chain_of(artifact_id: str, given: Any) -> tuple[str, str]:
     if not given:
         return "", ""
     path = str(given)
-    if is_v3_artifact_id(artifact_id) and len(path) <= MAX_PATH_CHARACTERS and path.isprintable():
-        # Names that we would not take, such as "PCA, Ridge" of nirs4all, are right when the id was made of them.
-        hashed = parse_artifact_id_v3(artifact_id)[1]
-        if compute_chain_hash(path, len(hashed)) == hashed:
-            return path, ""
+    if not is_id_of_chain(artifact_id, path):
         return "", f"its chain path {path[:80]!r} is not the one that its id was made of, and was left out"
+    # Names that we would not take, such as "PCA, Ridge" of nirs4all, are right when the id was made of them.
+    if is_v3_artifact_id(artifact_id) and len(path) <= MAX_PATH_CHARACTERS and path.isprintable():
+        return path, ""
     try:
         return OperatorChain.from_path(path).to_path(), ""
     except InvalidChainError:

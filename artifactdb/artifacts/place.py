@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from artifactdb.artifacts.parameters import readable
-from artifactdb.chain import OperatorChain
+from artifactdb.chain import compute_chain_hash
 from artifactdb.errors import InvalidValueError, MissingDependencyError
-from artifactdb.ids import require_artifact_id, validate_fold_id, validate_index
+from artifactdb.ids import is_id_of_chain, require_artifact_id, validate_index
 from artifactdb.records import ArtifactType, MetaModelConfig, artifact_type_name
 
 _MAX_NAME_CHARACTERS = 512
@@ -106,13 +106,15 @@ def branch_indexes(value: Sequence[int]) -> list[int]:
     return [validate_index("branch_path", index) for index in value]
 
 
-def agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None:
-    """Give the fold that chain and argument name, or raise InvalidValueError when they name two."""
-    last = chain.get_last_node() if isinstance(chain, OperatorChain) else None
-    of_chain = last.fold_id if last else None
-    if of_chain is not None and fold_id is not None and of_chain != fold_id:
-        raise InvalidValueError(f"the chain says fold {of_chain}, the argument fold_id={fold_id}.", hint="Give one.")
-    return validate_fold_id(of_chain if fold_id is None else fold_id)
+def require_own_chain(artifact_id: str, chain_path: str) -> str:
+    """Give the path of a chain back when the hash in the id is its own, or raise InvalidValueError."""
+    if chain_path and not is_id_of_chain(artifact_id, chain_path):
+        raise InvalidValueError(
+            f"the id {artifact_id} was not made of the chain {chain_path[:80]!r}, "
+            f"whose hash is {compute_chain_hash(chain_path)}.",
+            hint="Use register_with_chain, generate_id, or leave the chain path out.",
+        )
+    return chain_path
 
 
 def require_name(what: str, value: object) -> str:
