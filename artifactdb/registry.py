@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +229,7 @@ class ArtifactRegistry:
         self,
         obj: Any,
         artifact_id: str,
-        source_model_ids: Sequence[str],
+        source_model_ids: Iterable[str],
         feature_columns: Sequence[str] | None = None,
         params: Mapping[str, Any] | None = None,
         format_hint: str | None = None,
@@ -238,11 +238,12 @@ class ArtifactRegistry:
 
         Parameters
         ----------
-        source_model_ids : sequence of str
+        source_model_ids : iterable of str
             Registered before; the position is the feature index.
         feature_columns : sequence of str, optional
             Default: ``{ClassName}_pred`` of each source.
         """
+        source_model_ids = list(source_model_ids)
         sources = [(source_id, self.resolve(source_id)) for source_id in source_model_ids]
         missing = [source_id for source_id, record in sources if record is None]
         if missing:

@@ -10,6 +10,7 @@ from artifactdb import (
     ArtifactRegistry,
     DependencyCycleError,
     InvalidValueError,
+    MetaModelConfig,
     MissingDependencyError,
     Workspace,
 )
@@ -90,3 +91,28 @@ def test_the_same_id_in_two_datasets_is_two_artifacts(workspace: Workspace, fitt
     with pytest.raises(InvalidValueError, match="barley, wheat"):
         workspace.record("0001$aaaaaaaaaaaa:0")
     assert workspace.record("0001$aaaaaaaaaaaa:0", dataset="barley").dataset == "barley"
+
+
+def test_sources_may_be_named_by_ids_of_older_schemes(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    sources = [
+        registry.register_with_chain(fitted["pls"], "s3.PLS", "model", 3, fold_id=fold).artifact_id for fold in range(2)
+    ]
+    older = ["0001:3:0", "0001:3:1"]
+    dependent = registry.register_with_chain(fitted["svr"], "s4.SVR", "model", 4, depends_on=[*older, sources[0]])
+    assert dependent.depends_on == registry.get_dependencies(dependent.artifact_id) == sources
+    config = MetaModelConfig.of_sources(older, ["first", "second"])
+    for stack in (
+        registry.register_meta_model(fitted["ridge"], registry.generate_id("s5.Ridge"), iter(older)),
+        registry.register_with_chain(fitted["ridge"], "s6.Ridge", "meta_model", 6, meta_config=config),
+    ):
+        assert stack == registry.resolve(stack.artifact_id)
+        loaded = workspace.loader("wheat").load_meta_model_with_sources(stack.artifact_id)[1]
+        assert [source_id for source_id, _ in loaded] == stack.depends_on == sources
+    assert workspace.history(older[1]) == workspace.history(sources[1]) != []
+    with pytest.raises(MissingDependencyError, match="0001:7:0"):
+        registry.register_with_chain(fitted["svr"], "s4.SVR", "model", 4, depends_on=["0001:7:0"])
+    registry.register(1, "0001:3:0", "model")
+    own = registry.register_with_chain(fitted["svr"], "s7.SVR", "model", 7, depends_on=older[:1])
+    assert own.depends_on == ["0001:3:0"], "the very id comes first"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from artifactdb.artifacts.find import BY_KEYS, StoredRecord, from_row
+from artifactdb.artifacts.find import BY_KEYS, StoredRecord, by_id, from_row
+from artifactdb.artifacts.place import Place
 from artifactdb.database import Database
 from artifactdb.errors import DependencyCycleError, MissingDependencyError
+from artifactdb.records import MetaModelConfig
 
 _SOURCE = "SELECT record_key FROM records WHERE dataset_key = ? AND artifact_id = ?"
 _EDGES_UP = """
@@ -26,6 +29,21 @@ JOIN records AS r ON r.record_key = rs.record_key
 WHERE rs.source_key = ? AND rs.record_key NOT IN (SELECT value FROM json_each(?))
 ORDER BY r.artifact_id
 """
+
+
+def with_present_ids(database: Database, place: Place) -> Place:
+    """Give a place whose sources bear the ids of their records, where it names them by those of older schemes."""
+    older = [source for source in place.depends_on if "$" not in source]  # which no id of the present one lacks
+    present = {source: found.artifact_id for source in older if (found := by_id(database, source, place.dataset))}
+    if not present:
+        return place
+    config = place.meta_config
+    if config is not None:
+        named = [{**source, "artifact_id": present.get(source["artifact_id"], source["artifact_id"])}
+                 for source in config.source_models]  # fmt: skip
+        config = MetaModelConfig(named, config.feature_columns)
+    depends_on = dict.fromkeys(present.get(source, source) for source in place.depends_on)
+    return replace(place, depends_on=list(depends_on), meta_config=config)
 
 
 def source_keys(database: Database, dataset_key: int | None, artifact_id: str, depends_on: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from artifactdb.artifacts import environment, history, parameters
 from artifactdb.artifacts.composite import Composite
-from artifactdb.artifacts.dependencies import refuse_circle, replace_sources, source_keys
+from artifactdb.artifacts.dependencies import refuse_circle, replace_sources, source_keys, with_present_ids
 from artifactdb.artifacts.find import BY_KEY, StoredRecord, from_row, stored_record
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import Place
@@ -88,6 +88,7 @@ def save_content(
     ready: store.Encoded | None = None,
 ) -> StoredRecord:
     """Store content that is bytes already, and its record; ``ready`` is what was encoded of it before."""
+    place = with_present_ids(database, place)
     parameters_json = parameters.to_json(params)
     versions_json = environment.to_json(payload.versions)
     meta_config_json = json.dumps(place.meta_config.to_dict(), allow_nan=False) if place.meta_config else None

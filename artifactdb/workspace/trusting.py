@@ -149,7 +149,10 @@ class Trusting(Opened):
         """
         if artifact_id is None:
             return history.latest(self.database, limit, dataset)
-        return history.of_artifact(self.database, artifact_id, dataset)
+        events = history.of_artifact(self.database, artifact_id, dataset)
+        if not events and (record := find.by_id(self.database, artifact_id, dataset)):  # by an id of an older scheme
+            events = history.of_artifact(self.database, record.artifact_id, record.dataset)
+        return events
 
 
 def _require_companions(options: list[tuple[str, bool, str, bool]]) -> None:
