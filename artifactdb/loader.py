@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import dependencies, find, manifest, stacking
+from artifactdb.artifacts import dependencies, find, stacking
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.loaded import LoadedObjects
-from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.artifacts.manifest import ManifestImport, import_manifest, items_of
 from artifactdb.artifacts.place import branch_indexes, require_name
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
@@ -72,7 +72,7 @@ class ArtifactLoader:
     @classmethod
     def from_manifest(
         cls,
-        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         results_dir: str | os.PathLike[str],
         cache_size: int = 100,
         *,
@@ -82,7 +82,7 @@ class ArtifactLoader:
 
         Parameters
         ----------
-        manifest_ : dict or list of dict
+        manifest : dict or list of dict
             ``{"schema_version": "3.0", "items": [...]}``, or its items.
         results_dir : str or Path
             Where the files are.
@@ -96,8 +96,8 @@ class ArtifactLoader:
         InvalidValueError
             When it is no manifest.
         """
-        items = manifest.items_of(manifest_)
-        named = manifest_.get("dataset") if isinstance(manifest_, Mapping) else None
+        items = items_of(manifest)
+        named = manifest.get("dataset") if isinstance(manifest, Mapping) else None
         named = named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported"
         dataset = require_name("dataset", named)
         folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
@@ -129,13 +129,15 @@ class ArtifactLoader:
 
     def import_from_manifest(
         self,
-        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         results_dir: str | os.PathLike[str],
         *,
         trust: bool = False,
     ) -> ManifestImport:
         """Take in the records of a manifest and the files they name; runs none of it. ``trust`` vouches for it."""
-        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset, trust=trust)
+        done = import_manifest(self._database, manifest, Path(results_dir), self.dataset, trust=trust)
+        self._loaded.left_out = done
+        return done
 
     # -- load ---------------------------------------------------------------------------------------
 
@@ -146,6 +148,8 @@ class ArtifactLoader:
         ------
         ArtifactNotFoundError
             A KeyError, when no record answers to the id.
+        WorkspaceNotFoundError
+            A FileNotFoundError, when its file was not where the manifest was imported from.
         """
         return self._loaded.by_id(artifact_id)
 
@@ -199,7 +203,7 @@ class ArtifactLoader:
 
     def load_with_dependencies(self, artifact_id: str) -> OrderedDict[str, Any]:
         """Give all that an artifact depends on, sources first, and the artifact last, by id."""
-        record = find.require(self._database, artifact_id, self.dataset)
+        record = self._loaded.require(artifact_id)
         records = [*dependencies.transitive(self._database, record.record_key), record]
         return OrderedDict((item.artifact_id, self._get(item)) for item in records)
 
@@ -250,7 +254,7 @@ class ArtifactLoader:
         MissingDependencyError
             A ValueError, when a source model is absent.
         """
-        record = find.require(self._database, artifact_id, self.dataset)
+        record = self._loaded.require(artifact_id)
         sources = stacking.source_records(self._database, record, validate_branch=validate_branch)
         columns = list(record.meta_config.feature_columns) if record.meta_config else []
         return self._get(record), self._pairs(sources), columns
@@ -289,7 +293,7 @@ class ArtifactLoader:
 
     def load_by_artifact_id(self, artifact_id: str) -> tuple[str, Any]:
         """Give (name, object): the user's name, else the class, with the fold behind it if there is one."""
-        record = find.require(self._database, artifact_id, self.dataset)
+        record = self._loaded.require(artifact_id)
         return _display_name(record), self._get(record)
 
     def get_step_binaries_by_artifact_ids(self, artifact_ids: Iterable[str]) -> list[tuple[str, Any]]:

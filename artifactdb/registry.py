@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts import delete, dependencies, find, load, manifest, save, statistics
+from artifactdb.artifacts import delete, dependencies, find, load, save, statistics
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
-from artifactdb.artifacts.manifest import ManifestImport
+from artifactdb.artifacts.manifest import ManifestImport, export_manifest, import_manifest
 from artifactdb.artifacts.place import Place, checked_place, require_own_chain
 from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
 from artifactdb.database.connection import database_of
@@ -349,7 +349,7 @@ class ArtifactRegistry:
 
     def import_from_manifest(
         self,
-        manifest_: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        manifest: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         results_dir: str | os.PathLike[str],
         *,
         trust: bool = False,
@@ -358,12 +358,12 @@ class ArtifactRegistry:
 
         ``trust`` vouches for all of it, as for what is saved here.
         """
-        return manifest.import_manifest(self._database, manifest_, Path(results_dir), self.dataset, trust=trust)
+        return import_manifest(self._database, manifest, Path(results_dir), self.dataset, trust=trust)
 
     def export_to_manifest(self) -> dict[str, Any]:
         """Give the dataset's records (of the registry's pipeline, if it has one) as a manifest."""
         records = find.filtered(self._database, dataset=self.dataset, pipeline_id=self.pipeline_id or None)
-        return manifest.export_manifest(records)
+        return export_manifest(records)
 
     # -- clean up -----------------------------------------------------------------------------------
 

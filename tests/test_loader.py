@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +274,32 @@ def test_a_loader_is_made_of_a_manifest_and_its_files(
     loaded = loader.load_by_id("0001_rf$abcdefabcdef:all")
     np.testing.assert_array_equal(loaded.predict(xy[0]), fitted["forest"].predict(xy[0]))
     loader.close()
+
+
+def test_a_file_that_a_manifest_names_and_nobody_has_is_a_missing_file(
+    workspace: Workspace, xy: tuple[Any, Any], tmp_path: Path
+) -> None:
+    registry = workspace.registry("wheat", "0001_pls")
+    here, gone = (
+        registry.register_with_chain(Ridge(alpha).fit(*xy), "s1.Ridge", "model", 1, fold_id=fold)
+        for fold, alpha in enumerate((1.0, 2.0))
+    )
+    needing = registry.register_with_chain(
+        Ridge(3.0).fit(*xy), "s2.Ridge", "model", 2, depends_on=[gone.artifact_id]
+    )  # fmt: skip
+    workspace.export(tmp_path / "export")
+    next((tmp_path / "export").rglob(gone.path)).unlink()
+    exported = registry.export_to_manifest()
+    with closing(ArtifactLoader.from_manifest(manifest=exported, results_dir=tmp_path / "export")) as loader:
+        assert loader.load_by_id(here.artifact_id).alpha == 1.0
+        for load in (loader.load_by_id, loader.load_with_dependencies, loader.load_by_artifact_id):
+            with pytest.raises(FileNotFoundError, match=f"{gone.path} is not there; looked for it in .*binaries/wheat"):
+                load(gone.artifact_id)
+            with pytest.raises(ArtifactNotFoundError, match=r"depends on 1 artifacts that are not there"):
+                load(needing.artifact_id)
+        done = loader.import_from_manifest(manifest=exported, results_dir=tmp_path / "export")
+        assert [artifact_id for artifact_id, _ in done.refused] == [gone.artifact_id, needing.artifact_id]
+        assert done.missing == [gone.artifact_id]
 
 
 def test_what_is_replaced_between_look_up_and_load_is_not_served_for_ever(

@@ -402,6 +402,19 @@ def test_a_manifest_with_longer_and_shorter_hashes_comes_in_whole(
     assert workspace.verify().ok
 
 
+def test_a_manifest_of_another_dataset_brings_it(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any], tmp_path: Path
+) -> None:
+    record = registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+    workspace.export(tmp_path / "export")
+    with Workspace(tmp_path / "other.sqlite") as other:
+        done = other.registry("rye").import_from_manifest(
+            manifest=registry.export_to_manifest(), results_dir=tmp_path / "export"
+        )
+        assert done.imported == [record.artifact_id] and "'wheat'" in dict(done.notes)[record.artifact_id]
+        assert other.record(record.artifact_id).dataset == "wheat"
+
+
 def test_the_fold_of_a_chain_counts_when_it_is_asked_for(
     workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from artifactdb.artifacts.reading import content_of, parse_json, text_of
 from artifactdb.content import Buffer
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
 
 
 class Folder:
@@ -71,8 +71,10 @@ class Folder:
 
         Raises
         ------
+        WorkspaceNotFoundError
+            When it is not there.
         InvalidValueError
-            When it is not there, or outside.
+            When it is outside.
         """
         if not name or "\0" in name:
             raise InvalidValueError("no file is named.")
@@ -90,7 +92,8 @@ class Folder:
             looked.append(self.named(place))
         if outside:
             raise InvalidValueError(f"the file {name} is outside the folder, and was not read.")
-        raise InvalidValueError(f"the file {name} is not there; looked for it in {', '.join(dict.fromkeys(looked))}.")
+        where = ", ".join(dict.fromkeys(looked))
+        raise WorkspaceNotFoundError(f"the file {name} is not there; looked for it in {where}.")
 
     def parts(self, values: object, places: Iterable[Path]) -> dict[str, Path]:
         """Give the files that a record names for its arrays, by the hex digits of their hashes; raises as ``find``."""

@@ -7,8 +7,10 @@ from typing import Any
 
 from artifactdb.artifacts import find, load
 from artifactdb.artifacts.find import StoredRecord
+from artifactdb.artifacts.manifest import ManifestImport
 from artifactdb.cache import LRUCache
 from artifactdb.database import Database
+from artifactdb.errors import ArtifactNotFoundError, WorkspaceNotFoundError
 
 _ABSENT = object()
 
@@ -28,18 +30,30 @@ class LoadedObjects:
         self._database = database
         self._dataset = dataset
         self._seen: object = database.version()
+        self.left_out = ManifestImport()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_seen": None}
 
     def by_id(self, artifact_id: str) -> Any:
-        """Give the object of an id; raises as ``find.require`` and ``load.load`` do."""
+        """Give the object of an id; raises as ``require`` and ``load.load`` do."""
         version, _ = self._forget_what_changed()
         found = self.cache.get(artifact_id, _ABSENT)
         if found is not _ABSENT:
             return found
-        record = find.require(self._database, artifact_id, self._dataset)
+        record = self.require(artifact_id)
         return self._keep(version, record, artifact_id, *next(load.load_with_parts(self._database, [record])))
+
+    def require(self, artifact_id: str) -> StoredRecord:
+        """Give the record of an id; where there is none because an import left it out, say why."""
+        try:
+            return find.require(self._database, artifact_id, self._dataset)
+        except ArtifactNotFoundError:
+            reason = dict(self.left_out.refused).get(artifact_id)
+            if reason is None:
+                raise
+        kind = WorkspaceNotFoundError if artifact_id in self.left_out.missing else ArtifactNotFoundError
+        raise kind(f"{artifact_id} was not imported: {reason}", hint="Import its manifest with its files.")
 
     def of(self, records: Sequence[StoredRecord]) -> list[Any]:
         """Give the objects of records."""

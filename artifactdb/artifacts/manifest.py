@@ -27,11 +27,24 @@ SCHEMA_VERSION = "3.0"
 
 @dataclass(slots=True)
 class ManifestImport:
-    """What came in, and what did not: ``refused`` has (artifact id or path, reason), ``notes`` what was left out."""
+    """What came in, and what did not.
+
+    Attributes
+    ----------
+    imported : list of str
+        Ids, each in the dataset that its record names, else in that of the importing registry or loader.
+    refused : list of (str, str)
+        Artifact id or path, and why.
+    notes : list of (str, str)
+        Artifact id, and what was left out of its record, or the other dataset that it came in.
+    missing : list of str
+        Ids of what was refused because its file is not there.
+    """
 
     imported: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def export_manifest(records: Sequence[ArtifactRecord]) -> dict[str, Any]:
@@ -97,10 +110,13 @@ def import_manifest(
                 try:
                     _import_one(database, record, parts[id(record)], inside, dataset, trust=trust)
                     result.imported.append(record.artifact_id)
+                    if record.dataset != dataset:
+                        result.notes.append((record.artifact_id, f"it is in its own dataset {record.dataset!r}."))
                 except (StorageFullError, BusyError):
                     raise  # of the workspace itself
                 except (ArtifactDBError, OSError) as error:
                     result.refused.append((record.artifact_id, str(error)))
+                    result.missing += [record.artifact_id] if isinstance(error, FileNotFoundError) else []
             done = {id(record) for record in ready}
             waiting = [record for record in waiting if id(record) not in done]
     return result
@@ -115,7 +131,7 @@ def _import_one(
     database: Database, record: ArtifactRecord, parts: object, folder: Folder, dataset: str, *, trust: bool
 ) -> StoredRecord:
     # Looked for as it is named, then under ``binaries/{dataset}/``, as the workspaces of nirs4all have it.
-    places = (folder.path, folder.path / "binaries" / dataset)
+    places = (folder.path, folder.path / "binaries" / record.dataset, folder.path / "binaries" / dataset)
     file = folder.find(record.path, places)
     content = artifact_content(file, record.format, folder.parts(parts, places).get, record.content_hash)
     content_hash = f"sha256:{content.digest.hex()}"
