@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from artifactdb.errors import InvalidChainError, InvalidValueError
@@ -188,17 +188,21 @@ class OperatorChain:
     def filter_branch(self, branch_path: list[int]) -> OperatorChain:
         """Keep what a branch sees: nodes before it, and in it or a branch around it."""
         wanted = list(branch_path)
-        kept = [node for node in self.nodes if node.branch_path == wanted[: len(node.branch_path)]]
-        return OperatorChain(kept, self.pipeline_id)
+        return self._filtered(lambda node: node.branch_path == wanted[: len(node.branch_path)])
 
     def filter_step(self, max_step: int) -> OperatorChain:
         """Keep the nodes up to and including a step."""
-        return OperatorChain([node for node in self.nodes if node.step_index <= max_step], self.pipeline_id)
+        return self._filtered(lambda node: node.step_index <= max_step)
 
     def filter_source(self, source_index: int) -> OperatorChain:
         """Keep the nodes of one source and those of all sources."""
-        kept = [node for node in self.nodes if node.source_index in (None, source_index)]
-        return OperatorChain(kept, self.pipeline_id)
+        return self._filtered(lambda node: node.source_index in (None, source_index))
+
+    def _filtered(self, keeps: Callable[[OperatorNode], bool]) -> OperatorChain:
+        """Keep of each node, and of those stacked with it, what ``keeps`` says."""
+        kept = [[part for part in node.each() if keeps(part)] for node in self.nodes]
+        nodes = [replace(parts[0], stacked=parts[1:]) for parts in kept if parts]
+        return OperatorChain(nodes, self.pipeline_id)
 
     def get_last_node(self) -> OperatorNode | None:
         """Give the last node, or None."""
@@ -209,8 +213,9 @@ class OperatorChain:
         return [part for node in self.nodes for part in node.each() if part.step_index == step_index]
 
     def get_branch_path(self) -> list[int]:
-        """Give the branch of the last node that has one, else []."""
-        return next((list(node.branch_path) for node in reversed(self.nodes) if node.branch_path), [])
+        """Give the branch of the last node that has one, of stacked ones the first's, else []."""
+        parts = (part for node in reversed(self.nodes) for part in node.each())
+        return next((list(part.branch_path) for part in parts if part.branch_path), [])
 
     def is_empty(self) -> bool:
         """Tell whether the chain has no nodes."""

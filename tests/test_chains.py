@@ -159,3 +159,17 @@ def test_ids_of_older_schemes_are_read(text: str, fields: tuple[Any, ...]) -> No
 def test_file_names_are_taken_apart_again(artifact_type: str, class_name: str) -> None:
     name = generate_filename(artifact_type, class_name, "sha256:" + "0123456789abcdef" * 4, "joblib")
     assert parse_filename(name) == (artifact_type, class_name, "0123456789ab")
+
+
+def test_of_stacked_operators_each_is_kept_by_its_own_branch_and_source() -> None:
+    chain = OperatorChain.from_path("s1.Scaler>s4.PLS[br=0]+s4.RF[br=1]+s4.SVR>s5.Ridge")
+    assert chain.filter_branch([0]).to_path() == "s1.Scaler>s4.PLS[br=0]+s4.SVR>s5.Ridge"
+    assert chain.filter_branch([1, 2]).to_path() == "s1.Scaler>s4.RF[br=1]+s4.SVR>s5.Ridge"
+    assert OperatorChain.from_path("s4.PLS[br=0]+s4.RF[br=1]>s5.Ridge").filter_branch([2]).to_path() == "s5.Ridge"
+    sources = OperatorChain.from_path("s1.SNV[src=0]+s1.MSC[src=1]+s1.PCA>s2.PLS")
+    assert sources.filter_source(1).to_path() == "s1.MSC[src=1]+s1.PCA>s2.PLS"
+    before = sources.to_path()
+    assert sources.filter_source(0).get_nodes_at_step(1)[0].stacked != [] and sources.to_path() == before
+    assert OperatorChain.from_path("s4.PLS+s4.RF[br=1]").get_branch_path() == [1]
+    steps = OperatorChain.from_path("s1.A+s3.B>s2.C")
+    assert steps.filter_step(2).to_path() == "s1.A>s2.C"
