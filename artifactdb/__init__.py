@@ -28,11 +28,13 @@ _HOMES = {
     "artifactdb.ids": (
         "compute_content_hash", "extract_fold_id_from_artifact_id", "extract_pipeline_id_from_artifact_id",
         "generate_artifact_id_v3", "generate_filename", "get_short_hash", "is_v3_artifact_id",
-        "parse_artifact_id_v3", "parse_filename", "validate_artifact_id",
+        "parse_artifact_id_v3", "validate_artifact_id",
     ),
     "artifactdb.library": ("LibraryManager",),
     "artifactdb.loader": ("ArtifactLoader",),
-    "artifactdb.records": ("ArtifactRecord", "ArtifactType", "MetaModelConfig", "register_artifact_type"),
+    "artifactdb.records": (
+        "ArtifactRecord", "ArtifactType", "MetaModelConfig", "parse_filename", "register_artifact_type",
+    ),
     "artifactdb.registry": ("ArtifactRegistry",),
     "artifactdb.results": ("QueryResult",),
     "artifactdb.runner.predictions": ("Predictions",),
@@ -88,12 +90,17 @@ if TYPE_CHECKING:
         get_short_hash,
         is_v3_artifact_id,
         parse_artifact_id_v3,
-        parse_filename,
         validate_artifact_id,
     )
     from artifactdb.library import LibraryManager
     from artifactdb.loader import ArtifactLoader
-    from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, register_artifact_type
+    from artifactdb.records import (
+        ArtifactRecord,
+        ArtifactType,
+        MetaModelConfig,
+        parse_filename,
+        register_artifact_type,
+    )
     from artifactdb.registry import ArtifactRegistry
     from artifactdb.results import QueryResult
     from artifactdb.runner.predictions import Predictions

@@ -19,9 +19,6 @@ _V3 = re.compile(r"(?P<pipeline>[^$]+)\$(?P<chain>[0-9a-f]{1,64}):(?P<fold>all|0
 _LEGACY = re.compile(
     r"(?P<pipeline>[^:$]+)(?P<branches>(?::[0-9]{1,9})*?):(?P<step>[0-9]{1,9})(?:\.(?P<sub>[0-9]{1,9}))?:(?P<fold>all|[0-9]{1,9})"
 )
-_FILE_NAME = re.compile(
-    r"(?P<type>[A-Za-z][A-Za-z0-9]*(?:_[a-z][a-z0-9]*)*)_(?P<class>_*[^_/\\][^/\\]*)_(?P<hash>[0-9a-f]{12})\.[A-Za-z0-9]+"
-)
 
 
 def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_id: int | None = None) -> str:
@@ -235,20 +232,6 @@ def generate_filename(artifact_type: str, class_name: str, content_hash: str, ex
     'model_PLSRegression_0123456789ab.joblib'
     """
     return f"{artifact_type!s}_{class_name}_{get_short_hash(content_hash)}.{extension.lstrip('.')}"
-
-
-def parse_filename(filename: str) -> tuple[str, str, str] | None:
-    """Give (type, class name, short hash) of such a file name, or None.
-
-    Examples
-    --------
-    >>> parse_filename("meta_model_Ridge_0123456789ab.joblib")
-    ('meta_model', 'Ridge', '0123456789ab')
-    """
-    match = _FILE_NAME.fullmatch(filename)
-    if match is None:
-        return None
-    return match["type"], match["class"], match["hash"]
 
 
 def _fold(text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -13,6 +14,9 @@ from artifactdb.ids import get_short_hash, is_v3_artifact_id, parse_artifact_id_
 from artifactdb.results import html_fields
 
 _MAX_TYPE_CHARACTERS = 64
+_FILE_NAME = re.compile(
+    r"(?P<type>[A-Za-z][A-Za-z0-9]*(?:_[a-z][a-z0-9]*)*)_(?P<class>_*[^_/\\][^/\\]*)_(?P<hash>[0-9a-f]{12})\.[A-Za-z0-9]+"
+)
 
 
 class ArtifactType(str, Enum):  # noqa: UP042 - StrEnum would print alike, but the contract names str and Enum
@@ -66,6 +70,25 @@ def artifact_type_name(artifact_type: ArtifactType | str) -> str:
             hint="Add your own with artifactdb.register_artifact_type(name).",
         )
     return name
+
+
+def parse_filename(filename: str) -> tuple[str, str, str] | None:
+    """Give (type, class name, short hash) of such a file name, or None.
+
+    Examples
+    --------
+    >>> parse_filename("meta_model_Ridge_0123456789ab.joblib")
+    ('meta_model', 'Ridge', '0123456789ab')
+    """
+    match = _FILE_NAME.fullmatch(filename)
+    if match is None:
+        return None
+    # A class may look like more of a type, as csr_matrix does: the longest that is known decides.
+    type_name = max((name for name in _types if filename.startswith(f"{name}_")), key=len, default="")
+    class_name = filename[len(type_name) + 1 : match.end("class")]
+    if not type_name or not class_name:
+        type_name, class_name = match.group("type", "class")
+    return type_name, class_name, match["hash"]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifactdb import (
+    ArtifactType,
     InvalidChainError,
     InvalidIdError,
     OperatorChain,
@@ -20,6 +21,7 @@ from artifactdb import (
     is_v3_artifact_id,
     parse_artifact_id_v3,
     parse_filename,
+    register_artifact_type,
     validate_artifact_id,
 )
 from artifactdb.ids import parse_legacy_id
@@ -159,6 +161,14 @@ def test_ids_of_older_schemes_are_read(text: str, fields: tuple[Any, ...]) -> No
 def test_file_names_are_taken_apart_again(artifact_type: str, class_name: str) -> None:
     name = generate_filename(artifact_type, class_name, "sha256:" + "0123456789abcdef" * 4, "joblib")
     assert parse_filename(name) == (artifact_type, class_name, "0123456789ab")
+
+
+@pytest.mark.parametrize("kind", [*ArtifactType, "feature_selector"])
+@pytest.mark.parametrize("name", ["csr_matrix", "Ridge", "function", "model_of_mine", "_Private"])
+def test_a_file_name_says_the_type_and_the_class(kind: str, name: str) -> None:
+    register_artifact_type(str(kind))
+    file = generate_filename(kind, name, "sha256:0123456789abcdef")
+    assert parse_filename(file) == (str(kind), name, "0123456789ab")
 
 
 def test_of_stacked_operators_each_is_kept_by_its_own_branch_and_source() -> None:
