@@ -169,10 +169,7 @@ class ArtifactLoader:
     ) -> list[tuple[str, Any]]:
         """Give (id, object) of all artifacts whose chain begins with these operators."""
         found = find.filtered(
-            self._database,
-            dataset=self.dataset,
-            chain_prefix=find.chain_text(prefix),
-            source_index=source_index,
+            self._database, dataset=self.dataset, chain_prefix=find.chain_text(prefix), source_index=source_index
         )
         return self._pairs(record for record in found if _in_branch(record, branch_path))
 
@@ -256,13 +253,14 @@ class ArtifactLoader:
         """
         record = self._loaded.require(artifact_id)
         sources = stacking.source_records(self._database, record, validate_branch=validate_branch)
-        columns = list(record.meta_config.feature_columns) if record.meta_config else []
-        return self._get(record), self._pairs(sources), columns
+        return self._get(record), self._pairs(sources), stacking.feature_columns(record, sources)
 
     def load_meta_model_for_prediction(
         self,
         artifact_id: str,
         X: Any = None,  # noqa: N803
+        *,
+        validate_branch: bool = True,
     ) -> tuple[Any, list[tuple[str, Any]], list[str]]:
         """Give what ``load_meta_model_with_sources`` gives, checked to fit ``X``.
 
@@ -270,13 +268,15 @@ class ArtifactLoader:
         ----------
         X : array of shape (n_samples, n_features), optional
             What the source models will be given.
+        validate_branch : bool, default True
+            Whether a source of another branch is refused.
 
         Raises
         ------
         InvalidValueError
             A ValueError, when a source was trained on another number of features.
         """
-        stack, sources, columns = self.load_meta_model_with_sources(artifact_id)
+        stack, sources, columns = self.load_meta_model_with_sources(artifact_id, validate_branch)
         import numpy as np
 
         shape = None if X is None else np.shape(X)

@@ -302,6 +302,38 @@ def test_a_file_that_a_manifest_names_and_nobody_has_is_a_missing_file(
         assert done.missing == [gone.artifact_id]
 
 
+def test_a_stack_across_branches_loads_for_prediction_when_that_is_meant(
+    workspace: Workspace, registry: ArtifactRegistry, xy: tuple[Any, Any]
+) -> None:
+    ids = [
+        registry.register_with_chain(Ridge(1.0 + branch).fit(*xy), f"s4.Ridge[br={branch}]", "model", 4).artifact_id
+        for branch in range(2)
+    ]
+    stack = registry.register_meta_model(Ridge().fit(xy[0][:, :2], xy[1]), registry.generate_id("s5.Ridge"), ids)
+    loader = workspace.loader("wheat")
+    with pytest.raises(InvalidValueError, match="validate_branch=False"):
+        loader.load_meta_model_for_prediction(stack.artifact_id, xy[0])
+    _, sources, _ = loader.load_meta_model_for_prediction(stack.artifact_id, xy[0], validate_branch=False)
+    assert [source_id for source_id, _ in sources] == ids
+
+
+def test_a_stack_without_a_configuration_has_its_dependencies_as_sources(
+    workspace: Workspace, registry: ArtifactRegistry, xy: tuple[Any, Any]
+) -> None:
+    ids = [
+        registry.register_with_chain(Ridge(1.0 + fold).fit(*xy), "s4.Ridge", "model", 4, fold_id=fold).artifact_id
+        for fold in (1, 0)
+    ]
+    meta = Ridge().fit(xy[0][:, :2], xy[1])
+    stack = registry.register_with_chain(meta, "s6.Ridge", "meta_model", 6, depends_on=ids)
+    _, sources, columns = workspace.loader("wheat").load_meta_model_with_sources(stack.artifact_id)
+    assert ([source_id for source_id, _ in sources], columns) == (ids, ["Ridge_pred", "Ridge_pred"])
+    for index in ("b", None, 1.5, -1):
+        config = MetaModelConfig([{"artifact_id": ids[0], "feature_index": index}], ["first"])
+        with pytest.raises(InvalidValueError, match="feature_index"):
+            registry.register_with_chain(meta, "s7.Ridge", "meta_model", 7, meta_config=config)
+
+
 def test_what_is_replaced_between_look_up_and_load_is_not_served_for_ever(
     file: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

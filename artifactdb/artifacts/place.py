@@ -59,6 +59,8 @@ def checked_place(
     config = meta_config_of(meta_config)
     sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
     stacked = [str(source["artifact_id"]) for source in config.source_models] if config else []
+    for source in config.source_models if config else ():
+        validate_index("feature_index", source.get("feature_index", 0))
     if type_name == ArtifactType.META_MODEL and not stacked and not sources:
         raise MissingDependencyError(
             "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
