@@ -112,10 +112,11 @@ class LRUCache:
 
     def resize(self, max_size: int) -> None:
         """Keep at most that many objects from now on."""
-        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 0:
+        is_count = hasattr(max_size, "__index__") and not isinstance(max_size, bool)
+        if not is_count or max_size < 0:
             raise InvalidValueError(f"a cache keeps 0 or more objects, not {max_size!r}.")
         with self._lock:
-            self.max_size = max_size
+            self.max_size = int(max_size)
             self._shrink()
 
     def _shrink(self) -> None:

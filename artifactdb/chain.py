@@ -301,7 +301,7 @@ def _read_key(text: str, position: int) -> tuple[OperatorNode, int]:
 
 def _render(node: OperatorNode) -> str:
     qualifiers = []
-    if node.branch_path:
+    if node.branch_path is not None and len(node.branch_path):  # which may be an array
         qualifiers.append("br=" + ".".join(str(index) for index in node.branch_path))
     if node.source_index is not None:
         qualifiers.append(f"src={node.source_index}")

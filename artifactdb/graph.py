@@ -55,7 +55,7 @@ class DependencyGraph:
         InvalidValueError
             A ValueError, when a path is longer than ``max_depth``.
         """
-        ordered: dict[str, None] = {}
+        heights: dict[str, int] = {}
         way: dict[str, None] = {artifact_id: None}
         stack = [(artifact_id, iter(self._sources.get(artifact_id, ())))]
         while stack:
@@ -64,19 +64,18 @@ class DependencyGraph:
             if source is None:
                 stack.pop()
                 del way[current]
-                if current != artifact_id:
-                    ordered[current] = None
+                heights[current] = max((heights[each] + 1 for each in self._sources.get(current, ())), default=0)
             elif source in way:
                 cycle = [*list(way)[list(way).index(source) :], source]
                 raise DependencyCycleError(f"the dependencies go in a circle: {' > '.join(cycle[:10])}.", cycle=cycle)
-            elif source not in ordered:
-                if len(stack) > max_depth:
-                    raise InvalidValueError(
-                        f"{artifact_id} has dependencies more than {max_depth} deep.", hint="Raise max_depth."
-                    )
+            elif source not in heights:
                 way[source] = None
                 stack.append((source, iter(self._sources.get(source, ()))))
-        return list(ordered)
+        if heights.pop(artifact_id) > max_depth:
+            raise InvalidValueError(
+                f"{artifact_id} has dependencies more than {max_depth} deep.", hint="Raise max_depth."
+            )
+        return list(heights)
 
     def remove_artifact(self, artifact_id: str) -> None:
         """Forget an artifact and every dependency from and to it."""

@@ -215,6 +215,8 @@ def compute_content_hash(content: bytes | bytearray | memoryview) -> str:
     >>> compute_content_hash(b"")[:19]
     'sha256:e3b0c44298fc'
     """
+    if isinstance(content, str):
+        raise InvalidValueError("a content hash is of bytes, not of a string.")
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 

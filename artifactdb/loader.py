@@ -18,7 +18,7 @@ from artifactdb.artifacts.place import branch_indexes, require_name
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
-from artifactdb.errors import DeserializationError, InvalidValueError
+from artifactdb.errors import CorruptBlobError, DeserializationError, InvalidValueError, UntrustedArtifactError
 from artifactdb.records import ArtifactRecord, artifact_type_name
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ArtifactLoader:
     ) -> None:
         self._database = database_of(workspace)
         self._own = self._database is not getattr(workspace, "database", None)
-        self.dataset = dataset
+        self.dataset = require_name("dataset", dataset)
         self.results_dir = Path(results_dir) if results_dir is not None else None
         self._loaded = LoadedObjects(self._database, dataset, LRUCache(cache_size, max_bytes=cache_bytes))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -355,7 +355,7 @@ class ArtifactLoader:
         source_index: int | None = None,
         fold_id: int | None = None,
         *,
-        chain_prefix: str | None = None,
+        chain_prefix: str | OperatorChain | None = None,
         artifact_type: str | None = None,
     ) -> list[ArtifactRecord]:
         """Give the records that meet every condition; None matches anything."""
@@ -381,7 +381,7 @@ class ArtifactLoader:
         Parameters
         ----------
         artifact_ids : iterable of str, optional
-            Ids that are absent, or cannot be loaded here, are left out.
+            Ids that are absent are left out, and what is damaged, untrusted or of other libraries' versions.
         artifact_types : iterable of str, optional
             Only these types. Without either, everything of the dataset.
         """
@@ -397,7 +397,7 @@ class ArtifactLoader:
                 continue
             try:
                 self._get(record)
-            except DeserializationError:
+            except (DeserializationError, UntrustedArtifactError, CorruptBlobError):
                 continue
             loaded += 1
         return loaded

@@ -10,7 +10,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from artifactdb import ArtifactDBError, ArtifactRegistry, DeserializationError, InvalidValueError, QueryError, Workspace
+from artifactdb import (
+    ArtifactDBError,
+    ArtifactLoader,
+    ArtifactRegistry,
+    DeserializationError,
+    InvalidValueError,
+    OperatorChain,
+    QueryError,
+    Workspace,
+    compute_content_hash,
+)
 from artifactdb.formats import dump
 from artifactdb.formats.foreign import JsonSerializer
 from tests import fresh
@@ -203,4 +213,30 @@ def test_a_branch_is_a_list_of_numbers(
         lambda: workspace.records(branch_path=branch),
     ):  # fmt: skip
         with pytest.raises(InvalidValueError, match="branch_path"):
+            ask()
+
+
+def test_arguments_of_another_kind_are_taken_or_refused_in_a_sentence(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    other = cast("Any", None)
+    source = registry.register_with_chain(fitted["minmax"], "s1.MinMaxScaler", "transformer", 1)
+    for given in (source, [source]):
+        record = registry.register_with_chain(
+            fitted["pls"], "s1.MinMaxScaler>s3.PLS", "model", 3, depends_on=cast("Any", given)
+        )
+        assert record.depends_on == [source.artifact_id]
+    loader = workspace.loader("wheat")
+    prefix = OperatorChain.from_path("s1.MinMaxScaler")
+    assert loader.get_artifacts_by_chain_filter(chain_prefix=prefix) == registry.get_all_records()
+    loader.set_cache_size(np.int64(3))
+    assert loader.get_cache_info()["max_size"] == 3
+    assert workspace.library.save_template({}, "plain", description=other)["description"] == ""
+    for ask in (
+        lambda: registry.register(1, "0001:1:0", "model", depends_on=cast("Any", [[source]])),
+        lambda: registry.register(1, "0001:1:0", "model", depends_on=cast("Any", 5)),
+        lambda: ArtifactLoader(workspace, other), lambda: compute_content_hash(cast("Any", "x")),
+        lambda: workspace.catalog.top(cast("Any", "2")), lambda: loader.set_cache_size(other),
+    ):  # fmt: skip
+        with pytest.raises(ArtifactDBError):
             ask()

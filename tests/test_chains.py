@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,10 @@ def test_chains_are_cut_joined_and_moved() -> None:
     assert len(chain.append(OperatorNode(5, "F"))) == 6 and len(chain) == 5
     assert len(chain.extend([OperatorNode(5, "F")])) == 6
     assert len(chain.to_hash(40)) == 40
+
+
+def test_a_branch_may_be_an_array() -> None:
+    assert OperatorNode(3, "PLS", np.array([0, 1])).to_key() == "s3.PLS[br=0.1]"  # type: ignore[arg-type]
 
 
 @given(st.text(min_size=1, max_size=40), st.none() | INDEX, CHAINS)

@@ -30,13 +30,15 @@ def test_a_template_comes_back_in_another_process(tmp_path: Path, in_new_process
         "print(json.dumps(LibraryManager(sys.argv[1]).load_template('baseline_pls')))"
     )
     assert json.loads(in_new_process(code, tmp_path / "study" / "library")) == CONFIG
-    library.database.close()
+    library.close()
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["workspace.sqlite"]
 
 
 def test_entries_are_listed_and_searched(workspace: Workspace) -> None:
     library = workspace.library
     first = library.save_template(CONFIG, "b", "second", category="calibration", tags=["nir", "pls"])
     library.save_template({}, "a", "first")
+    library.close()  # which is the workspace's
     assert [entry["name"] for entry in library.list_templates()] == ["a", "b"]
     assert {"name", "description", "type", "created_at", "source", "n_features", "config"} <= first.keys()
     assert [entry["name"] for entry in library.list_templates(tag="nir")] == ["b"]

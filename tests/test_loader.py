@@ -20,6 +20,7 @@ from artifactdb import (
     InvalidValueError,
     MetaModelConfig,
     MissingDependencyError,
+    UntrustedArtifactError,
     Workspace,
 )
 from artifactdb.artifacts import find
@@ -300,6 +301,26 @@ def test_a_file_that_a_manifest_names_and_nobody_has_is_a_missing_file(
         done = loader.import_from_manifest(manifest=exported, results_dir=tmp_path / "export")
         assert [artifact_id for artifact_id, _ in done.refused] == [gone.artifact_id, needing.artifact_id]
         assert done.missing == [gone.artifact_id]
+
+
+def test_what_cannot_be_loaded_is_left_out_of_a_preload(tmp_path: Path, xy: tuple[Any, Any]) -> None:
+    with Workspace(tmp_path / "damaged.sqlite") as workspace:
+        registry = workspace.registry("wheat", "0001_ridge")
+        for step in (1, 2, 3):
+            registry.register_with_chain(Ridge(step).fit(*xy), f"s{step}.Ridge", "model", step)
+        workspace.database.rows(
+            "UPDATE records SET signature = NULL, signer_key = NULL, format = 'dill' WHERE step_index = 1"
+        )
+        workspace.database.rows(
+            "UPDATE chunks SET payload = zeroblob(length(payload)) "
+            "WHERE blob_key = (SELECT blob_key FROM records WHERE step_index = 2)"
+        )
+        loader = workspace.loader("wheat")
+        with pytest.raises(UntrustedArtifactError):
+            loader.load_for_step(1)
+        with pytest.raises(CorruptBlobError):
+            loader.load_for_step(2)
+        assert loader.preload_artifacts() == 1
 
 
 def test_a_stack_across_branches_loads_for_prediction_when_that_is_meant(

@@ -78,6 +78,17 @@ def test_a_graph_resolves_deep_and_wide_and_refuses_circles() -> None:
     assert len(graph.resolve_dependencies("wide")) == 10_000
 
 
+@pytest.mark.parametrize("sources", [["a", "b"], ["b", "a"]])
+def test_how_deep_a_graph_is_does_not_depend_on_the_order_in_which_it_was_made(sources: list[str]) -> None:
+    graph = DependencyGraph()
+    graph.add_dependencies("stack", sources)
+    graph.add_dependency("a", "b")
+    assert graph.resolve_dependencies("stack", max_depth=2) == ["b", "a"]
+    with pytest.raises(ValueError, match="more than 1 deep"):
+        graph.resolve_dependencies("stack", max_depth=1)
+    assert graph.resolve_dependencies("b", max_depth=0) == []
+
+
 @given(
     st.integers(0, 4),
     st.lists(

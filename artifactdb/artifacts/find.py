@@ -289,7 +289,7 @@ def filtered(
     class_name: str | None = None,
     custom_name: str | None = None,
     parameter: tuple[str, Any] | None = None,
-    chain_prefix: str | None = None,
+    chain_prefix: str | OperatorChain | None = None,
     limit: int | None = None,
 ) -> list[StoredRecord]:
     """Give the records that meet every condition; None matches anything."""
@@ -334,6 +334,7 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
         values += [number, f"{number}_", f"{number}`", number]  # the character after _
     prefix = criteria.get("chain_prefix")
     if prefix is not None:
+        prefix = prefix.to_path() if isinstance(prefix, OperatorChain) else prefix
         # A prefix ends where an operator ends: s1.A is none of s1.AB.
         conditions.append(
             "r.chain_key IN (SELECT chain_key FROM chains WHERE chain_path = ? OR (chain_path >= ? AND chain_path < ?))"

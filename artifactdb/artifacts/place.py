@@ -10,7 +10,7 @@ from artifactdb.artifacts.parameters import readable
 from artifactdb.chain import compute_chain_hash
 from artifactdb.errors import InvalidValueError, MissingDependencyError
 from artifactdb.ids import is_id_of_chain, require_artifact_id, validate_index
-from artifactdb.records import ArtifactType, MetaModelConfig, artifact_type_name
+from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig, artifact_type_name
 
 _MAX_NAME_CHARACTERS = 512
 
@@ -57,8 +57,8 @@ def checked_place(
     """
     type_name = artifact_type_name(artifact_type)
     config = meta_config_of(meta_config)
-    sources = [depends_on] if isinstance(depends_on, str) else list(depends_on or ())
-    stacked = [str(source["artifact_id"]) for source in config.source_models] if config else []
+    sources = _ids(depends_on or ())
+    stacked = [require_artifact_id(source["artifact_id"]) for source in config.source_models] if config else []
     for source in config.source_models if config else ():
         validate_index("feature_index", source.get("feature_index", 0))
     if type_name == ArtifactType.META_MODEL and not stacked and not sources:
@@ -67,7 +67,7 @@ def checked_place(
         )
     return Place(
         artifact_type=type_name,
-        depends_on=[require_artifact_id(source) for source in dict.fromkeys([*stacked, *sources])],
+        depends_on=list(dict.fromkeys([*stacked, *sources])),
         meta_config=config,
         custom_name=require_name("custom_name", custom_name) if custom_name else "",
         branch_path=branch_indexes(branch_path),
@@ -76,6 +76,15 @@ def checked_place(
         substep_index=None if substep_index is None else validate_index("substep_index", substep_index),
         **fields,
     )
+
+
+def _ids(depends_on: Any) -> list[str]:
+    """Give the ids of sources, of which one may stand alone, and a record for its id."""
+    if isinstance(depends_on, str | ArtifactRecord):
+        depends_on = [depends_on]
+    if not isinstance(depends_on, Iterable):
+        raise InvalidValueError(f"depends_on is a list of artifact ids, not {str(depends_on)[:80]!r}.")
+    return [require_artifact_id(getattr(source, "artifact_id", source)) for source in depends_on]
 
 
 def meta_config_of(value: Any) -> MetaModelConfig | None:

@@ -131,7 +131,7 @@ def top(
     filters: Mapping[str, Any],
 ) -> QueryResult:
     """Give the best predictions; those without a number for a score are left out."""
-    if n < 0:
+    if not isinstance(n, int | np.integer) or n < 0:
         raise InvalidValueError(f"n is 0 or more, not {n}.")
     filters = {"partition": partition, **filters}
     condition, parameters = where(filters)

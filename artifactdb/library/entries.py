@@ -90,8 +90,8 @@ def save(database: Database, entry: Entry) -> dict[str, Any]:
         raise InvalidValueError("an entry needs a name that is not empty.")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     values = (
-        entry.kind, entry.name, entry.description, entry.category, tags_json(entry.tags), entry.config, entry.metrics,
-        entry.source, entry.n_features, entry.content, entry.created_at or now, entry.saved_at or now,
+        entry.kind, entry.name, entry.description or "", entry.category or "", tags_json(entry.tags), entry.config,
+        entry.metrics, entry.source, entry.n_features, entry.content, entry.created_at or now, entry.saved_at or now,
     )  # fmt: skip
     with database.transaction():
         database.rows(_SAVE, values)

@@ -49,9 +49,15 @@ class LibraryManager:
         if isinstance(library_dir, str | Path) and Path(library_dir).name == "library":
             library_dir = Path(library_dir).parent
         self.database: Database = database_of(library_dir)
+        self._own = self.database is not getattr(library_dir, "database", None)
 
     def __repr__(self) -> str:
         return f"LibraryManager({str(self.database.path)!r})"
+
+    def close(self) -> None:
+        """Close the file, if this library opened it by path; otherwise the workspace closes it."""
+        if self._own:
+            self.database.close()
 
     # -- save ---------------------------------------------------------------------------------------
 
