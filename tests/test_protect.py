@@ -14,12 +14,20 @@ import pytest
 from artifactdb import BusyError, InvalidValueError, StorageFullError, Workspace
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.cli.app import app
+from artifactdb.database import parity
 from artifactdb.transfer.repair import repair
+from tests import fresh
 from tests.campaigns.studies import make_study
 
 pytest.importorskip("zfec", reason="the extra artifactdb[parity] is not installed")
 
 BLOCK = 4096
+SAVE = """
+import sys
+from artifactdb import Workspace
+with Workspace(sys.argv[1], timeout_s=0.1) as workspace:
+    workspace.registry("wheat", "0009_new").register_with_chain({"a": 1}, "s1.A", "model", 1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +95,25 @@ def test_the_damaged_file_is_kept(study: Path) -> None:
     assert kept.read_bytes() == damaged
 
 
+def test_nobody_gets_in_until_the_restored_file_has_its_name(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored = parity.restore
+
+    def somebody_comes(*arguments: Any) -> bool:
+        whole = restored(*arguments)
+        said.append(fresh.run(SAVE, study).stderr)
+        return whole
+
+    said: list[str] = []
+    monkeypatch.setattr(parity, "restore", somebody_comes)
+    damage(study, 3, 5)
+    assert repair(study).ok
+    assert "BusyError" in said[0], "as what was saved then would be gone with the damaged file"
+
+
 def test_damage_of_the_parity_itself_is_borne_and_said(protected: Path, study: Path) -> None:
-    parity = study.with_name("study.sqlite.parity")
-    damage(parity, 0)  # the header, of which there are two, and the first checksums
-    damage(parity, parity.stat().st_size // BLOCK - 3)
+    protecting = study.with_name("study.sqlite.parity")
+    damage(protecting, 0)  # the header, of which there are two, and the first checksums
+    damage(protecting, protecting.stat().st_size // BLOCK - 3)
     damage(study, 4, 9)
     with Workspace(protected, mode="ro") as workspace:
         assert workspace.verify().ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def reindex(path: Path, kept: Path) -> bool:
             if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
                 connection.execute("ROLLBACK")
                 return False
-            _keep(path, kept)
+            keep(path, kept)
             outdate(path)
             connection.execute("COMMIT")
             return True
@@ -82,12 +83,16 @@ def reindex(path: Path, kept: Path) -> bool:
         return False  # too much is damaged
 
 
-def _keep(path: Path, kept: Path) -> None:
-    """Copy the file as it lies; what is not committed yet is in the log, or nowhere."""
+def keep(path: Path, kept: Path) -> None:
+    """Copy a file as it lies, and its time; what is not committed yet is in the log, or nowhere.
+
+    As SQLite reads it: any other descriptor of the file drops its locks when it is closed.
+    """
     source = Reading(path)
     try:
         with new_file(kept) as unfinished, unfinished.open("r+b") as file:
             for offset in range(0, source.size_bytes, _AT_ONCE):
                 file.write(source.read(offset, min(_AT_ONCE, source.size_bytes - offset)))
+            shutil.copystat(path, unfinished)
     finally:
         source.close()

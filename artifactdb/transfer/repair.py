@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from artifactdb.database import Database, disk, parity, snapshot
 from artifactdb.database.foreign import refuse_if_open_here
 from artifactdb.database.opening import workspace_file
 from artifactdb.database.outdating import outdated_file, parity_file
-from artifactdb.database.reindexing import alone, problems_of, reindex
+from artifactdb.database.reindexing import alone, keep, problems_of, reindex
 from artifactdb.errors import ArtifactDBError, WorkspaceNotFoundError
 from artifactdb.transfer.mending import carry_out, plan_mending
 from artifactdb.transfer.protect import describe
@@ -163,7 +162,9 @@ def _may_be_newer(path: Path, member: parity.Member) -> bool:
 
 def _restore(protected: parity.Parity, damage: parity.Damage, path: Path, found: Repair) -> None:
     if path.exists():
-        _keep(path, found)
+        kept = _name_of_copy(path)
+        keep(path, kept)
+        found.kept.append(kept)
     unfinished = path.with_name(f".{path.name}.restored")
     disk.make_folder(path.parent)
     unfinished.write_bytes(b"")
@@ -178,13 +179,6 @@ def _restore(protected: parity.Parity, damage: parity.Damage, path: Path, found:
     finally:
         disk.remove(unfinished)
     found.done.append(f"{len(damage.blocks)} damaged blocks of {path.name} were restored from {protected.path.name}")
-
-
-def _keep(path: Path, found: Repair) -> None:
-    kept = _name_of_copy(path)
-    shutil.copy2(path, kept)
-    disk.sync(kept)
-    found.kept.append(kept)
 
 
 def _name_of_copy(path: Path) -> Path:
