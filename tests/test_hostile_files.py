@@ -337,17 +337,33 @@ except ReadOnlyError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
-def test_what_a_killed_writer_left_on_a_read_only_medium_is_said(study: Path) -> None:
+@pytest.mark.parametrize("left", ["study.sqlite-wal", "study.sqlite-journal"])
+def test_what_a_killed_writer_left_on_a_read_only_medium_is_said(study: Path, left: str) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         file = Path(shutil.copyfile(study, folder / "study.sqlite"))
-        (folder / "study.sqlite-wal").write_bytes(b"left")
+        (folder / left).write_bytes(b"left")
         folder.chmod(0o555)
         done = fresh.run(LEFT, file)
-        assert done.stdout.strip() == "True ['study.sqlite', 'study.sqlite-wal']", done.stderr
+        assert done.stdout.strip() == f"True ['study.sqlite', '{left}']", done.stderr
     finally:
         folder.chmod(0o755)
         shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+@pytest.mark.parametrize("ended", [b"", bytes(512)])
+def test_a_rollback_journal_that_has_ended_keeps_nobody_from_reading(study: Path, ended: bytes) -> None:
+    folder, out = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+    try:
+        file = Path(shutil.copyfile(study, folder / "study.sqlite"))
+        (folder / "study.sqlite-journal").write_bytes(ended)
+        folder.chmod(0o555), out.chmod(0o777)
+        assert fresh.run(READING, file, out / "packed.sqlite", "other").returncode == 0
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+        shutil.rmtree(out)
 
 
 @pytest.mark.campaign

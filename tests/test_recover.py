@@ -294,6 +294,25 @@ def test_what_is_committed_in_the_write_ahead_log_counts(study: Path, tmp_path: 
     assert recovery.saved["artifacts"] == 1
 
 
+def test_what_a_rollback_journal_takes_back_was_never_acknowledged(study: Path, copy: Path, tmp_path: Path) -> None:
+    writer = apsw.Connection(str(copy))
+    writer.pragma("journal_mode", "DELETE")
+    writer.pragma("cache_spill", 1)
+    writer.execute("BEGIN; UPDATE records SET custom_name = 'half'; DELETE FROM blobs; DELETE FROM history")
+    writer.execute("CREATE TABLE other AS SELECT zeroblob(99999) FROM records")
+    writer.cache_flush()
+    dead = copied(copy, tmp_path / "dead.sqlite")
+    shutil.copy(copy.with_name("study.sqlite-journal"), journal := dead.with_name("dead.sqlite-journal"))
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert b"half" in dead.read_bytes() and dead.stat().st_size > study.stat().st_size
+    recovery = recover(dead, tmp_path / "saved.sqlite")
+    assert recovery.ok, recovery
+    assert answers(tmp_path / "saved.sqlite") == answers(study)
+    journal.write_bytes(bytes(28) + journal.read_bytes()[28:])  # as one is left that has ended
+    assert not recover(dead, tmp_path / "ended.sqlite").ok
+
+
 def test_nothing_is_left_of_a_recovery_that_fails(copy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite"
     other.write_bytes(b"SQLite format 3\0" + bytes(9000))

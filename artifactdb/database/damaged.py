@@ -107,7 +107,7 @@ def _declarations(pages: Pages, number: int, depth: int) -> Iterator[tuple[Value
         yield from _declarations(pages, child, depth - 1)
     for cell in pages.cells(number) if pages.kind(number) == TABLE_LEAF else ():
         if isinstance(cell, Cell):
-            with suppress(Damaged):
+            with suppress(Damaged, ValueError):  # also where the page is of another table
                 kind, name, table, root, text = pages.values(cell)
                 if not str(name).startswith("sqlite_stat"):
                     yield kind, name, table, text, root

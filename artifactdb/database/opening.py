@@ -140,6 +140,11 @@ def connect(path: Path, *, writable: bool, sealed: bool) -> apsw.Connection:
         connection = without_log(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE)))
         connection.pragma("query_only", True)
         return connection
+    if _has_begun(path.with_name(path.name + "-journal")):
+        raise ReadOnlyError(
+            f"a writer of {path} left or holds a -journal, which cannot be taken back where nothing may be written.",
+            hint="Copy both to a folder that can be written when nobody is writing, and open the copy.",
+        )
     # Where nobody can make the -wal and -shm files, SQLite reads a closed workspace only as immutable.
     if not path.with_name(path.name + "-wal").exists():
         return restrict(SealedConnection(path, Seal(path)))
@@ -150,6 +155,17 @@ def connect(path: Path, *, writable: bool, sealed: bool) -> apsw.Connection:
         )
     uri = f"file:{quote(str(path))}"
     return restrict(apsw.Connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
+
+
+def _has_begun(journal: Path) -> bool:
+    """Tell whether a rollback journal is of a transaction that did not end; else it is empty or zeroed."""
+    try:
+        with journal.open("rb") as file:
+            return file.read(1).strip(b"\0") != b""
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # as SQLite takes it
 
 
 def has_older_schema(path: Path) -> bool:

@@ -25,6 +25,7 @@ _SIZES = [1 << power for power in range(9, 17)]
 _SAMPLED_PAGES = 400
 _MAX_VALUES = 100
 _WAL_HEADER, _FRAME_HEADER = 32, 24
+_JOURNAL_MAGIC, _JOURNAL_HEADER = bytes.fromhex("d9d505f920a163d7"), 28
 
 
 class Damaged(Exception):  # noqa: N818 - never leaves this package
@@ -42,7 +43,7 @@ class Cell(NamedTuple):
 
 
 class Pages:
-    """The pages of a file, with what its write-ahead log has committed over them.
+    """The pages of a file as they were last committed: its rollback journal and its write-ahead log are looked at.
 
     Attributes
     ----------
@@ -63,6 +64,7 @@ class Pages:
             length = self._file.seek(0, os.SEEK_END)
             self.size = self._size_shown(length)
             self.count = -(-length // self.size)
+            self._take_back(path.with_name(f"{path.name}-journal"))
             self._take_log(path.with_name(f"{path.name}-wal"))
         except OSError as error:
             self.close()
@@ -238,6 +240,21 @@ class Pages:
         head = _varint(page, head)[1] if page[0] == TABLE_LEAF else head
         return head + len(cell.local) + (4 if cell.overflow else 0) == self.size
 
+    def _take_back(self, path: Path) -> None:
+        """Take pages as they were from the rollback journal of a transaction that did not end, as SQLite does."""
+        try:
+            journal = path.read_bytes()
+        except OSError:
+            return
+        if not journal.startswith(_JOURNAL_MAGIC) or len(journal) < _JOURNAL_HEADER:
+            return  # of one that has ended the header is zeroed
+        count, sector, size = struct.unpack_from(">3I", journal, 16)
+        if size != self.size or not sector:
+            return
+        before = dict(_journaled(journal, size, sector))
+        self.count = min(count, max(self.count, *before, 0))
+        self._log.update(before)
+
     def _take_log(self, path: Path) -> None:
         """Take the pages that a write-ahead log has committed; it ends, as for SQLite, where a checksum is wrong."""
         try:
@@ -261,6 +278,21 @@ class Pages:
                 self._log.update(pending)
                 self.count = pages
                 pending = {}
+
+
+def _journaled(journal: bytes, size: int, sector: int) -> Iterator[tuple[int, bytes]]:
+    """Give the pages of a rollback journal; it ends where a checksum is wrong."""
+    place = 0
+    while journal.startswith(_JOURNAL_MAGIC, place) and len(journal) >= place + _JOURNAL_HEADER:
+        records, begins_with = struct.unpack_from(">2I", journal, place + 8)
+        place += sector
+        for _ in range(min(records, (len(journal) - place) // (size + 8))):
+            content = journal[place + 4 : place + 4 + size]
+            if (begins_with + sum(content[size - 200 : 0 : -200])) & 0xFFFFFFFF != _u32(journal, place + 4 + size):
+                return
+            yield _u32(journal, place), content
+            place += size + 8
+        place = -(-place // sector) * sector
 
 
 def _start(number: int) -> int:
