@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from artifactdb import BusyError, InvalidValueError, StorageFullError, Workspace
+from artifactdb import BusyError, CorruptWorkspaceError, InvalidValueError, StorageFullError, Workspace
 from artifactdb.catalog.files import catalog_folder
 from artifactdb.cli.app import app
 from artifactdb.database import parity
@@ -196,6 +196,36 @@ def test_a_workspace_is_protected_again_after_a_change(study: Path) -> None:
     damage(study, *range(0, len(content) // BLOCK, 4))
     assert repair(study).ok
     assert study.read_bytes() == content
+
+
+def test_damage_is_not_protected_in_the_place_of_what_repairs_it(protected: Path, study: Path) -> None:
+    parity_before = study.with_name("study.sqlite.parity").read_bytes()
+    with Workspace(study, mode="ro") as workspace:
+        payload = workspace.database.value("SELECT payload FROM chunks ORDER BY size_bytes DESC LIMIT 1")
+    damage(study, study.read_bytes().index(payload[:20]), size=1)
+    with Workspace(study) as workspace, pytest.raises(CorruptWorkspaceError, match="verify --repair"):
+        workspace.protect()
+    assert study.with_name("study.sqlite.parity").read_bytes() == parity_before
+    assert repair(study).ok
+    assert state(study) == state(protected)
+
+
+def test_damage_is_not_protected_the_first_time_either(study: Path) -> None:
+    study.with_name("study.sqlite.parity").unlink()
+    damage(sorted(catalog_folder(study).iterdir())[0], 100, size=1)
+    with Workspace(study) as workspace, pytest.raises(CorruptWorkspaceError, match="recover"):
+        workspace.protect()
+    assert not study.with_name("study.sqlite.parity").exists()
+
+
+def test_what_protects_stays_until_its_successor_is_whole(study: Path) -> None:
+    before, seen = study.with_name("study.sqlite.parity").read_bytes(), []
+    with Workspace(study) as workspace:
+        target = workspace.protect(
+            0.2, progress=lambda *_: seen.append(study.with_name("study.sqlite.parity").read_bytes() == before)
+        )
+        assert seen and all(seen)
+        assert target.read_bytes() != before
 
 
 def test_the_overhead_is_what_was_asked(study: Path) -> None:

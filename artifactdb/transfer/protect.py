@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from artifactdb.artifacts import history
+from artifactdb.artifacts import check, history, row_problems
 from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
+from artifactdb.catalog import checking
 from artifactdb.catalog.files import catalog_folder, live_files
+from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk, parity
 from artifactdb.database.making import new_file
-from artifactdb.database.outdating import outdate, outdated_file, parity_file
+from artifactdb.database.outdating import outdated_file, parity_file
 from artifactdb.database.snapshot import fold_log
-from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, ReadOnlyError
+from artifactdb.errors import ArtifactDBError, BusyError, CorruptWorkspaceError, InvalidValueError, ReadOnlyError
 
 Progress = Callable[[int, int], None]
 
@@ -45,19 +48,50 @@ def _protect(database: Database, overhead: float, progress: Progress | None) -> 
     if has_predictions(database):
         folder = catalog_folder(path)
         names += [f"{folder.name}/{file.name}" for file in live_files(database) if not file.inside]
-    was_protected = target.exists()
-    try:
-        outdate(path)
-        with new_file(target) as unfinished:
-            members = [parity.describe(path.parent, name) for name in names]
-            parity.write(path.parent, members, unfinished, overhead, history.now(), progress)
-    except BaseException:
-        # Nothing was changed, and what protected it does so still; what was put aside before is of an earlier state.
-        if was_protected and outdated_file(path).exists() and not target.exists():
-            disk.rename(outdated_file(path), target)
-        raise
+    _refuse_damage(database, progress)
+    with new_file(target, overwrite=True) as unfinished:
+        members = [parity.describe(path.parent, name) for name in names]
+        parity.write(path.parent, members, unfinished, overhead, history.now(), progress)
     disk.remove(outdated_file(path))
     return target
+
+
+def _refuse_damage(database: Database, progress: Progress | None) -> None:
+    """See that nothing is protected that is damaged: it would be taken for right, and what could mend it be gone."""
+    path, target = database.path, parity_file(database.path)
+    protected = None
+    with suppress(CorruptWorkspaceError):  # what is damaged itself tells nothing
+        protected = parity.read(target) if target.exists() else None
+    if protected is not None:
+        damages = parity.find_damage(protected, path.parent, progress)
+        wrong = [each for each in damages if path.name != each.member.name or not may_be_newer(path, each.member)]
+        problems = [describe(damage, path.parent, protected) for damage in wrong]
+    else:
+        found = check.verify(database, progress).problems
+        found += checking.check(Store(database)) if has_predictions(database) else []
+        problems = [problem for problem in found if not row_problems.is_of_a_row(problem)]
+    if problems:
+        raise CorruptWorkspaceError(
+            f"{path} is damaged, and was not protected as it is: {problems[0].where} {problems[0].what}.",
+            hint="`artifactdb verify --repair` first; `artifactdb recover` where it cannot mend.",
+        )
+
+
+def may_be_newer(path: Path, member: parity.Member) -> bool:
+    """Tell whether a file was written since it was protected, as far as that can be told from what it holds.
+
+    artifactdb puts its parity aside when it writes; damage of a disk changes no time and leaves nothing sound.
+    """
+    if path.stat().st_mtime_ns == member.modified_ns:
+        return False
+    try:
+        database = Database(path, mode="ro")
+        try:
+            return all(map(row_problems.is_of_a_row, check.verify(database).problems))
+        finally:
+            database.close()
+    except ArtifactDBError:
+        return False
 
 
 def differences(path: Path, progress: Progress | None = None) -> tuple[list[Problem], list[str]]:

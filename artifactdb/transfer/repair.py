@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artifactdb.artifacts import check, row_problems
+from artifactdb.artifacts import check
 from artifactdb.artifacts.descriptions import Problem
 from artifactdb.artifacts.statistics import has_predictions
 from artifactdb.catalog import checking
@@ -20,7 +20,7 @@ from artifactdb.database.outdating import outdated_file, parity_file
 from artifactdb.database.reindexing import alone, keep, problems_of, reindex
 from artifactdb.errors import ArtifactDBError, WorkspaceNotFoundError
 from artifactdb.transfer.mending import carry_out, plan_mending
-from artifactdb.transfer.protect import describe
+from artifactdb.transfer.protect import describe, may_be_newer
 
 Progress = Callable[[int, int], None]
 
@@ -124,7 +124,7 @@ def _restore_blocks(file: Path, found: Repair, progress: Progress | None, *, as_
         return
     for damage in damages:
         path = file.parent / damage.member.name
-        if path == file and not as_protected and _may_be_newer(path, damage.member):
+        if path == file and not as_protected and may_be_newer(path, damage.member):
             found.problems.append(
                 Problem(
                     str(path),
@@ -141,23 +141,6 @@ def _restore_blocks(file: Path, found: Repair, progress: Progress | None, *, as_
             _restore(protected, damage, path, found)
         except ArtifactDBError as error:
             found.problems.append(Problem(str(path), str(error)))
-
-
-def _may_be_newer(path: Path, member: parity.Member) -> bool:
-    """Tell whether a file was written since it was protected, as far as that can be told from what it holds.
-
-    artifactdb puts its parity aside when it writes; damage of a disk changes no time and leaves nothing sound.
-    """
-    if path.stat().st_mtime_ns == member.modified_ns:
-        return False
-    try:
-        database = Database(path, mode="ro")
-        try:
-            return all(map(row_problems.is_of_a_row, check.verify(database).problems))
-        finally:
-            database.close()
-    except ArtifactDBError:
-        return False
 
 
 def _restore(protected: parity.Parity, damage: parity.Damage, path: Path, found: Repair) -> None:

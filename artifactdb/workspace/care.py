@@ -44,7 +44,8 @@ class Care(Opened):
         """Write a file beside the workspace from which damaged blocks of it can be made again.
 
         It protects the workspace as it is now, its Parquet files included, until the next change; any change puts it
-        aside. ``verify`` compares every block with it, and ``artifactdb verify --repair`` restores from it.
+        aside. ``verify`` compares every block with it, and ``artifactdb verify --repair`` restores from it. All is
+        read first, and compared with what protects it already or, where nothing does, with its hashes.
 
         Parameters
         ----------
@@ -62,6 +63,8 @@ class Care(Opened):
         ------
         StorageError
             Without the package zfec, which the extra ``artifactdb[parity]`` brings.
+        CorruptWorkspaceError
+            When the workspace is damaged; what protects it stays.
         BusyError
             When others read or write.
         """
