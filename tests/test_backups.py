@@ -23,6 +23,7 @@ from artifactdb import (
     WorkspaceNotFoundError,
 )
 from artifactdb.cli.app import app
+from artifactdb.database import disk
 from artifactdb.transfer import backups
 from artifactdb.transfer.backups import PIECE_BYTES
 from tests import fresh
@@ -155,6 +156,30 @@ def test_one_that_is_killed_is_gone_on_with(file: Path, tmp_path: Path, fitted: 
     assert second.new_bytes < ballast.nbytes * 0.7, "what the killed one wrote is not written again"
     assert picture(Workspace.restore(folder, tmp_path / "second.sqlite")) == picture(file)
     assert not list(folder.glob(".*")), "and what it left half done is cleared away"
+
+
+def test_what_one_that_was_broken_off_wrote_is_on_the_disk_before_a_list_names_it(
+    file: Path, tmp_path: Path, fitted: dict[str, Any], ballast: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, synced, sync = tmp_path / "backups", set[Path](), disk.sync
+
+    def break_off(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    def note(path: Path) -> None:
+        sync(path)
+        synced.add(path)
+
+    monkeypatch.setattr(disk, "sync", note)
+    with Workspace(file) as workspace:
+        workspace.registry("wheat", "0100").register(ballast, "0100$aaaaaaaaaaaa:0", "model")
+        with pytest.raises(KeyboardInterrupt):
+            workspace.backup_to(folder, progress=break_off)
+        assert (pieces := set(folder.glob("pieces/*/*"))) and not pieces & synced
+        synced.clear()
+        workspace.backup_to(folder)
+    assert synced >= {*folder.glob("pieces/*/*"), *folder.glob("pieces/*"), folder / "pieces"}
 
 
 def test_a_damaged_piece_is_found_and_the_next_copy_mends_it(

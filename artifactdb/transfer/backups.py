@@ -275,7 +275,7 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
     beside = catalog_folder(file)
     kinds = [("workspace", file), *(("catalog", path) for path in sorted(beside.glob("*.parquet")))]
     total, done = sum(path.stat().st_size for _, path in kinds), 0
-    written: list[Path] = []
+    named: set[Path] = set()
     new_bytes, files = 0, []
     for kind, path in kinds:
         whole, names, size = hashlib.sha256(), [], path.stat().st_size
@@ -283,10 +283,9 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
             whole.update(piece)
             digest = hashlib.sha256(piece).hexdigest()
             names.append(digest)
-            kept = _piece_file(folder, digest)
+            named.add(kept := _piece_file(folder, digest))
             if not _holds(kept, piece):
                 _write(kept, piece)
-                written.append(kept)
                 new_bytes += len(piece)
             done += len(piece)
             if progress:
@@ -295,9 +294,10 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
             {"kind": kind, "name": path.name, "size_bytes": size, "sha256": whole.hexdigest(),
              "piece_bytes": _piece_bytes(size), "pieces": names}
         )  # fmt: skip
-    for kept in written:
+    # Also what was there: one that was broken off may have left it where only the system's memory has it.
+    for kept in sorted(named):
         disk.sync(kept)
-    for parent in {kept.parent for kept in written}:
+    for parent in (*sorted({kept.parent for kept in named}), folder / _PIECES):
         disk.sync(parent)
     name = _name(taken_at)
     found = {
