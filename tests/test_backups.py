@@ -22,6 +22,7 @@ from artifactdb import (
     Workspace,
     WorkspaceNotFoundError,
 )
+from artifactdb.catalog.files import catalog_folder
 from artifactdb.cli.app import app
 from artifactdb.database import disk
 from artifactdb.transfer import backups
@@ -102,6 +103,39 @@ def test_the_oldest_go_with_what_only_they_had(file: Path, tmp_path: Path, fitte
     with pytest.raises(WorkspaceNotFoundError, match="the first is of"):
         Workspace.restore(folder, tmp_path / "too early.sqlite", at="2020-01-01")
     assert Workspace.restore(folder, tmp_path / "today.sqlite", at=kept[1].taken_at[:10]).exists(), "the day as a whole"
+
+
+def test_several_workspaces_in_one_folder_do_not_take_each_others_place(tmp_path: Path, fitted: dict[str, Any]) -> None:
+    folder, expected, copies = tmp_path / "backups", {}, {}
+    for name in ("wheat", "barley", "wheat", "barley"):
+        with Workspace(tmp_path / name) as workspace:  # whose file is called workspace.sqlite
+            fill(workspace, len(copies), fitted["ridge"])
+            copies[name] = workspace.backup_to(folder, keep=1)
+        expected[name] = picture(tmp_path / name / "workspace.sqlite")
+    assert Workspace.backups(folder) == [copies["wheat"], copies["barley"]]
+    with pytest.raises(InvalidValueError, match=copies["wheat"].taken_at[:26]):
+        Workspace.restore(folder, tmp_path / "restored.sqlite")
+    for name, copy in copies.items():
+        restored = Workspace.restore(folder, tmp_path / f"{name}.sqlite", at=copy.taken_at)
+        assert picture(restored) == expected[name]
+    for path in (folder / "copies").iterdir():  # as earlier versions wrote them
+        listed = json.loads(path.read_text())
+        del listed["workspace_id"]
+        path.write_text(json.dumps(listed))
+    assert Workspace.restore(folder, tmp_path / "newest.sqlite").exists(), "who has no id goes by its name"
+
+
+def test_a_renamed_workspace_goes_on_with_its_series(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:
+    folder = tmp_path / "backups"
+    with Workspace(file) as workspace:
+        fill(workspace, 0, fitted["ridge"])
+        workspace.backup_to(folder)
+    file.rename(tmp_path / "renamed.sqlite")
+    catalog_folder(file).rename(catalog_folder(tmp_path / "renamed.sqlite"))
+    with Workspace(tmp_path / "renamed.sqlite") as workspace:
+        copy = workspace.backup_to(folder, keep=1)
+    assert Workspace.backups(folder) == [copy]
+    assert Workspace.restore(folder, tmp_path / "restored.sqlite").exists()
 
 
 @pytest.mark.campaign

@@ -29,7 +29,7 @@ def backup(
     to: Annotated[
         Path | None, typer.Option(help="A folder for a series of copies, which share what did not change.")
     ] = None,
-    keep: Annotated[int | None, typer.Option(help="With --to: how many copies stay; default: all.")] = None,
+    keep: Annotated[int | None, typer.Option(help="With --to: how many copies of it stay; default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy the workspace, consistent even while others write."""

@@ -14,7 +14,8 @@ import secrets
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ _PATIENCE = timedelta(days=1)
 _FORMAT = "artifactdb backup 1"
 _PIECES, _LISTS, _UNFINISHED = "pieces", "copies", ".unfinished-"
 _HASH = re.compile(r"[0-9a-f]{64}")
+_WORKSPACE_ID = "SELECT lower(hex(workspace_id)) FROM identity"
 _HALF = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
@@ -63,6 +65,8 @@ class Copy:
         Of its files, as they are when they are restored.
     new_bytes : int
         How much of that no earlier copy had.
+    workspace_id : str
+        Which workspace it is of, whatever the file is called; "" where an earlier version took it.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Copy:
     workspace: str
     size_bytes: int
     new_bytes: int
+    workspace_id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain types."""
@@ -92,11 +97,14 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
             taken_at = _next_moment(folder)
             file = copying.backup(store, unfinished / store.database.path.name, None)
             _require_sound(file)
-            made = _keep(folder, file, taken_at, progress)
+            made = _keep(folder, file, taken_at, str(store.database.value(_WORKSPACE_ID)), progress)
         finally:
             disk.remove_folder(unfinished)
         if keep is not None:
-            for old in [name for name in _names(folder) if name < made.name][: 1 - keep or None]:
+            known = _identified(folder, _names(folder))
+            # What cannot be read is of no use to any workspace.
+            same = [name for name in _names(folder) if known.get(name, made).workspace_id == made.workspace_id]
+            for old in [name for name in same if name < made.name][: 1 - keep or None]:
                 disk.remove(_list_file(folder, old))
             disk.sync(folder / _LISTS)
             _sweep(folder)
@@ -140,6 +148,13 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     if not names:
         first = f"the first is of {_time_of(known[0]).isoformat()}" if known else "there is none"
         raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
+    newest = {copy.workspace_id: copy for copy in _identified(folder, names).values()}
+    if len(newest) > 1 and moment != _time_of(names[-1]):
+        each = "; ".join(f"{copy.workspace[:80]!r} of {copy.taken_at}" for copy in newest.values())
+        raise InvalidValueError(
+            f"{folder} holds copies of several workspaces, the last ones {each}.",
+            hint="The very time of a copy, as at='...' or --at, says which; `artifactdb backups` lists all.",
+        )
     found = _read_list(folder, names[-1])
     chosen, files = _copy(names[-1], found), found["files"]
     total, done = sum(file["size_bytes"] for file in files), 0
@@ -224,6 +239,20 @@ def _time_of(name: str) -> datetime:
     return time
 
 
+def _identified(folder: Path, names: list[str]) -> dict[str, Copy]:
+    """Give the copies that can be read; one that has no id of its workspace has that of the only one so called."""
+    found: dict[str, Copy] = {}
+    for name in names:
+        with suppress(CorruptWorkspaceError):
+            found[name] = _copy(name, _read_list(folder, name))
+    said = {(copy.workspace, copy.workspace_id) for copy in found.values() if copy.workspace_id}
+    for name, copy in found.items():
+        ids = [key for called, key in said if called == copy.workspace]
+        if not copy.workspace_id:
+            found[name] = replace(copy, workspace_id=ids[0] if len(ids) == 1 else copy.workspace)
+    return found
+
+
 def _list_file(folder: Path, name: str) -> Path:
     return folder / _LISTS / f"{name}.json"
 
@@ -254,7 +283,7 @@ def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
             wrong = wrong or not fits or size != _piece_bytes(entry["size_bytes"])
             wrong = wrong or len(pieces) != -(-entry["size_bytes"] // size)
         wrong = wrong or _name(datetime.fromisoformat(found["taken_at"])) != name
-        wrong = wrong or not isinstance(found["workspace"], str)
+        wrong = wrong or not isinstance(found["workspace"], str) or not isinstance(found.get("workspace_id", ""), str)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         raise CorruptWorkspaceError(f"{file} cannot be read ({type(error).__name__}: {str(error)[:200]}).") from error
     if wrong:
@@ -263,14 +292,14 @@ def _read_list(folder: Path, name: str) -> Mapping[str, Any]:
 
 
 def _copy(name: str, found: Mapping[str, Any]) -> Copy:
-    size_bytes = sum(file["size_bytes"] for file in found["files"])
-    return Copy(name, found["taken_at"], found["workspace"], size_bytes, found["new_bytes"])
+    size_bytes, workspace_id = sum(file["size_bytes"] for file in found["files"]), found.get("workspace_id", "")
+    return Copy(name, found["taken_at"], found["workspace"], size_bytes, found["new_bytes"], workspace_id)
 
 
 # -- pieces -------------------------------------------------------------------------------------------
 
 
-def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | None) -> Copy:
+def _keep(folder: Path, file: Path, taken_at: datetime, workspace_id: str, progress: Progress | None) -> Copy:
     """Keep the files of a copy: pieces first, the list last, each on the disk before what names it."""
     beside = catalog_folder(file)
     kinds = [("workspace", file), *(("catalog", path) for path in sorted(beside.glob("*.parquet")))]
@@ -301,8 +330,8 @@ def _keep(folder: Path, file: Path, taken_at: datetime, progress: Progress | Non
         disk.sync(parent)
     name = _name(taken_at)
     found = {
-        "format": _FORMAT, "taken_at": taken_at.isoformat(), "workspace": file.name, "artifactdb": __version__,
-        "new_bytes": new_bytes, "files": files,
+        "format": _FORMAT, "taken_at": taken_at.isoformat(), "workspace": file.name, "workspace_id": workspace_id,
+        "artifactdb": __version__, "new_bytes": new_bytes, "files": files,
     }  # fmt: skip
     listed = _list_file(folder, name)
     _write(listed, json.dumps(found, indent=1).encode(), synced=True)

@@ -152,10 +152,10 @@ class Care(Opened):
         Parameters
         ----------
         folder : str or Path
-            A folder for backups of this workspace and nothing else; made when it is not there. It needs room for one
-            whole copy more while one is taken.
+            A folder for backups and nothing else; made when it is not there. It needs room for one whole copy more
+            while one is taken.
         keep : int, optional
-            How many copies stay, the new one included; older ones are removed. Default: all.
+            How many copies of this workspace stay, the new one included; older ones are removed. Default: all.
         progress : callable, optional
             Called with (bytes done, bytes in all).
 
@@ -206,7 +206,8 @@ class Care(Opened):
             A new file.
         at : str, optional
             The last copy that was taken by then: a day (``2026-11-27``) or a time (``2026-11-27T18:30``; of this
-            machine, unless it says which zone). Default: the newest.
+            machine, unless it says which zone). Default: the newest. In a folder with copies of several workspaces
+            the very time of one, as ``backups`` gives it.
         progress : callable, optional
             Called with (bytes done, bytes in all).
 
@@ -215,7 +216,7 @@ class Care(Opened):
         WorkspaceNotFoundError
             When there is no such copy.
         InvalidValueError
-            When the file is there, or ``at`` is no time.
+            When the file is there, ``at`` is no time, or which workspace is meant is not clear.
         CorruptWorkspaceError
             When a piece is damaged or missing; nothing is left then.
 
