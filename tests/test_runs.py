@@ -247,6 +247,27 @@ def test_a_process_that_took_the_number_of_a_dead_one_is_another(workspace: Work
         raise KeyboardInterrupt
 
 
+def test_a_number_that_another_container_gave_says_nothing_here(workspace: Workspace) -> None:
+    """They may share the name of the host, and its boot."""
+
+    def named(process: dict[str, Any]) -> None:
+        with workspace.transaction():
+            workspace.database.rows("UPDATE run_entries SET process = ?", (json.dumps(process),))
+
+    with pytest.raises(KeyboardInterrupt), workspace.run("wheat") as run:
+        process = json.loads(workspace.database.value("SELECT process FROM run_entries"))
+        named({**process, "namespace": "pid:[1]", "start": "1"})
+        assert [run.status for run in workspace.runs()] == ["running"]
+        with pytest.raises(BusyError, match="--end"):
+            workspace.clean_up_run(run.run_id)
+        del process["namespace"]  # as earlier versions wrote it
+        named(process)
+        assert [run.status for run in workspace.runs()] == ["running"]
+        named({**process, "start": "1"})
+        assert [run.status for run in workspace.runs()] == ["interrupted"]
+        raise KeyboardInterrupt
+
+
 def test_a_run_of_a_machine_that_is_gone_is_ended_by_who_knows(file: Path, fitted: dict[str, Any]) -> None:
     """As of a container that was started anew: it has another name then."""
     started = (

@@ -11,11 +11,14 @@ from pathlib import Path
 
 def this_process() -> str:
     """Name this process so that another can tell whether it is still there, as JSON."""
-    return json.dumps({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())})
+    pid = os.getpid()
+    return json.dumps(
+        {"host": socket.gethostname(), "boot": _boot(), "namespace": _namespace(), "pid": pid, "start": _start(pid)}
+    )
 
 
 def has_ended(process: str | None) -> bool:
-    """Tell whether a process is known to have ended; one of another machine is not."""
+    """Tell whether a process is known to have ended; one of another machine or container is not."""
     if process is None:
         return False
     named = json.loads(process)
@@ -25,6 +28,8 @@ def has_ended(process: str | None) -> bool:
         return False
     if named.get("boot") != _boot():
         return True
+    if _is_of_other_numbers(named):
+        return False
     pid = named.get("pid")
     return not isinstance(pid, int) or not _is_there(pid) or _start(pid) != named.get("start")
 
@@ -35,7 +40,7 @@ def named(process: str | None) -> tuple[str, bool]:
     if not isinstance(found, dict):
         return "another process", False
     host, pid = str(found.get("host"))[:100], str(found.get("pid"))[:20]
-    return f"process {pid} on {host}", host != socket.gethostname() or not _CAN_TELL
+    return f"process {pid} on {host}", host != socket.gethostname() or _is_of_other_numbers(found) or not _CAN_TELL
 
 
 _CAN_TELL = os.name == "posix"
@@ -52,6 +57,18 @@ def _is_there(pid: int) -> bool:
     except (OSError, OverflowError):
         return True  # somebody else's
     return True
+
+
+def _is_of_other_numbers(named: dict[str, object]) -> bool:
+    """Tell whether a process was numbered where its number says nothing here; earlier versions did not name where."""
+    return named.get("namespace", _namespace()) != _namespace()
+
+
+def _namespace() -> str:
+    """Give in which space of Linux a process has its number: a container has one of its own, whatever its host name."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
 
 
 def _boot() -> str:
