@@ -187,6 +187,34 @@ class TestDamagedContent:
             assert (workspace.load("0002$aaaaaaaaaaaa:0")["a"] == array).all()
             assert workspace.verify().ok
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "UPDATE chunks SET payload = zeroblob(length(payload))",
+            "DELETE FROM chunks",
+            "UPDATE blobs SET size_bytes = size_bytes + 1",
+            "DELETE FROM blob_parts",
+        ],
+    )
+    def test_what_is_merged_does_not_rest_on_it(self, file: Path, tmp_path: Path, damage: str) -> None:
+        import numpy
+
+        content = {"a": numpy.random.default_rng(0).random(20_000)}  # whose array is a blob of its own
+        for path in (file, tmp_path / "other.sqlite"):
+            with Workspace(path) as workspace:
+                pipeline_id = f"0001_{path.stem}"
+                workspace.registry("wheat", pipeline_id).register(content, f"{pipeline_id}$aaaaaaaaaaaa:0", "model")
+        change(file, damage)
+        with Workspace(file) as workspace:
+            workspace.merge(tmp_path / "other.sqlite", dry_run=True)
+            assert not workspace.verify().ok
+            workspace.merge(tmp_path / "other.sqlite")
+            for record in workspace.records():
+                assert (workspace.load(record.artifact_id)["a"] == content["a"]).all()
+            assert workspace.verify().ok
+            (repaired,) = [event.details["done"] for event in workspace.history() if event.act == "repaired"]
+            assert all("was written anew" in done for done in repaired)
+
 
 class TestWhatIsSigned:
     @pytest.fixture

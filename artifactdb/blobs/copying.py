@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from artifactdb.blobs.codec import decode, stored_chunk
-from artifactdb.blobs.store import CHUNK, described, read_as_containers
+from artifactdb.blobs.store import CHUNK, damaged_of, described, empty, read_as_containers
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import CorruptBlobError
 from artifactdb.formats.container import parts_of
@@ -51,6 +51,7 @@ SELECT blob_key, chunk_index, size_bytes, codec, shuffle, payload FROM chunks
 WHERE blob_key IN (SELECT value FROM json_each(?)) ORDER BY blob_key, chunk_index
 """
 _INSERT = "INSERT INTO blobs (blob_key, content_hash, size_bytes, stored_bytes, created_at) VALUES (?, ?, ?, ?, ?)"
+_UPDATE = "UPDATE blobs SET size_bytes = ?, stored_bytes = ? WHERE blob_key = ?"
 _INSERT_CHUNK = (
     "INSERT INTO chunks (blob_key, chunk_index, size_bytes, codec, shuffle, payload) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -71,9 +72,15 @@ class _Blob:
 
 
 def copy_blobs(
-    source: Snapshot, target: Database, wanted: Iterable[int] | None = None, progress: Progress | None = None
+    source: Snapshot,
+    target: Database,
+    wanted: Iterable[int] | None = None,
+    progress: Progress | None = None,
+    mended: list[bytes] | None = None,
 ) -> dict[int, int]:
     """Copy blobs with their parts, those that the target has left out; give the target's key of each.
+
+    What the target has, but damaged, is written anew under the key that it has.
 
     Runs within the caller's transaction on the target. Memory stays bounded however large the blobs are.
 
@@ -83,6 +90,8 @@ def copy_blobs(
         Keys in the source; else all that records and library entries reach.
     progress : callable, optional
         Called with (stored bytes done, stored bytes in all).
+    mended : list of bytes, optional
+        Gets the hashes of what was written anew.
 
     Raises
     ------
@@ -92,7 +101,7 @@ def copy_blobs(
     chosen = (_ALL if wanted is None else _CHOSEN) + _REACHED
     parameters = {} if wanted is None else {"wanted": json.dumps(list(wanted))}
     total = source.rows(chosen + _TOTAL, parameters)[0][0]
-    next_key = target.value(_LAST_KEY) + 1
+    next_key = first_key = target.value(_LAST_KEY) + 1
     keys: dict[int, int] = {}
     made: list[int] = []
     done = 0
@@ -101,13 +110,17 @@ def copy_blobs(
         for batch in source.batches(chosen + _BLOBS, parameters, _BLOBS_AT_ONCE):
             hashes = json.dumps([described(*row[:3])[0].hex() for row in batch])
             present: dict[bytes, int] = dict(target.rows(_PRESENT, (hashes,)))
-            new = []
+            damaged = damaged_of(target, {digest: key for digest, key in present.items() if key < first_key})
+            new, anew = [], []
             for key, digest, size_bytes, stored_bytes, created_at in batch:
                 if not isinstance(stored_bytes, int):
                     raise _corrupt(digest, "its row does not say what it takes")
                 if digest in present:
                     keys[key] = present[digest]
-                    done += stored_bytes
+                    if damaged.pop(digest, ""):
+                        anew.append(_Blob(key, digest, size_bytes, stored_bytes, present[digest]))
+                    else:
+                        done += stored_bytes
                     continue
                 keys[key] = present[digest] = next_key
                 new.append((_Blob(key, digest, size_bytes, stored_bytes, next_key), created_at))
@@ -115,7 +128,12 @@ def copy_blobs(
             target.run_many(
                 _INSERT, [(b.new_key, b.digest, b.size_bytes, b.stored_bytes, created) for b, created in new]
             )
-            blobs = [blob for blob, _ in new]
+            for blob in anew:
+                empty(target, blob.new_key)
+            target.run_many(_UPDATE, [(blob.size_bytes, blob.stored_bytes, blob.new_key) for blob in anew])
+            if mended is not None:
+                mended += [blob.digest for blob in anew]
+            blobs = sorted([*anew, *(blob for blob, _ in new)], key=attrgetter("key"))
             _require_stored(source, blobs)
             done = _copy_chunks(source, target, blobs, reader, check, progress, done, total)
             made += [blob.key for blob in blobs]

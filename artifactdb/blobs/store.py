@@ -117,7 +117,13 @@ def find_damaged(database: Database, content: Content) -> dict[bytes, str]:
         look_for(blob.digest for blob in (*content.parts, content))
         if content.digest in present:  # what its bytes are not at hand of has parts, too
             look_for(part for (part,) in database.rows(_PARTS_OF, (present[content.digest],)))
-        wrong = {digest: check(database, key) for digest, key in present.items()}
+        return damaged_of(database, present)
+
+
+def damaged_of(database: Database, present: Mapping[bytes, int]) -> dict[bytes, str]:
+    """Give which of some blobs are damaged, and what is wrong with each; those that were read are known."""
+    right: set[bytes] = database.kept.setdefault("right blobs", set())
+    wrong = {digest: check(database, key) for digest, key in present.items() if digest not in right}
     if len(right) >= _REMEMBERED:
         right.clear()
     right.update(digest for digest, what in wrong.items() if not what)

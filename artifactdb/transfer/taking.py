@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from artifactdb.artifacts import history
 from artifactdb.blobs.copying import copy_blobs
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
@@ -32,9 +33,12 @@ def take_in(
     Runs within the caller's transaction.
     """
     _require_tables(source, target)
-    keys = Keys()
+    keys, mended = Keys(), list[bytes]()
     try:
-        keys.blobs = copy_blobs(source, target, progress=progress)
+        keys.blobs = copy_blobs(source, target, progress=progress, mended=mended)
+        if mended:
+            done = [f"blob sha256:{digest.hex()} was written anew" for digest in mended]
+            history.note(target, "repaired", details={"done": done})
         take_shared_values(source, target, keys)
         take_signers(source, target, keys)
         taken = Taken(keys, *take_records(source, target, keys, merge))
