@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import shutil
 import sys
@@ -464,6 +465,28 @@ class TestMerge:
         assert [row["val_score"] for row in ours.catalog.filter().to_dicts()] == [undated]
         assert "conflicts" in repr(merged)
         assert merged.to_dict()["conflicts"][0]["name"] == "0001$aaaaaaaaaaaa:0"
+
+    def test_what_was_made_later_is_newer_whatever_zone_its_time_is_in(
+        self, made: Callable[..., Workspace], tmp_path: Path
+    ) -> None:
+        sides = {}
+        for name, value, when in (
+            ("ours", 1, "2025-12-31T23:00:00+00:00"),
+            ("theirs", 2, "2026-01-01T00:30:00+02:00"),  # half an hour earlier
+            ("local", 3, "2025-12-31 23:30"),
+        ):
+            text = str(value).encode()
+            (tmp_path / f"{name}.json").write_bytes(text)
+            artifact = {
+                "artifact_id": "0001_a$aaaaaaaaaaaa:0", "path": f"{name}.json", "format": "json", "created_at": when,
+                "content_hash": f"sha256:{hashlib.sha256(text).hexdigest()}", "artifact_type": "model",
+                "class_name": "X", "pipeline_id": "0001_a", "dataset": "wheat",
+            }  # fmt: skip
+            sides[name] = made(name)
+            sides[name].registry("wheat").import_from_manifest([artifact], tmp_path, trust=True)
+        for name, expected in (("theirs", 1), ("local", 3)):
+            sides["ours"].merge(sides[name], on_conflict="newer")
+            assert sides["ours"].load("0001_a$aaaaaaaaaaaa:0") == expected
 
     def test_trying_makes_no_folder(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
         ours, theirs = made("ours"), made("theirs", only="a")

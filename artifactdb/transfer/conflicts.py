@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -69,7 +70,8 @@ class Merge:
             When it was made, ISO 8601, and what it is. At the same time the greater text wins, so that either
             direction of a merge decides alike.
         """
-        wins = self.policy == "theirs" or (self.policy == "newer" and theirs > ours)
+        is_newer = is_earlier(ours[0], theirs[0]) or (not is_earlier(theirs[0], ours[0]) and theirs[1] > ours[1])
+        wins = self.policy == "theirs" or (self.policy == "newer" and is_newer)
         self.conflicts.append(Conflict(kind, name, _short(ours), _short(theirs), "theirs" if wins else "ours"))
         return wins
 
@@ -113,6 +115,25 @@ class Merge:
         )
         head = "<tr><th>kind</th><th>name</th><th>ours</th><th>theirs</th><th>kept</th></tr>"
         return f"<p>{escape(repr(self))}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
+
+
+def is_earlier(one: str, other: str) -> bool:
+    """Compare two times, by what their zones make of them; one without is UTC, and what is no time is a text.
+
+    Examples
+    --------
+    >>> is_earlier("2026-01-01T00:30:00+02:00", "2025-12-31T23:00:00+00:00")
+    True
+    """
+    try:
+        return _instant(one) < _instant(other)
+    except ValueError:
+        return one < other
+
+
+def _instant(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _short(side: tuple[str, str]) -> str:

@@ -16,7 +16,7 @@ from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import InvalidValueError
 from artifactdb.records import ArtifactRecord
-from artifactdb.transfer.conflicts import Merge
+from artifactdb.transfer.conflicts import Merge, is_earlier
 from artifactdb.transfer.keys import AT_ONCE, Keys
 from artifactdb.trust.signing import Signature, is_own
 
@@ -153,8 +153,9 @@ def take_records(
                 if takes:
                     signed.append(their_key)
                 kept = columns if takes else (*columns[:_SIGNER], *own[_SIGNER:])
-                if columns[_CREATED] < own[_CREATED] or kept[_SIGNER:] != own[_SIGNER:]:
-                    oldest = min(columns[_CREATED], own[_CREATED])
+                is_older = is_earlier(columns[_CREATED], own[_CREATED])
+                if is_older or kept[_SIGNER:] != own[_SIGNER:]:
+                    oldest = (columns if is_older else own)[_CREATED]
                     updated.append((*kept[:_CREATED], oldest, *kept[_CREATED + 1 :], ours[0]))
             elif merge.theirs_wins("artifact", columns[2], _side(target, own), _side(target, columns)):
                 updated.append((*columns, ours[0]))
