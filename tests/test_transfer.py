@@ -466,6 +466,27 @@ class TestMerge:
         assert "conflicts" in repr(merged)
         assert merged.to_dict()["conflicts"][0]["name"] == "0001$aaaaaaaaaaaa:0"
 
+    @pytest.mark.parametrize(
+        ("policy", "notes"),
+        [
+            ("ours", ["0001$bbbbbbbbbbbb:0 of theirs depends on 0001$aaaaaaaaaaaa:0, of which ours was kept"]),
+            ("theirs", ["0001$cccccccccccc:0 of ours depends on 0001$aaaaaaaaaaaa:0, which is theirs now"]),
+        ],
+    )
+    def test_what_depends_on_an_artifact_of_the_other_side_is_named(
+        self, made: Callable[..., Workspace], policy: str, notes: list[str]
+    ) -> None:
+        ours, theirs = made("ours"), made("theirs")
+        for workspace, own in ((ours, "c"), (theirs, "b")):
+            registry = workspace.registry("wheat", "0001")
+            registry.register({"scaler": own}, "0001$aaaaaaaaaaaa:0", "transformer")
+            for name in (own, "d"):  # d is the same on both sides
+                registry.register({"model": name}, f"0001${name * 12}:0", "model", depends_on=["0001$aaaaaaaaaaaa:0"])
+        merged = ours.merge(theirs, on_conflict=policy)
+        assert merged.notes == merged.to_dict()["notes"] == notes
+        assert notes[0] in merged._repr_html_()
+        assert ours.merge(theirs, on_conflict="ours").notes == []
+
     def test_what_was_made_later_is_newer_whatever_zone_its_time_is_in(
         self, made: Callable[..., Workspace], tmp_path: Path
     ) -> None:

@@ -141,6 +141,8 @@ def merge(
             ("kind", "name", "ours", "theirs", "kept"),
             [(found.kind, found.name, found.ours, found.theirs, found.kept) for found in merged.conflicts],
         )
+    for note in merged.notes:
+        print(render.plain(f"note: {note}"))
 
 
 def recover(

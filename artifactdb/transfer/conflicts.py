@@ -43,12 +43,15 @@ class Merge:
     present : dict
         How many were here already, the same.
     conflicts : list of Conflict
+    notes : list of str
+        Artifacts that depend on one that the other side made: what they compute together, neither side has seen.
     """
 
     policy: str = "ours"
     added: dict[str, int] = field(default_factory=dict)
     present: dict[str, int] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -100,6 +103,7 @@ class Merge:
                 {"kind": c.kind, "name": c.name, "ours": c.ours, "theirs": c.theirs, "kept": c.kept}
                 for c in self.conflicts
             ],
+            "notes": list(self.notes),
         }
 
     def __repr__(self) -> str:
@@ -113,8 +117,9 @@ class Merge:
             + "</tr>"
             for c in self.conflicts
         )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         head = "<tr><th>kind</th><th>name</th><th>ours</th><th>theirs</th><th>kept</th></tr>"
-        return f"<p>{escape(repr(self))}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
+        return f"<p>{escape(repr(self))}</p>" + (f"<table>{head}{rows}</table>" if rows else "") + notes
 
 
 def is_earlier(one: str, other: str) -> bool:

@@ -42,6 +42,11 @@ _EDGES = """
 SELECT record_key, position, source_key FROM record_sources
 WHERE record_key IN (SELECT value FROM json_each(?)) ORDER BY record_key, position
 """
+_DEPENDENTS = """
+SELECT rs.record_key, r.artifact_id, s.artifact_id FROM record_sources AS rs
+JOIN records AS r ON r.record_key = rs.record_key JOIN records AS s ON s.record_key = rs.source_key
+WHERE rs.source_key IN (SELECT value FROM json_each(?)) ORDER BY rs.record_key, rs.position
+"""
 
 
 def take_shared_values(source: Snapshot, target: Database, keys: Keys) -> None:
@@ -126,6 +131,7 @@ def take_records(
     new: list[int] = []
     replaced: list[int] = []
     signed: list[int] = []
+    stayed: list[int] = []
     for batch in source.batches(_THEIRS, (), AT_ONCE):
         mapped = [(row[0], _mapped(row[1:], keys)) for row in batch]
         ids = json.dumps([columns[2] for _, columns in mapped])
@@ -160,6 +166,8 @@ def take_records(
             elif merge.theirs_wins("artifact", columns[2], _side(target, own), _side(target, columns)):
                 updated.append((*columns, ours[0]))
                 replaced.append(their_key)
+            else:
+                stayed.append(ours[0])
         target.run_many(_INSERT, inserted)
         target.run_many(_UPDATE, updated)
         merge.count("artifacts", new=len(inserted))
@@ -173,6 +181,17 @@ def take_records(
         for record, _, source_key in mapped_edges:
             new_edges.setdefault(record, []).append(source_key)
     _refuse_cycles(target, new_edges, everything=bool(replaced))
+    came, theirs = {keys.records[key] for key in changed}, {*keys.records.values()} - {*stayed}
+    merge.notes += [
+        f"{artifact_id} of theirs depends on {source}, of which ours was kept"
+        for key, artifact_id, source in _dependents(target, stayed)
+        if key in came
+    ]
+    merge.notes += [
+        f"{artifact_id} of ours depends on {source}, which is theirs now"
+        for key, artifact_id, source in _dependents(target, [keys.records[key] for key in replaced])
+        if key not in theirs
+    ]
     return new, replaced, signed
 
 
@@ -182,6 +201,11 @@ def _sources_of(state: Snapshot | Database, keys: list[int]) -> dict[int, list[s
     for key, artifact_id in state.rows(_SOURCES, (json.dumps(keys),)) if keys else ():
         sources.setdefault(key, []).append(artifact_id)
     return sources
+
+
+def _dependents(target: Database, keys: list[int]) -> list[tuple[int, str, str]]:
+    """Give what depends on records directly: its key, its id, and that of the record."""
+    return target.rows(_DEPENDENTS, (json.dumps(keys),)) if keys else []
 
 
 def _refuse_cycles(target: Database, edges: dict[int, list[int]], *, everything: bool) -> None:

@@ -79,7 +79,8 @@ class Exchange(Opened):
         Returns
         -------
         Merge
-            Counts, and the conflicts with what each side has.
+            Counts, the conflicts with what each side has, and notes of artifacts that now depend on one of the other
+            side's, as where a model comes in and the scaler of the same name stays ours.
 
         Raises
         ------
