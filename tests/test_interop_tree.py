@@ -414,6 +414,27 @@ def test_a_missing_part_is_refused(study: Workspace, tmp_path: Path) -> None:
         assert back.verify().ok
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"name": "mine", "notes": "n", "dataset": "other", "metrics": {"a": 1}, "extra": 1},
+        {"metadata": {"author": "ann"}},
+        {"metadata": {"name": "mine"}},
+        {"metadata": {"name": "mine"}, "status": 5},
+        {"metadata": {}},
+    ],
+)
+def test_metadata_come_back_whatever_their_names(workspace: Workspace, tmp_path: Path, metadata: Any) -> None:
+    with workspace.run("wheat") as run:
+        pipeline = run.pipeline({"k": 1}, name="pls")
+        pipeline.end(metadata=metadata)
+    workspace.export(tmp_path / "tree")
+    with Workspace(tmp_path / "again.sqlite") as again:
+        again.import_folder(tmp_path / "tree")
+        found = again.pipeline(pipeline.pipeline_id)
+        assert (found.name, found.status, found.metadata) == ("pls", "completed", metadata)
+
+
 def test_a_target_that_is_there_is_refused_unless_it_is_an_export(study: Workspace, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()

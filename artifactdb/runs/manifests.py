@@ -44,9 +44,28 @@ def manifest_of(pipeline: PipelineRecord, records: Sequence[ArtifactRecord]) -> 
         "notes": pipeline.notes,
         "pipeline": {"steps": pipeline.configuration},
         "metrics": pipeline.metrics,
-        **{name: value for name, value in pipeline.metadata.items() if name not in _KNOWN},
+        **_beside(pipeline.metadata),
         "artifacts": export_manifest(records),
     }
+
+
+def _beside(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Give metadata as keys of a manifest: what is called as those are, in one of its own."""
+    beside = {name: value for name, value in metadata.items() if name not in _KNOWN}
+    hidden = {name: value for name, value in metadata.items() if name in _KNOWN}
+    if hidden or _is_hidden(beside.get("metadata")):
+        beside["metadata"] = hidden | ({"metadata": beside["metadata"]} if "metadata" in beside else {})
+    return beside
+
+
+def _metadata_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    beside = {name: value for name, value in manifest.items() if name not in _KNOWN}
+    return beside | beside.pop("metadata") if _is_hidden(beside.get("metadata")) else beside
+
+
+def _is_hidden(value: Any) -> bool:
+    """Tell ``_beside``'s own key from one that another program, or the user, called so."""
+    return isinstance(value, Mapping) and bool(value) and {*value} <= {*_KNOWN, "metadata"}
 
 
 def enter_run(database: Database, run: Mapping[str, Any]) -> int:
@@ -116,7 +135,7 @@ def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
             "ended_at": _text(manifest.get("ended_at")),
             "error": _text(manifest.get("error")),
             "configuration": configuration,
-            "metadata": json_text({name: value for name, value in manifest.items() if name not in _KNOWN}),
+            "metadata": json_text(_metadata_of(manifest)),
             "tags": store.tags_json(manifest.get("tags") or []),
             "notes": str(manifest.get("notes") or ""),
         },
