@@ -21,6 +21,7 @@ from artifactdb import (
     recover,
 )
 from artifactdb.artifacts import delete
+from tests import fresh
 from tests.campaigns.studies import copied, make_study
 
 
@@ -224,6 +225,23 @@ def test_records_whose_page_is_gone_are_made_again_of_the_indexes(tmp_path: Path
             workspace.load(model.artifact_id, dataset="wheat")
         workspace.trust(model.artifact_id, dataset="wheat")
         assert type(workspace.load(model.artifact_id, dataset="wheat")).__name__ == "PLSRegression"
+
+
+def test_a_file_that_is_written_meanwhile_is_said_to_be(copy: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from artifactdb import Workspace\n"
+        "with Workspace(sys.argv[1]) as workspace:\n"
+        "    workspace.registry('wheat', '0009').register({'a': 1}, '0009$aaaaaaaaaaaa:0', 'model')\n"
+    )
+    came: list[int] = []
+
+    def somebody_comes(done: int, total: int) -> None:
+        if not came:
+            came.append(fresh.run(code, copy).returncode)
+
+    assert recover(copy, tmp_path / "at rest.sqlite").notes == []
+    recovery = recover(copy, tmp_path / "saved.sqlite", progress=somebody_comes)
+    assert came == [0] and "written meanwhile" in recovery.notes[-1]
 
 
 def test_a_lost_record_is_an_event_of_the_history(study: Path, copy: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 from artifactdb.artifacts import history, row_problems
 from artifactdb.artifacts.statistics import has_predictions
@@ -80,7 +81,7 @@ def recover(
     folder = catalog_folder(made)
     if folder.exists():
         raise InvalidValueError(f"{folder} is there already.", hint="Name another file.")
-    recovery = Recovery(made)
+    recovery, before = Recovery(made), _times(path)
     with new_file(made, beside=folder) as unfinished:
         with closing(Pages(path)) as pages:
             restored = restore(DamagedDatabase(pages), unfinished, progress)
@@ -101,7 +102,22 @@ def recover(
             database.connection().pragma("journal_mode", "WAL")
         finally:
             database.close()
+    if _times(path) != before:
+        recovery.notes.append(
+            f"{path.name} was written meanwhile: what is listed as gone may be what was not there yet. Close it "
+            "everywhere, and recover it again"
+        )
     return recovery
+
+
+def _times(path: Path) -> list[tuple[str, int, int]]:
+    """Give when a workspace, its log and its journal were last written, and how large they are."""
+    found = []
+    for suffix in ("", "-wal", "-journal"):
+        with suppress(OSError):
+            status = path.with_name(f"{path.name}{suffix}").stat()
+            found.append((suffix, status.st_mtime_ns, status.st_size))
+    return found
 
 
 def _counted(store: Store) -> dict[str, int]:
