@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, StackingRegressor
 from sklearn.feature_selection import RFE
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, OneHotEncoder, StandardScaler
@@ -153,6 +153,48 @@ def test_a_score_that_is_infinite_costs_no_pipeline(runner: PipelineRunner, xy: 
     x, y = np.zeros((30, 2)), np.tile([1e-320, -1e-320], 15)
     predictions = runner.run([FOLDS, {"y_processing": endless}, Ridge()], (x, y))
     assert not predictions.failed, predictions.failed[0].error
+
+
+def test_a_model_that_is_endlessly_wrong_in_one_fold_is_the_last(runner: PipelineRunner) -> None:
+    x = np.random.default_rng(0).random((90, 1))
+    y = 3 * x[:, 0] + 1
+    x[0] = 1e4
+    logarithm = {"y_processing": FunctionTransformer(np.log1p, np.expm1)}
+    config = [{"_or_": [logarithm, None]}, KFold(3), {"model": LinearRegression(), "name": "line"}]
+    predictions = runner.run(config, (x, y), metric="r2")
+    for metric, worst in (("rmse", np.inf), ("r2", -np.inf)):
+        first, last = predictions.top(metric=metric).to_dicts()
+        assert first["chain_path"] == "s2.LinearRegression"
+        assert (last["score"], last["std"], last["folds"]) == (worst, None, 3)
+    assert predictions.best()["chain_path"] == "s2.LinearRegression"
+
+
+class Lost(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Predicts no number for the first row of an even fold."""
+
+    def fit(self, x: Any, y: Any) -> Lost:
+        self.model_, self.first_ = Ridge(0.1).fit(x, y), np.mean(y) if len(y) % 2 else np.nan
+        return self
+
+    def predict(self, x: Any) -> Any:
+        return np.r_[self.first_, self.model_.predict(x)[1:]]
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mape", "r2", "explained_variance"])
+def test_what_is_no_number_counts_as_the_worst_prediction(runner: PipelineRunner, xy: Any, metric: str) -> None:
+    x, y = xy[0][:121], xy[1][:121]
+    predictions = runner.run([KFold(3), Lost(), {"model": Ridge(1000), "name": "ridge"}], (x, y), metric=metric)
+    assert [row["model_name"] for row in predictions.top().to_dicts()] == ["ridge", "Lost"]
+    assert predictions.pipelines[0].metadata["models"][0]["name"] == "ridge"
+
+
+def test_folds_whose_r2_is_no_number_are_left_out_whatever_is_asked(runner: PipelineRunner, xy: Any) -> None:
+    folds = PredefinedSplit(np.r_[0, np.repeat([1, 2], 30)])  # r2 of one sample is no number
+    data = xy[0][:61], xy[1][:61]
+    by_r2 = runner.run([folds, Ridge()], data, metric="r2").top().to_dicts()
+    (asked,) = runner.run([folds, Ridge()], data).top(metric="r2").to_dicts()
+    assert asked["folds"] == 2
+    assert [row["score"] for row in by_r2] == [pytest.approx(asked["score"])]
 
 
 def test_a_run_is_resumed_with_what_it_began_with(runner: PipelineRunner, xy: Any) -> None:

@@ -38,9 +38,10 @@ def _mae(y: Any, predicted: Any) -> float:
 def _r2(y: Any, predicted: Any) -> float:
     # The mean over several targets, as scikit-learn has it; not a number where all that was measured is the same.
     y, predicted = _numbers(y, predicted)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = ((predicted - y) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
-    return float(np.mean(1 - shares)) if np.all(np.isfinite(shares)) else float("nan")
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        spread = ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+        shares = ((predicted - y) ** 2).sum(axis=0) / spread
+    return float(np.mean(1 - shares)) if np.all(spread) else float("nan")
 
 
 def _accuracy(y: Any, predicted: Any) -> float:
@@ -76,6 +77,8 @@ _METRICS: dict[str, tuple[str, Callable[[Any, Any], float]]] = {
     "mcc": ("classification", _sklearn("matthews_corrcoef")),
     "kappa": ("classification", _sklearn("cohen_kappa_score")),
 }
+_SHARES = ("r2", "explained_variance")
+"""Of the metrics of regression those that are better when higher."""
 
 
 def task_of(metric: str) -> str:
@@ -99,14 +102,17 @@ def task_of(metric: str) -> str:
 
 
 def score(metric: str, y: Any, predicted: Any) -> float:
-    """Give one score.
+    """Give one score; of predictions that are no finite numbers the worst that there is.
 
     Examples
     --------
     >>> score("rmse", [1.0, 2.0], [1.0, 4.0]), score("r2", [1.0, 3.0], [1.0, 3.0])
     (1.4142135623730951, 1.0)
+    >>> score("rmse", [1.0, 2.0], [1.0, float("nan")]), score("r2", [1.0, 2.0], [1.0, float("inf")])
+    (inf, -inf)
     """
-    task_of(metric)
+    if task_of(metric) == "regression" and not np.all(np.isfinite(np.asarray(predicted, dtype=float))):
+        return float("-inf") if metric in _SHARES else float("inf")
     return _METRICS[metric][1](y, predicted)
 
 

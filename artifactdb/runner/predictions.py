@@ -23,12 +23,13 @@ _COLUMNS = (
 )  # fmt: skip
 _ROWS = """
 SELECT pipeline_uid AS pipeline_id, dataset_name, model_name, coalesce(branch_name, '') AS branch_name,
-  ? AS metric, avg(score) AS score, stddev_samp(score) AS std, count(score) AS folds,
+  ? AS metric, avg(score) AS score, CASE WHEN isfinite(avg(score)) THEN stddev_samp(score) END AS std,
+  count(score) AS folds,
   '{partition}' AS "partition", any_value(chain_path) AS chain_path
 FROM (
   SELECT p.*, a.chain_path,
-    CASE WHEN p.metric = ? THEN p.{partition}_score
-      ELSE try_cast(json_extract_string(p.scores, ?) AS DOUBLE) END AS score
+    nullif(CASE WHEN p.metric = ? THEN p.{partition}_score
+      ELSE try_cast(json_extract_string(p.scores, ?) AS DOUBLE) END, 'NaN'::DOUBLE) AS score
   FROM predictions AS p LEFT JOIN artifacts AS a
     ON a.artifact_id = p.model_artifact_id AND a.dataset = p.dataset_name
   WHERE p.dataset_name = ? AND p.pipeline_uid IN ({marks}) AND p."partition" = ?
@@ -111,7 +112,8 @@ class Predictions:
         there = [name for name in ("val", "test", "train") if any(model["partition"] == name for model in models)]
         chosen = partition or (there[0] if there else "val")
         own = [model for model in models if model["partition"] == chosen]
-        if own and all(model["metric"] == metric for model in own):
+        # What is not finite no record of a pipeline says, and the catalog does.
+        if own and all(model["metric"] == metric and None not in model["scores"].values() for model in own):
             rows = [_row(model) for model in own]
         else:
             rows = self._asked(metric, chosen)
@@ -182,7 +184,7 @@ class Predictions:
 
 
 def _row(model: dict[str, Any]) -> tuple[Any, ...]:
-    scores: Sequence[float] = [score for score in model["scores"].values() if score is not None]
+    scores: Sequence[float] = list(model["scores"].values())
     mean = model["score"]
     spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1)) if len(scores) > 1 else None
     return (

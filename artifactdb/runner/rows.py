@@ -117,15 +117,18 @@ def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list
                 "branch_name": row["branch_name"] or "", "metric": row["metric"], "partition": partition, "scores": {},
             },
         )  # fmt: skip
-        score = row[f"{partition}_score"]
-        # JSON knows no NaN, as R2 of one sample is, and no infinity.
-        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = (
-            score if math.isfinite(score) else None
-        )
+        model["scores"]["all" if row["fold_id"] is None else str(row["fold_id"])] = row[f"{partition}_score"]
     for model in models.values():
-        known = [score for score in model["scores"].values() if score is not None]
-        model["score"] = float(np.mean(known)) if known else None
+        # R2 of one sample is not a number, and says nothing; what is endless is as bad as can be.
+        known = [score for score in model["scores"].values() if not math.isnan(score)]
+        model["score"] = _finite(float(np.mean(known))) if known else None
+        model["scores"] = {fold: _finite(score) for fold, score in model["scores"].items()}
     return sorted(models.values(), key=rank)
+
+
+def _finite(score: float) -> float | None:
+    """Give a score as JSON can hold it, which knows no NaN and no infinity."""
+    return score if math.isfinite(score) else None
 
 
 def rank(model: Mapping[str, Any]) -> float:
