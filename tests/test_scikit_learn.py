@@ -12,12 +12,13 @@ from sklearn import metrics
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, StackingRegressor
 from sklearn.feature_selection import RFE
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, OneHotEncoder, StandardScaler
 
 from artifactdb import InvalidValueError, PipelineRunner, Workspace
@@ -115,6 +116,45 @@ def test_the_regressor_within_a_transformed_target_gives_what_the_whole_gives(ru
         logged = runner.workspace.log(whole, x, y, dataset="d")
         (inner,) = runner.workspace.records(class_name="Ridge", pipeline_id=logged.pipeline_id)
         assert np.allclose(runner.predict(inner.artifact_id, x[:5]), whole.predict(x[:5]), rtol=1e-12)
+
+
+def test_an_inner_pipeline_of_a_transformed_target_scales_x_as_in_training(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy[0][:, :1], xy[1]
+    inner = make_pipeline(StandardScaler(), Ridge())
+    whole = make_pipeline(StandardScaler(), TransformedTargetRegressor(inner, transformer=StandardScaler())).fit(x, y)
+    logged = runner.workspace.log(whole, x, y, dataset="d")
+    models = [runner.workspace.record(one) for one in logged.artifact_ids]
+    for record in [one for one in models if one.class_name in ("Ridge", "Pipeline", "TransformedTargetRegressor")]:
+        assert np.allclose(runner.predict(record.artifact_id, x[:5]), whole.predict(x[:5]), rtol=1e-12), record
+
+
+def test_an_encoder_in_the_chain_is_gone_back_through(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy
+    scaler, encoder = StandardScaler().fit(x), StandardScaler().fit(y[:, None])
+    model = Ridge().fit(scaler.transform(x), encoder.transform(y[:, None]).ravel())
+    registry = runner.workspace.registry("hand", "0001_ridge")
+    registry.register_with_chain(encoder, "s1.StandardScaler", "encoder", 1)
+    registry.register_with_chain(scaler, "s1.StandardScaler>s2.StandardScaler", "transformer", 2)
+    record = registry.register_with_chain(model, "s1.StandardScaler>s2.StandardScaler>s3.Ridge", "model", 3)
+    expected = encoder.inverse_transform(model.predict(scaler.transform(x))[:, None]).ravel()
+    assert np.array_equal(runner.predict(record.artifact_id, x), expected)
+
+
+def test_one_object_in_several_places_is_gone_through_as_often_as_it_stands_there(
+    runner: PipelineRunner, xy: Any
+) -> None:
+    scaler, a, b = StandardScaler(), Ridge().fit(*xy), LinearRegression().fit(*xy)
+    union = FeatureUnion([("two", make_pipeline(scaler, PCA(2))), ("three", make_pipeline(scaler, PCA(3)))])
+    for model in (
+        make_pipeline(union, Ridge()),
+        Pipeline([("first", scaler), ("again", scaler), ("ridge", Ridge())]),
+        make_pipeline(StandardScaler(), StackingRegressor([("a", a), ("b", b), ("again", a)], cv="prefit")),
+    ):
+        fitted = model.fit(*xy)
+        logged = runner.workspace.log(fitted, *xy, dataset="d")
+        for source in (logged.artifact_id, logged.pipeline_id):
+            assert np.array_equal(runner.predict(source, xy[0]), fitted.predict(xy[0]))
+        assert np.array_equal(runner.workspace.load(logged.artifact_id).predict(xy[0]), fitted.predict(xy[0]))
 
 
 def test_a_frame_to_test_with_is_read_by_the_names_of_its_columns(runner: PipelineRunner, xy: Any) -> None:

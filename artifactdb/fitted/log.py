@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from artifactdb.artifacts.composite import Composite
+from artifactdb.artifacts.composite import Composite, Part
 from artifactdb.artifacts.parameters import readable
 from artifactdb.errors import InvalidValueError
 from artifactdb.fitted import candidates, predictions
@@ -84,6 +84,9 @@ class _Entered:
         stored = piece.obj
         if piece.parts:
             stored = Composite.of(piece.obj, {id(part.obj): self.ids[part] for part in piece.parts})
+            # One object in several places is a record for each place, and all of them are parts.
+            named = stored.part_ids()
+            stored.parts += [Part(self.ids[part]) for part in piece.parts if self.ids[part] not in named]
         meta_config = None
         if piece.stacked:
             meta_config = MetaModelConfig.of_sources([self.ids[source] for source in piece.stacked], piece.columns)

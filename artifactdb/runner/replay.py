@@ -78,34 +78,42 @@ class Replay:
             sources = sorted(record.meta_config.source_models, key=lambda source: int(source.get("feature_index", 0)))
             models = [self.model(self._require(str(source["artifact_id"]), record)) for source in sources]
             return MetaModel(fitted, sources=models)
-        needed = [self._require(source, record) for source in record.depends_on]
-        inside = self._parts[record.artifact_id]
-        encoders = [
-            self._object(one) for one in needed
-            if str(one.artifact_type) == "encoder" and one.artifact_id not in inside
-        ]  # fmt: skip
-        return Model(fitted, self._inputs(record), encoders)
+        return Model(fitted, self._inputs(record), [self._object(one) for one in self._encoders(record)])
 
     def _inputs(self, record: StoredRecord) -> list[Node]:
-        parts = self._parts.get(record.artifact_id)
-        if parts:
-            return self._inputs_of_parts(parts) or [Source(index) for index in range(self._n_sources)]
-        feeding = inputs_of(record.chain_path) if record.chain_path else []
-        if feeding:
-            return [node for _, path in feeding for node in self._nodes_of(path, record)]
+        found = [node for one in self._before(record) for node in self._nodes_of(one)]
+        if found:
+            return found
         if record.source_index is not None:
             return [Source(record.source_index)]
         return [Source(index) for index in range(self._n_sources)]
 
-    def _inputs_of_parts(self, parts: Mapping[str, StoredRecord]) -> list[Node]:
-        """Give what feeds a container: what its parts depend on and is no part of it."""
-        outside = {source: part for part in parts.values() for source in part.depends_on if source not in parts}
-        return [self._transformer(self._require(source, part)) for source, part in outside.items()]
+    def _before(self, record: StoredRecord) -> list[StoredRecord]:
+        """Give what feeds a record: by its chain; of a container, what its parts depend on and is no part of it."""
+        self._object(record)  # first, because only then its parts are known
+        parts = self._parts[record.artifact_id]
+        if parts:
+            outside = {source: part for part in parts.values() for source in part.depends_on if source not in parts}
+            return [self._require(source, part) for source, part in outside.items()]
+        feeding = inputs_of(record.chain_path) if record.chain_path else []
+        return [self._operator(path, record) for _, path in feeding]
 
-    def _nodes_of(self, path: str, needed_by: StoredRecord) -> list[Node]:
-        """Give what a chain makes of X: an encoder in it is of y, and X goes past it."""
-        record = self._operator(path, needed_by)
-        return self._inputs(record) if str(record.artifact_type) == "encoder" else [self._transformer(record)]
+    def _nodes_of(self, record: StoredRecord) -> list[Node]:
+        """Give what an operator makes of X: an encoder is of y, and X goes past it."""
+        return self._inputs(record) if _is_encoder(record) else [self._transformer(record)]
+
+    def _encoders(self, record: StoredRecord) -> list[StoredRecord]:
+        """Give the encoders that y went through, the first one first: of the chain, and what is depended on."""
+        found: dict[str, StoredRecord] = {}
+        waiting = [record]
+        for one in waiting:
+            before = self._before(one)
+            found |= {each.artifact_id: each for each in before if _is_encoder(each)}
+            waiting += before
+        inside = self._parts[record.artifact_id]
+        needed = [self._require(source, record) for source in record.depends_on if source not in inside]
+        found |= {one.artifact_id: one for one in needed if _is_encoder(one)}
+        return sorted(found.values(), key=lambda one: one.step_index)
 
     def _operator(self, path: str, needed_by: StoredRecord) -> StoredRecord:
         """Give the fitted operator of a chain: of the fold, else what all folds share."""
@@ -124,8 +132,7 @@ class Replay:
 
     def _transformer(self, record: StoredRecord) -> Node:
         if record.artifact_id not in self._nodes:
-            fitted = self._object(record)  # first, because only then its parts are known
-            self._nodes[record.artifact_id] = Transformer(fitted, self._inputs(record))
+            self._nodes[record.artifact_id] = Transformer(self._object(record), self._inputs(record))
         return self._nodes[record.artifact_id]
 
     def _require(self, artifact_id: str, needed_by: StoredRecord) -> StoredRecord:
@@ -140,6 +147,10 @@ class Replay:
         if record.artifact_id not in self._objects:
             self.load([record])
         return self._objects[record.artifact_id]
+
+
+def _is_encoder(record: StoredRecord) -> bool:
+    return str(record.artifact_type) == "encoder"
 
 
 def needed_by(database: Database, records: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
