@@ -29,7 +29,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import RFECV
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import make_scorer, mean_squared_error
+from sklearn.metrics import get_scorer_names, make_scorer, mean_squared_error
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_validate
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
@@ -39,6 +39,7 @@ from typer.testing import CliRunner
 from artifactdb import ArtifactNotFoundError, InvalidValueError, MissingDependencyError, SerializationError, Workspace
 from artifactdb.artifacts import find, load
 from artifactdb.artifacts.composite import Composite, Part
+from artifactdb.catalog.columns import lower_is_better
 from artifactdb.cli.app import app
 from artifactdb.fitted import Logged
 from artifactdb.fitted.structure import pieces_of
@@ -647,6 +648,33 @@ def test_a_search_names_what_it_compares_by(workspace: Workspace, scoring: Any, 
     best = workspace.catalog.best(metric)
     assert best is not None and best["score"] == search.best_score_
     assert json.loads(best["best_params"]) == search.best_params_
+
+
+def test_an_error_that_a_scorer_gives_below_zero_is_kept_as_the_error_that_it_is_called(workspace: Workspace) -> None:
+    scoring = {"rmse": "neg_root_mean_squared_error", "r2": "r2"}
+    options: dict[str, Any] = {"scoring": scoring, "cv": 3, "return_train_score": True}
+    search = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 1000.0]}, refit="rmse", **options).fit(X, Y)
+    workspace.log(search, dataset="search")
+    best = workspace.catalog.best("rmse", dataset_name="search")
+    assert best is not None and json.loads(best["best_params"]) == search.best_params_
+    assert best["score"] == -search.best_score_ and best["model_artifact_id"] is not None
+    assert best["train_score"] > 0 and min(json.loads(best["metadata"])["split_scores"]["rmse"]) > 0
+
+    folds = cross_validate(Ridge(), X, Y, return_estimator=True, return_indices=True, **options)
+    for given in ((), (X, Y)):
+        logged = workspace.log(folds, *given, dataset="folds")
+        row = workspace.catalog.get(logged.prediction_ids[1])
+        assert row["metric"] == "rmse" and row["val_score"] == -folds["test_rmse"][1]
+        assert row["scores"]["val"]["rmse"] == pytest.approx(-folds["test_rmse"][1])
+        assert row["scores"]["train"]["rmse"] == -folds["train_rmse"][1]
+    named = cross_validate(Ridge(), X, Y, cv=3, scoring=scoring["rmse"], return_estimator=True)
+    best = workspace.catalog.best("rmse", id=workspace.log(named, metric="rmse").prediction_ids)
+    assert best is not None and best["score"] == -max(named["test_score"])
+
+
+def test_every_scorer_of_scikit_learn_is_better_when_higher() -> None:
+    assert not [name for name in get_scorer_names() if lower_is_better(name)]
+    assert lower_is_better("neg_r2")
 
 
 def test_a_search_with_several_metrics_is_compared_by_the_one_it_refits(workspace: Workspace) -> None:

@@ -146,6 +146,32 @@ HIGHER_IS_BETTER = frozenset(
         "spearmanr",
         "consistency",
         "score",  # an estimator's own, as scikit-learn has it
+        # What else scikit-learn has scorers for, which are all better when higher.
+        "adjusted_mutual_info_score",
+        "adjusted_rand_score",
+        "completeness_score",
+        "d2_absolute_error_score",
+        "d2_brier_score",
+        "d2_log_loss_score",
+        "f1_samples",
+        "fowlkes_mallows_score",
+        "homogeneity_score",
+        "jaccard_macro",
+        "jaccard_micro",
+        "jaccard_samples",
+        "jaccard_weighted",
+        "mutual_info_score",
+        "normalized_mutual_info_score",
+        "positive_likelihood_ratio",
+        "precision_samples",
+        "rand_score",
+        "recall_samples",
+        "roc_auc_ovo",
+        "roc_auc_ovo_weighted",
+        "roc_auc_ovr",
+        "roc_auc_ovr_weighted",
+        "top_k_accuracy",
+        "v_measure_score",
     ]
 )
 
@@ -160,7 +186,7 @@ def lower_is_better(metric: str) -> bool:
     """
     name = metric.lower().replace("-", "_").replace(" ", "_")
     if name.startswith("neg_"):
-        return not lower_is_better(name[4:])
+        return name[4:] in HIGHER_IS_BETTER
     if name in LOWER_IS_BETTER:
         return True
     if name in HIGHER_IS_BETTER:

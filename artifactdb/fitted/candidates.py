@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from artifactdb.artifacts.parameters import readable
-from artifactdb.fitted.predictions import UNNAMED, about
+from artifactdb.fitted.predictions import UNNAMED, about, sign_of
 from artifactdb.fitted.structure import final_estimator
 
 
@@ -16,15 +16,23 @@ def of_search(search: Any) -> list[dict[str, Any]]:
     names = [key.removeprefix("mean_test_") for key in results if key.startswith("mean_test_")]
     main = search.refit if search.refit in names else names[0]
     metrics = {name: _scorer_name(search) if names == [UNNAMED] else name for name in names}
+    scorers = search.scorer_ if isinstance(search.scorer_, Mapping) else dict.fromkeys(names, search.scorer_)
+    signs = {name: sign_of(metrics[name], results[f"mean_test_{name}"], scorers.get(name)) for name in names}
     ranks = results.get(f"rank_test_{main}")
     rows = []
     for candidate, params in enumerate(results["params"]):
         means = {
-            partition: {metrics[name]: float(results[key][candidate]) for name in names if (key := of(name)) in results}
+            partition: {
+                metrics[name]: signs[name] * float(results[key][candidate])
+                for name in names
+                if (key := of(name)) in results
+            }
             for partition, of in (("val", "mean_test_{}".format), ("train", "mean_train_{}".format))
         }
         splits = {
-            metrics[name]: [results[f"split{split}_test_{name}"][candidate] for split in range(search.n_splits_)]
+            metrics[name]: [
+                signs[name] * results[f"split{split}_test_{name}"][candidate] for split in range(search.n_splits_)
+            ]
             for name in names
         }
         rows.append(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from artifactdb.artifacts.parameters import readable
+from artifactdb.catalog.columns import lower_is_better
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds, scores
 from artifactdb.estimators.blocks import positions, take
@@ -86,13 +87,37 @@ def of_folds(results: Mapping[str, Any], X: Any, y: Any, metric: str | None) -> 
             computed.append(own)
         rows.append(row)
     main, called = _names_of_folds(names, results, computed, metric)
+    signs = {name: sign_of(called[name], results[f"test_{name}"]) for name in names}
     for fold, row in enumerate(rows):
-        val = {called[name]: float(results[f"test_{name}"][fold]) for name in names}
-        train = {called[name]: float(results[f"train_{name}"][fold]) for name in names if f"train_{name}" in results}
+        val, train = (
+            {called[name]: signs[name] * float(results[key][fold]) for name in names if (key := of(name)) in results}
+            for of in ("test_{}".format, "train_{}".format)
+        )
         row |= {"metric": main, "val_score": val.get(main or ""), "train_score": train.get(main or "")}
-        every = {**(computed[fold] if computed else {}), **val}
+        every = {**val, **(computed[fold] if computed else {})}
         row["scores"] = readable({"val": every, "train": train} if train else {"val": every})
     return rows
+
+
+def sign_of(metric: str, values: Any, scorer: Any = None) -> int:
+    """Give -1 for an error that scikit-learn gives as a number below zero, as greater is better with its scorers.
+
+    Examples
+    --------
+    >>> sign_of("rmse", [-2.0, -1.0]), sign_of("rmse", [2.0, 1.0]), sign_of("neg_root_mean_squared_error", [-2.0, -1.0])
+    (-1, 1, 1)
+    """
+    try:
+        is_error = lower_is_better(metric)
+    except InvalidValueError:
+        return 1
+    known = [value for value in values if value == value]
+    turned = metric not in _SIGNED and bool(known) and max(known) <= 0
+    return -1 if is_error and getattr(scorer, "_sign", -1 if turned else 1) < 0 else 1
+
+
+_SIGNED = ("bias", "mbe")
+"""Errors that may well be below zero."""
 
 
 def _names_of_folds(
