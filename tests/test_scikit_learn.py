@@ -9,17 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
-from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, StackingRegressor
 from sklearn.feature_selection import RFE
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, StratifiedKFold, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    LeaveOneGroupOut,
+    PredefinedSplit,
+    StratifiedKFold,
+    cross_validate,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    LabelBinarizer,
+    LabelEncoder,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 
 from artifactdb import InvalidValueError, PipelineRunner, Workspace
 from artifactdb.estimators.scores import score
@@ -259,6 +274,91 @@ def test_an_encoder_of_several_columns_says_what_to_take_instead(runner: Pipelin
     )
     assert "LabelBinarizer makes 3 columns" in str(predictions.failed[0].error)
     assert "LabelEncoder" in str(predictions.failed[0].error)
+
+
+NAMES = np.array(["low", "mid", "high"])[KINDS_OF_FLOWERS]
+
+
+@pytest.mark.parametrize("labels", [NAMES, KINDS_OF_FLOWERS + 4])
+def test_each_column_of_probabilities_is_of_the_label_at_its_place(runner: PipelineRunner, labels: Any) -> None:
+    data = {"X": FLOWERS, "y": labels, "groups": KINDS_OF_FLOWERS}  # each group is a class that its fold does not know
+    known = [labels[[0, 50, 100]].tolist()]
+    for config in (
+        [{"y_processing": OrdinalEncoder(categories=known)}, StratifiedKFold(3), LogisticRegression(max_iter=500)],
+        [LeaveOneGroupOut(), LogisticRegression(max_iter=500)],
+    ):
+        predictions = runner.run(config, data)
+        assert not predictions.failed, predictions.failed[0].error
+        for row in predictions.to_dicts():
+            found = runner.workspace.catalog.get(row["id"])
+            names = np.array(found["metadata"].get("classes", np.unique(labels)))
+            predicted = names[found["y_pred"]] if "classes" in found["metadata"] else found["y_pred"]
+            assert found["y_proba"].shape == (50, 3)
+            assert np.array_equal(names[found["y_proba"].argmax(axis=1)], predicted)
+            assert np.array_equal(predicted, runner.predict(row["id"], FLOWERS[found["sample_indices"].astype(int)]))
+
+
+class Rejecting(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Says of what it is not sure about that it does not know."""
+
+    def fit(self, x: Any, y: Any) -> Rejecting:
+        self.model_ = KNeighborsClassifier(15).fit(x, y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict(self, x: Any) -> Any:
+        sure = self.model_.predict_proba(x).max(axis=1) == 1
+        return np.where(sure, self.model_.predict(x), self.no_label)
+
+    no_label = "?"
+
+
+@pytest.mark.parametrize("no_label", ["?", "none", "zzz"])
+def test_a_label_that_is_in_no_y_stays_what_it_is(
+    runner: PipelineRunner, monkeypatch: pytest.MonkeyPatch, no_label: str
+) -> None:
+    monkeypatch.setattr(Rejecting, "no_label", no_label)
+    folds = StratifiedKFold(3)
+    predictions = runner.run([folds, Rejecting()], (FLOWERS, NAMES))
+    assert not predictions.failed
+    for row, (train, test) in zip(predictions.to_dicts(), folds.split(FLOWERS, NAMES), strict=True):
+        found, expected = runner.workspace.catalog.get(row["id"]), Rejecting().fit(FLOWERS[train], NAMES[train])
+        assert np.array_equal(np.array(found["metadata"]["classes"])[found["y_pred"]], expected.predict(FLOWERS[test]))
+        assert found["metadata"]["classes"] == ["high", "low", "mid", no_label]
+    assert set(runner.predict(predictions.best(), FLOWERS)) == {"high", "low", "mid", no_label}
+
+
+@pytest.mark.parametrize("labels", [NAMES, KINDS_OF_FLOWERS])
+@pytest.mark.parametrize("encoder", [LabelBinarizer(), OneHotEncoder(sparse_output=False)])
+def test_a_regressor_whose_encoder_gives_labels_back_classifies(
+    runner: PipelineRunner, encoder: Any, labels: Any
+) -> None:
+    folds, config = StratifiedKFold(3), [{"y_processing": encoder}, StratifiedKFold(3), PLSRegression(2)]
+    predictions = runner.run(config, (FLOWERS, labels))
+    best = predictions.best()
+    expected = []
+    for train, test in folds.split(FLOWERS, labels):
+        columns = (labels[train][:, None] == np.unique(labels)).astype(float)
+        predicted = PLSRegression(2).fit(FLOWERS[train], columns).predict(FLOWERS[test])
+        expected.append(np.mean(np.unique(labels)[predicted.argmax(axis=1)] == labels[test]))
+    assert (best["metric"], best["score"]) == ("accuracy", pytest.approx(np.mean(expected)))
+    assert {row["task_type"] for row in predictions.to_dicts()} == {"multiclass_classification"}
+    assert set(runner.predict(best, FLOWERS)) == set(labels)
+    assert runner.run(config, (FLOWERS, labels), metric="f1_macro").score() > 0.5
+    with pytest.raises(InvalidValueError, match="rmse is a metric of regression"):
+        runner.run(config, (FLOWERS, labels), metric="rmse")
+
+
+def test_an_encoder_that_has_no_label_for_a_number_says_which_has(runner: PipelineRunner) -> None:
+    for steps, said in (
+        ([{"y_processing": LabelEncoder()}, FOLDS, Ridge()], "LabelBinarizer, which gives the nearest label"),
+        (
+            [{"y_processing": LabelBinarizer()}, FOLDS, Ridge(), {"meta_model": LogisticRegression()}],
+            "Stack classifiers",
+        ),
+    ):
+        (failed,) = runner.run(steps, (FLOWERS, NAMES)).failed
+        assert said in str(failed.error)
 
 
 @pytest.mark.parametrize(("classes", "passthrough"), [(2, False), (3, False), (3, True)])

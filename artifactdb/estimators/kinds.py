@@ -99,6 +99,21 @@ def numbers_labels(obj: Any) -> bool:
     return isinstance(obj, LabelBinarizer | LabelEncoder | MultiLabelBinarizer)
 
 
+def gives_labels_back(obj: Any) -> bool:
+    """Tell whether an encoder of y makes a label of whatever numbers come back, so that a regressor classifies.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import LabelBinarizer, StandardScaler
+    >>> gives_labels_back(LabelBinarizer()), gives_labels_back(StandardScaler())
+    (True, False)
+    """
+    from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
+
+    several = getattr(obj, "n_features_in_", 1) > 1
+    return isinstance(obj, LabelBinarizer | LabelEncoder | OneHotEncoder | OrdinalEncoder) and not several
+
+
 def artifact_type(obj: Any) -> ArtifactType:
     """Give the type under which a fitted object is stored."""
     if is_model(obj):

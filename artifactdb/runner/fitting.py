@@ -178,15 +178,17 @@ def _fitted_fold(job: Job, before: _Flow, fold: int | None, train: Any, held_out
     if dataset.test_sources is not None:
         parts["test"] = (np.arange(len(dataset.test_y)), dataset.test_sources, dataset.test_y)
     found: dict[Step, dict[str, Any]] = {step: {} for step in fit.models}
+    classes: dict[Step, Any] = {}
     with one_blas_thread():
         for partition, (rows, blocks, y) in parts.items():
             seen, memo = [take(block, rows) for block in blocks], {}  # type: ignore[var-annotated]
             for step, one in fit.models.items():
-                found[step][partition] = (
-                    rows, y[rows], one.model.predict(seen, memo), one.model.predict_proba(seen, memo)
-                )  # fmt: skip
+                proba = one.model.predict_proba(seen, memo)
+                if proba is not None and hasattr(one.model.fitted, "classes_"):
+                    classes[step] = one.model.classes
+                found[step][partition] = (rows, y[rows], one.model.predict(seen, memo), proba)
     tested = [
-        Tested(step, fold, one.artifact_id, one.preprocessings, kinds.is_classifier(step.operator), found[step])
+        Tested(step, fold, one.artifact_id, one.preprocessings, one.model.classifies, found[step], classes.get(step))
         for step, one in fit.models.items()
     ]
     return fit.artifacts, rows_of(job, tested)

@@ -76,6 +76,11 @@ class Model:
         return np.asarray(self.fitted.predict_proba(self.features(blocks, memo)))
 
     @property
+    def classifies(self) -> bool:
+        """Whether it predicts classes: it is a classifier, or an encoder of y makes labels of what it predicts."""
+        return kinds.is_classifier(self.fitted) or any(map(kinds.gives_labels_back, self.encoders))
+
+    @property
     def classes(self) -> Any:
         """The classes in the order of the probabilities, in the units of y."""
         return decoded(self.fitted.classes_, self.encoders)
@@ -94,6 +99,12 @@ class Model:
     def _columns(self, blocks: Blocks, memo: Memo) -> Any:
         if not kinds.is_classifier(self.fitted):
             predicted = np.asarray(self.predict(blocks, memo))
+            if predicted.dtype.kind not in "biuf":
+                raise InvalidValueError(
+                    f"{type(self.fitted).__name__} predicts texts by way of an encoder of y, and a meta-model takes "
+                    "numbers.",
+                    hint="Stack classifiers.",
+                )
             return predicted.reshape(len(predicted), -1)
         found = self.predict_proba(blocks, memo)
         if found is None and self.decides:
@@ -194,10 +205,18 @@ def decoded(values: Any, encoders: Sequence[Any]) -> Any:
     """Give predictions in the units of y: back through the encoders, the last one first."""
     values = _flat(np.asarray(values))
     for encoder in reversed(encoders):
-        if kinds.takes_labels(encoder):
-            values = encoder.inverse_transform(values)
-        else:
-            values = _flat(np.asarray(encoder.inverse_transform(values.reshape(len(values), -1))))
+        try:
+            if kinds.takes_labels(encoder):
+                values = encoder.inverse_transform(values)
+            else:
+                values = _flat(np.asarray(encoder.inverse_transform(values.reshape(len(values), -1))))
+        except (ValueError, IndexError) as error:
+            if not kinds.gives_labels_back(encoder):
+                raise
+            raise InvalidValueError(
+                f"{type(encoder).__name__} has no label for what is predicted ({error}).",
+                hint="Take a classifier; or LabelBinarizer, which gives the nearest label back to a regressor.",
+            ) from error
     return values
 
 

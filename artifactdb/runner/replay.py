@@ -14,7 +14,6 @@ from artifactdb.catalog.columns import lower_is_better
 from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError, MissingDependencyError
-from artifactdb.estimators import kinds
 from artifactdb.ids import artifact_id_of_hash
 from artifactdb.runner.chains import inputs_of
 from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
@@ -206,15 +205,20 @@ def _averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[
     counted = np.ones(len(models)) if weights is None else np.asarray(weights, dtype=float)
     if not np.all(np.isfinite(counted)) or counted.sum() <= 0:
         raise InvalidValueError("no fold has a score that it could be weighed by.", hint="Leave weighted out.")
-    if not any(kinds.is_classifier(model.fitted) for model in models):
+    if not any(model.classifies for model in models):
         return np.average([model.predict(blocks, memo) for model in models], axis=0, weights=counted)
-    classes = np.unique(np.concatenate([model.classes for model in models]))
+    probas = [model.predict_proba(blocks, memo) for model in models]
+    # What is predicted need not be a class, as a label for what is rejected.
+    labels = [
+        model.predict(blocks, memo) if proba is None else model.classes
+        for model, proba in zip(models, probas, strict=True)
+    ]
+    classes = np.unique(np.concatenate(labels))
     votes = np.zeros((len(blocks[0]), len(classes)))
-    for model, weight in zip(models, counted, strict=True):
-        proba = model.predict_proba(blocks, memo)
+    for own, proba, weight in zip(labels, probas, counted, strict=True):
+        places = np.searchsorted(classes, own)
         if proba is None:
-            places = np.searchsorted(classes, model.predict(blocks, memo))
             votes[np.arange(len(votes)), places] += weight
         else:
-            votes[:, np.searchsorted(classes, model.classes)] += weight * proba
+            votes[:, places] += weight * proba
     return classes[np.argmax(votes, axis=1)]

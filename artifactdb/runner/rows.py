@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tested:
-    """One fitted model and, by partition, the rows it was asked for, their y, predictions and probabilities."""
+    """One fitted model and, by partition, the rows it was asked for, their y, predictions and probabilities.
+
+    ``classes`` says whose probability each column is.
+    """
 
     step: Step
     fold_id: int | None
@@ -28,22 +31,28 @@ class Tested:
     preprocessings: str
     classifies: bool
     found: Mapping[str, tuple[Any, Any, Any, Any]]
+    classes: Any = None
 
 
 def rows_of(job: Job, tested: Sequence[Tested]) -> list[dict[str, Any]]:
     """Give a row for each model and partition."""
     models = job.plan.models
-    classes = _classes(job)
-    return [row for one in tested for row in _rows(job, one, models.index(one.step), classes)]
+    labels = _labels(job) if any(one.classifies for one in tested) else None
+    classes = None
+    if labels is not None and labels.dtype.kind not in "biufc":
+        # What is in no y, as a label for what is rejected, stands behind: all folds count the others alike.
+        predicted = [predicted for one in tested for _, _, predicted, _ in one.found.values()]
+        classes = np.concatenate([labels, np.setdiff1d(np.concatenate([labels, *predicted]), labels)])
+    return [row for one in tested for row in _rows(job, one, models.index(one.step), labels, classes)]
 
 
-def _classes(job: Job) -> Any:
-    """Give the labels that are texts, sorted; None where y is numbers."""
+def _labels(job: Job) -> Any:
+    """Give all labels, sorted."""
     given = [job.dataset.y] if job.dataset.test_y is None else [job.dataset.y, job.dataset.test_y]
-    return None if given[0].dtype.kind in "biufc" else np.unique(np.concatenate(given))
+    return np.unique(np.concatenate(given))
 
 
-def _rows(job: Job, tested: Tested, counter: int, classes: Any) -> list[dict[str, Any]]:
+def _rows(job: Job, tested: Tested, counter: int, labels: Any, classes: Any) -> list[dict[str, Any]]:
     step = tested.step
     task = _task(job.dataset.y) if tested.classifies else "regression"
     kind = "classification" if tested.classifies else "regression"
@@ -79,7 +88,7 @@ def _rows(job: Job, tested: Tested, counter: int, classes: Any) -> list[dict[str
             "partition": name,
             "y_true": _numeric(y, classes),
             "y_pred": _numeric(predicted, classes),
-            "y_proba": proba,
+            "y_proba": _spread(proba, tested.classes, labels),
             "sample_indices": rows,
         }
         for name, (rows, y, predicted, proba) in tested.found.items()
@@ -91,8 +100,22 @@ def _task(y: Any) -> str:
 
 
 def _numeric(values: Any, classes: Any) -> Any:
-    """Give numbers; labels that are texts as their positions among the sorted classes."""
-    return values if classes is None else np.searchsorted(classes, values)
+    """Give numbers; labels that are texts as their positions among the classes."""
+    return values if classes is None else _places(values, classes)
+
+
+def _spread(proba: Any, own: Any, labels: Any) -> Any:
+    """Give probabilities with a column for each label in order; 0 for one that a fold was not trained on."""
+    if proba is None or own is None or np.array_equal(own, labels) or not np.isin(own, labels).all():
+        return proba
+    spread = np.zeros((len(proba), len(labels)), dtype=proba.dtype)
+    spread[:, _places(own, labels)] = proba
+    return spread
+
+
+def _places(values: Any, among: Any) -> Any:
+    order = np.argsort(among)
+    return order[np.searchsorted(among, values, sorter=order)]
 
 
 def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list[dict[str, Any]]:

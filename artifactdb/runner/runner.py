@@ -316,7 +316,7 @@ class PipelineRunner:
 
 def _require_metric(read: Plan, metric: str, task: str) -> None:
     for step in read.models:
-        own = "classification" if is_classifier(step.operator) else "regression"
+        own = "classification" if read.classifies(step) else "regression"
         if own != task:
             raise InvalidValueError(f"{metric} is a metric of {task}, and {step.class_name} is for {own}.")
 
