@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
@@ -23,7 +23,7 @@ from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 
 from artifactdb import (
@@ -237,6 +237,35 @@ def test_operators_that_work_in_place_change_nobody_elses_data(runner: PipelineR
         each = [runner.predict(row["id"], x) for row in predictions.to_dicts()]
         assert np.allclose(runner.predict(predictions.best(), x), np.mean(each, axis=0), rtol=1e-12)
         assert np.array_equal(x, xy[0])
+
+
+def clipped(x: Any) -> Any:
+    x[x < 0] = 0
+    return x
+
+
+class Clipping(BaseEstimator):  # type: ignore[misc]
+    """Says nothing of working in place."""
+
+    def fit(self, x: Any, y: Any = None) -> Clipping:
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return clipped(x)
+
+
+@pytest.mark.parametrize("clip", [FunctionTransformer(clipped), Clipping(), make_pipeline(Clipping(), PCA(4))])
+def test_an_operator_that_writes_into_what_it_is_given_changes_nobody_elses_data(
+    runner: PipelineRunner, xy: Any, clip: Any
+) -> None:
+    x, y = xy[0].copy(), xy[1]
+    plain = runner.run([FOLDS, Ridge()], xy).score()
+    for config in ([clip, FOLDS, Ridge()], [FOLDS, {"branch": {"clipped": [clip], "plain": []}}, Ridge()]):
+        predictions = runner.run(config, (x, y))
+        assert replays(runner, predictions, x)
+        runner.predict(predictions.best(), x)
+        assert np.array_equal(x, xy[0])
+    assert {row["branch_name"]: row["score"] for row in predictions.top().to_dicts()}["plain"] == plain
 
 
 def test_frames_with_texts_become_sparse_and_are_replayed(runner: PipelineRunner, xy: Any) -> None:

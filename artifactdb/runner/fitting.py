@@ -284,7 +284,8 @@ class _Fit:
     def _encoder(self, step: Step) -> None:
         flow = self._flow(step.branch)
         fitted = _fresh(step.operator)
-        fitted.fit(flow.y if kinds.takes_labels(fitted) else np.asarray(flow.y).reshape(len(flow.y), -1))
+        y = own(fitted, flow.y)
+        fitted.fit(y if kinds.takes_labels(fitted) else np.asarray(y).reshape(len(y), -1))
         nodes = (*flow.encoder_nodes, node_of(step))
         as_stored(fitted)
         kept = self._keep(step, fitted, nodes, flow.encoder_ids[-1:], None)

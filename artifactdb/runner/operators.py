@@ -145,21 +145,32 @@ def joined(blocks: Blocks) -> Any:
 
 
 def own(operator: Any, block: Any) -> Any:
-    """Give the block, or a copy where the operator was told to work in place: others use it too.
+    """Give the block, or a copy where the operator works in place, or may for all that is known: others use it too.
 
     Examples
     --------
-    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.preprocessing import FunctionTransformer, StandardScaler
     >>> block = np.zeros((2, 2))
     >>> own(StandardScaler(), block) is block, own(StandardScaler(copy=False), block) is block
     (True, False)
+    >>> own(FunctionTransformer(np.log1p), block) is block
+    False
     """
     told = operator.get_params() if hasattr(operator, "get_params") else {}
     in_place = any(value is False and name.rpartition("__")[2] in _COPIES for name, value in told.items())
-    return block.copy() if in_place else block
+    return block.copy() if in_place or any(map(_is_unknown, (operator, *told.values()))) else block
 
 
 _COPIES = ("copy", "copy_X", "copy_x")
+
+
+def _is_unknown(operator: Any) -> bool:
+    """Tell whether an operator is, or calls, what is none of scikit-learn's own: that leaves what it is given alone."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    if not hasattr(operator, "fit"):
+        return False
+    return isinstance(operator, FunctionTransformer) or not type(operator).__module__.startswith("sklearn.")
 
 
 def as_stored(fitted: Any) -> Any:
@@ -196,6 +207,7 @@ def _is_strided(value: Any) -> bool:
 
 def encoded(fitted: Any, y: Any) -> Any:
     """Give y as a fitted encoder has it; one target stays of one dimension."""
+    y = own(fitted, y)
     if kinds.takes_labels(fitted):
         return fitted.transform(y)
     return _flat(fitted.transform(np.asarray(y).reshape(len(y), -1)))
