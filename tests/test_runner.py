@@ -164,6 +164,27 @@ def test_an_entry_of_the_library_predicts_what_it_was_saved_with(
         assert np.array_equal(elsewhere.predict(pipeline_id, given), expected)
 
 
+def test_of_a_whole_run_the_best_by_what_folds_held_out_predicts(runner: PipelineRunner, xy: Any) -> None:
+    x, _ = xy
+    best = runner.run([{"_or_": [FOLDS, None]}, RandomForestRegressor(5, random_state=0)], xy).best()
+    runner.workspace.library.save_fullrun("dataset", "run")
+    assert best["partition"] == "val"
+    assert np.array_equal(runner.predict("run", x), runner.predict(best, x))
+
+
+def test_models_that_are_scored_by_several_metrics_are_not_compared(runner: PipelineRunner) -> None:
+    x, y = load_iris(return_X_y=True)
+    (mixed,) = runner.run([StratifiedKFold(3), [Ridge(), NearestCentroid()]], (x, y), dataset_name="mixed").pipelines
+    for metric in ("rmse", "r2"):
+        runner.run([FOLDS, Ridge(1.0 if metric == "r2" else 9.0)], (x, y), dataset_name="two", metric=metric)
+    runner.workspace.library.save_fullrun("two", "two")
+    for source, metrics in ((mixed.pipeline_id, "accuracy and by rmse"), ("two", "r2 and by rmse")):
+        with pytest.raises(InvalidValueError, match=rf"{metrics}: .*s2.Ridge.* \(rmse\)"):
+            runner.predict(source, x, dataset="mixed")
+    first, *_ = runner.workspace.records(pipeline_id=mixed.pipeline_id, class_name="NearestCentroid")
+    assert runner.predict(first.artifact_id, x).shape == y.shape
+
+
 def test_packed_and_read_only_it_predicts_the_same(file: Path, xy: Any, tmp_path: Path) -> None:
     x, _ = xy
     with PipelineRunner(file) as runner:

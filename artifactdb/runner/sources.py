@@ -164,7 +164,8 @@ def _of_pipeline(workspace: Workspace, pipeline: PipelineRecord, chain_path: str
     pipeline_id = pipeline.pipeline_id
     if pipeline.status == "failed":
         raise ArtifactNotFoundError(f"{pipeline_id} failed and has no model: {pipeline.error}")
-    wanted = chain_path or _first_chain(pipeline.metadata.get("models") or ())
+    best = None if chain_path else _best(pipeline.metadata.get("models") or (), pipeline_id)
+    wanted = best["chain_path"] if best else chain_path
     records = find.filtered(workspace.database, dataset=pipeline.dataset, pipeline_id=pipeline_id)
     return _of_records(workspace, _chosen(records, pipeline_id, wanted), pipeline)
 
@@ -178,22 +179,38 @@ def _of_entry(workspace: Workspace, entry: Mapping[str, Any]) -> FoldModels:
     key = entries.key_of(workspace.database, entry["type"], entry["name"])
     records = {record.artifact_id: record for record in entries.artifacts_of(workspace.database, key)}
     content = entries.content_of(workspace.database, key)
-    described = content.get("pipelines") or []
-    best = min(
-        (one for one in described if one.get("models")), key=lambda one: rank(one["models"][0]), default=None
-    )  # fmt: skip
-    own = [record for record in records.values() if best is None or record.pipeline_id == best["pipeline_id"]]
-    chosen = _chosen(own, entry["name"], _first_chain(best["models"]) if best else None)
+    described = {one["pipeline_id"]: one for one in content.get("pipelines") or []}
+    models = [{**model, "of": name} for name, one in described.items() for model in one.get("models") or ()]
+    best = _best(models, entry["name"])
+    own = [record for record in records.values() if best is None or record.pipeline_id == best["of"]]
+    chosen = _chosen(own, entry["name"], best["chain_path"] if best else None)
     found = FoldModels(
         chosen, records, among(records), partial(load.load_entry, workspace.database),
-        n_features=_n_features(best or {}),
+        n_features=_n_features(described[best["of"]] if best else {}),
         columns=partial(_columns, [run.get("configuration") for run in content.get("runs") or ()]),
     )  # fmt: skip
-    return _with_scores(found, best["models"] if best else ())
+    return _with_scores(found, [best] if best else ())
 
 
-def _first_chain(models: Sequence[Mapping[str, Any]]) -> str | None:
-    return models[0]["chain_path"] if models else None
+def _best(models: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any] | None:
+    """Give the best model by what folds held out, else by what there is; None of none.
+
+    Raises
+    ------
+    InvalidValueError
+        For models that are scored by several metrics: no score of one compares with one of the other.
+    """
+    there = {model["partition"] for model in models}
+    partition = next((name for name in ("val", "test", "train") if name in there), None)
+    own = [model for model in models if model["partition"] == partition]
+    metrics = sorted({model["metric"] for model in own})
+    if len(metrics) > 1:
+        which = ", ".join(f"{model.get('of', what)} {model['chain_path']} ({model['metric']})" for model in own[:5])
+        raise InvalidValueError(
+            f"{what} has models that are scored by {' and by '.join(metrics)}: {which}.",
+            hint="Name a pipeline or an artifact by its id.",
+        )
+    return min(own, key=rank, default=None)
 
 
 def _chosen(records: Sequence[StoredRecord], what: str, chain_path: str | None) -> list[StoredRecord]:
