@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
@@ -60,6 +61,24 @@ def test_folds_of_frames_and_series_hold_the_rows_that_they_held_out(workspace: 
         assert np.array_equal(found["y_true"], y.to_numpy()[found["sample_indices"]])
         assert found["metric"] == "r2", "it is test_score, found again"
         assert found["val_score"] == pytest.approx(folds["test_score"][fold])
+
+
+def test_searches_of_several_folds_are_one_model_whatever_each_came_to(runner: PipelineRunner, xy: Any) -> None:
+    steps = Pipeline([("scaler", StandardScaler()), ("model", Ridge())])
+    grids = {"scaler": ["passthrough"]}, {"model": [LinearRegression()]}, {"model__alpha": [0.1, 1.0]}
+    searches = [GridSearchCV(steps, grid, cv=2).fit(*xy) for grid in grids]
+    folds = {"estimator": searches, "test_score": np.array([0.4, 0.5, 0.6])}
+    logged = runner.workspace.log(folds, dataset="d", metric="r2")
+    (summary,) = runner.workspace.catalog.fold_summary("r2").to_dicts()
+    assert (summary["folds"], summary["mean"], summary["model_name"]) == (3, pytest.approx(0.5), "GridSearchCV")
+    expected = np.mean([search.predict(xy[0]) for search in searches], axis=0)
+    assert np.allclose(runner.predict(logged.pipeline_id, xy[0]), expected, rtol=1e-12)
+
+
+def test_what_clusters_predicts_by_the_id_of_its_pipeline(runner: PipelineRunner, xy: Any) -> None:
+    fitted = make_pipeline(StandardScaler(), KMeans(2, n_init=1, random_state=0)).fit(xy[0])
+    logged = runner.workspace.log(fitted, dataset="d")
+    assert np.array_equal(runner.predict(logged.pipeline_id, xy[0]), fitted.predict(xy[0]))
 
 
 def test_masks_are_folds_too(workspace: Workspace, runner: PipelineRunner, xy: Any) -> None:

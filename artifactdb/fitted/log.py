@@ -50,8 +50,9 @@ def log(
     ):
         registry = pipeline.registry
         entered = {fold: _Entered(registry, pieces_of(obj, name), fold) for fold, obj in folds.items()}
+        step = max(one.root.node.step_index for one in entered.values())  # folds of a search may differ in their steps
         for row in rows:
-            row |= entered[row.get("fold_id")].about
+            row |= entered[row.get("fold_id")].about | {"step_idx": step}
         for candidate, row in enumerate(searched):
             is_best = candidate == fitted.best_index_
             row |= entered[None].about | {"model_artifact_id": entered[None].best_id if is_best else None}

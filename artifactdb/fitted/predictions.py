@@ -72,8 +72,10 @@ def of_folds(results: Mapping[str, Any], X: Any, y: Any, metric: str | None) -> 
     held_out = results["indices"]["test"] if X is not None and "indices" in results else None
     rows = []
     computed: list[dict[str, float]] = []
+    # Of searches, each fold may have come to a predictor of its own; they are one model all the same.
+    several = len({class_name(final_estimator(model)) for model in results["estimator"]}) > 1
     for fold, model in enumerate(results["estimator"]):
-        row = {**about(model), "partition": "val", "fold_id": fold, "op_counter": 0}
+        row = {**about(model, model if several else None), "partition": "val", "fold_id": fold, "op_counter": 0}
         task = _task(model)
         if held_out is not None and task is not None:
             indices = positions(held_out[fold])

@@ -214,18 +214,27 @@ def _best(models: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any] |
 
 
 def _chosen(records: Sequence[StoredRecord], what: str, chain_path: str | None) -> list[StoredRecord]:
-    """Give the fold models of a chain; without one, of the only chain that ends in a model."""
-    models = [record for record in records if find.is_model(record)]
+    """Give the fold models of a chain; without one, of the only chain that ends in a model.
+
+    Searches of several folds are one model, though each may have come to a chain of its own.
+    """
+    # What clusters also transforms, and is entered as that.
+    models = [record for record in records if find.is_model(record)] or list(records)
     stacked = {source for record in models for source in record.depends_on}
-    chains = sorted({record.chain_path for record in models if record.artifact_id not in stacked})
+    ends = [record for record in models if record.artifact_id not in stacked]
+    chains = sorted({record.chain_path for record in ends})
+    folds_of_one = len({record.class_name for record in ends}) == 1 and len({one.fold_id for one in ends}) == len(ends)
+    if chain_path is None and len(chains) > 1 and folds_of_one:
+        return sorted(ends, key=lambda record: record.fold_id or 0)
     if chain_path is None and len(chains) > 1:
+        those = "models" if find.is_model(ends[0]) else "ends"
         raise InvalidValueError(
-            f"{what} has {len(chains)} models: {', '.join(chains[:5])}.", hint="Name an artifact by its id."
+            f"{what} has {len(chains)} {those}: {', '.join(chains[:5])}.", hint="Name an artifact by its id."
         )
     wanted = chain_path or (chains[0] if chains else None)
     chosen = [record for record in models if record.chain_path == wanted]
     if not chosen:
-        raise ArtifactNotFoundError(f"{what} has no model{f' {chain_path}' if chain_path else ''} any more.")
+        raise ArtifactNotFoundError(f"{what} has no model{f' {chain_path} any more' if chain_path else ''}.")
     folds = [record for record in chosen if record.fold_id is not None]
     return sorted(folds, key=lambda record: record.fold_id or 0) or chosen
 
