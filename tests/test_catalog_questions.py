@@ -115,6 +115,27 @@ class TestInPython:
         np.testing.assert_allclose([row["std"] for row in found], predicted.std(0, ddof=1), rtol=1e-9)
         assert {row["folds"] for row in found} == {5}
 
+    def test_folds_vote_for_classes(self, workspace: Workspace) -> None:
+        for fold, (predicted, score) in enumerate(
+            [([0, 2, 1], 0.5), ([2, 2, 0], 0.5), ([2, 0, 2], 0.25), ([0, 0, 2], 1.0)]
+        ):
+            workspace.catalog.add(
+                dataset_name="d", model_name="m", partition="test", fold_id=fold, metric="accuracy", val_score=score,
+                task_type="multiclass_classification", y_true=[0, 2, 2], y_pred=predicted,
+            )  # fmt: skip
+        for weighted in (False, True):
+            found = workspace.catalog.averaged("accuracy", weighted=weighted).to_dicts()
+            assert [(row["y_pred"], row["folds"], row["std"]) for row in found] == [
+                (0, 4, None),
+                (0, 4, None),
+                (2, 4, None),
+            ]
+        workspace.catalog.add(
+            dataset_name="d", model_name="m", partition="test", fold_id=4, metric="accuracy", val_score=9.0,
+            task_type="multiclass_classification", y_true=[0, 2, 2], y_pred=[1, 1, 1],
+        )  # fmt: skip
+        assert [row["y_pred"] for row in workspace.catalog.averaged("accuracy", weighted=True).to_dicts()] == [1, 1, 1]
+
     def test_out_of_fold_predictions_cover_each_sample_once(self, study: Workspace) -> None:
         x, y = load_diabetes(return_X_y=True)
         found = study.catalog.averaged("rmse", "val", model_name="Ridge").to_dicts()

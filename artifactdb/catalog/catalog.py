@@ -337,6 +337,8 @@ class Catalog:
     ) -> QueryResult:
         """Give for each sample the mean of what the fold models of a model predicted.
 
+        Of classes it is the one that most of them predicted, of several such the smallest; that has no ``std``.
+
         Parameters
         ----------
         weighted : bool, default False

@@ -20,6 +20,7 @@ MODEL = (
 
 _IS_FOLD = "regexp_full_match(fold_id, '[0-9]+')"
 
+_CLASSIFIES = "coalesce(task_type LIKE '%classification', false)"
 _SAMPLES = """
 WITH chosen AS (
   SELECT *, {score} AS score FROM predictions WHERE {condition}
@@ -92,7 +93,7 @@ def fold_summary(
 def averaged(
     store: Store, metric: str | None, partition: str, weighted: bool, ascending: bool | None, filters: Mapping[str, Any]
 ) -> QueryResult:
-    """Give for each sample the mean of what the fold models predicted."""
+    """Give for each sample the mean of what the fold models predicted, of classes the one with the most votes."""
     filters = {"partition": partition, **filters}
     condition, parameters = where(filters)
     score, weight = "NULL", "1"
@@ -104,13 +105,21 @@ def averaged(
             # DuckDB's greatest passes over what is missing: a fold without a score would outweigh all others.
             by_score = "1 / greatest(score, 1e-12)" if lower else "greatest(score, 0)"
             weight = f"CASE WHEN score IS NOT NULL THEN {by_score} END"
+        mean, std, counted = "sum(weight * y_pred) / sum(weight)", "stddev_samp(y_pred)", "weighed"
+        if len(put(f"SELECT 1 FROM predictions WHERE {condition} AND {_CLASSIFIES} LIMIT 1", parameters)):
+            mean = f"CASE WHEN bool_or({_CLASSIFIES}) THEN first(y_pred ORDER BY votes DESC, y_pred) ELSE {mean} END"
+            std = f"CASE WHEN NOT bool_or({_CLASSIFIES}) THEN {std} END"
+            counted = f"""(
+              SELECT *, sum(weight) OVER (PARTITION BY {column_list(MODEL)}, sample_index, output, y_pred) AS votes
+              FROM weighed WHERE weight > 0 AND isfinite(weight)
+            )"""
         return put(
             f"""
             {_SAMPLES.format(score=score, condition=f"{condition} AND {_IS_FOLD}")}
             , weighed AS (SELECT *, {weight} AS weight FROM samples)
             SELECT {column_list(MODEL)}, sample_index, output, any_value(y_true) AS y_true,
-              sum(weight * y_pred) / sum(weight) AS y_pred, stddev_samp(y_pred) AS std, count(*) AS folds
-            FROM weighed WHERE weight > 0 AND isfinite(weight)
+              {mean} AS y_pred, {std} AS std, count(*) AS folds
+            FROM {counted} WHERE weight > 0 AND isfinite(weight)
             GROUP BY ALL ORDER BY {column_list(MODEL)}, sample_index, output
             """,
             [*values, *parameters],
