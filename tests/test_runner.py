@@ -19,7 +19,15 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, Stac
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
-from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, ShuffleSplit, StratifiedKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneOut,
+    LeavePGroupsOut,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedKFold,
+)
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -470,6 +478,32 @@ def test_no_y_of_a_held_out_row_reaches_the_stack_that_is_tested_on_it(
         (row,) = workspace.catalog.filter(dataset_name=name, model_name="stack", fold_id=0).to_dicts()
         found.append(workspace.catalog.get(row["id"])["y_pred"])
     assert np.array_equal(*found)
+
+
+def test_folds_that_are_given_are_the_folds_within_folds_too(runner: PipelineRunner, xy: Any) -> None:
+    x, y = xy[0][:120], xy[1][:120]
+    fold_of = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], 40))
+    steps = [PredefinedSplit(fold_of), Ridge(), {"meta_model": Ridge(), "name": "stack"}]
+    assert not runner.run(steps, (x, y)).failed
+    for row in runner.workspace.catalog.filter(model_name="stack").to_dicts():
+        of_fold = fold_of == int(row["fold_id"])
+        shown = np.zeros((120, 1))
+        for other in set(fold_of[~of_fold]):
+            within = fold_of == other
+            shown[within, 0] = Ridge().fit(x[~of_fold & ~within], y[~of_fold & ~within]).predict(x[within])
+        meta = Ridge().fit(shown[~of_fold], y[~of_fold])
+        expected = meta.predict(Ridge().fit(x[~of_fold], y[~of_fold]).predict(x[of_fold])[:, None])
+        assert np.allclose(runner.workspace.catalog.get(row["id"])["y_pred"], expected)
+
+
+@pytest.mark.parametrize(
+    "splitter", [GroupKFold(4), LeavePGroupsOut(3), PredefinedSplit(np.repeat([0, 1], 60)), StratifiedKFold(30)]
+)
+def test_a_splitter_that_cannot_split_within_a_fold_is_named(runner: PipelineRunner, xy: Any, splitter: Any) -> None:
+    data = {"X": xy[0][:120], "y": np.arange(120) % 4, "groups": np.arange(120) % 4}
+    (failed,) = runner.run([splitter, Ridge(), {"meta_model": Ridge()}], data, verbose=0).failed
+    assert f"{type(splitter).__name__} cannot split the" in str(failed.error)
+    assert "of fold 0 again" in str(failed.error) and "another splitter" in str(failed.error)
 
 
 def test_a_stack_is_not_taken_in_by_a_model_that_knows_its_rows_by_heart(runner: PipelineRunner, xy: Any) -> None:

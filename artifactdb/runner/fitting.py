@@ -195,11 +195,16 @@ def _fitted_fold(job: Job, before: _Flow, fold: int | None, train: Any, held_out
 
 
 def _split(splitter: Step, before: _Flow, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
+    from sklearn.model_selection import PredefinedSplit
+
     flow = before.at(rows)
     groups = None if dataset.groups is None else dataset.groups[rows]
     count = 0
     # Who draws at random from a state of its own must draw the same for the same rows.
-    for train, held_out in deepcopy(splitter.operator).split(joined(flow.data), dataset.y[rows], groups):
+    operator = deepcopy(splitter.operator)
+    if isinstance(operator, PredefinedSplit) and len(operator.test_fold) > len(rows):
+        operator = PredefinedSplit(operator.test_fold[rows])
+    for train, held_out in operator.split(joined(flow.data), dataset.y[rows], groups):
         count += 1
         yield positions(train), positions(held_out)
     if not count:
@@ -355,12 +360,26 @@ class _Fit:
             assert splitter is not None
             steps = [step for step in self.job.plan.within_folds() if step in needed or not step.predicts]
             self._again[needed] = []
-            for train, held_out in _split(splitter, self.before, self.job.dataset, self.rows):
+            for train, held_out in self._cuts_within(splitter):
                 rows = self.rows[train]
                 fit = _Fit(self.job, self.fold, self.before.at(rows), rows=rows, before=self.before)
                 fit.carry_out(steps)
                 self._again[needed].append((held_out, fit.models))
         return self._again[needed]
+
+    def _cuts_within(self, splitter: Step) -> list[tuple[Any, Any]]:
+        assert self.before is not None
+        try:
+            cuts = list(_split(splitter, self.before, self.job.dataset, self.rows))
+            if not all(len(train) for train, _ in cuts):
+                raise InvalidValueError("nothing is left to train on.")
+        except Exception as error:
+            raise InvalidValueError(
+                f"{splitter.class_name} cannot split the {len(self.rows)} training rows of fold {self.fold} again, "
+                f"and a meta-model learns from out-of-fold predictions within them ({error}).",
+                hint="Take fewer folds, more groups or another splitter, or leave the meta-model out.",
+            ) from error
+        return cuts
 
     def _keep(
         self, step: Step, fitted: Any, nodes: Sequence[OperatorNode], depends_on: tuple[str, ...], source: int | None
