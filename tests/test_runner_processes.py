@@ -12,7 +12,10 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
+from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
@@ -56,6 +59,17 @@ def test_a_backend_that_the_caller_configured_is_used(workspace: Workspace, xy: 
         assert not PipelineRunner(workspace).run(GRID, xy).failed
     with pytest.raises(InvalidValueError, match="no backend 'lokki'"):
         PipelineRunner(workspace, backend="lokki", n_jobs=2).run(GRID, xy)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("alphas", [[1.0], [1.0, 2.0, 3.0]], ids=["folds", "pipelines"])
+def test_workers_have_the_settings_of_who_asks(workspace: Workspace, xy: Any, backend: str, alphas: Any) -> None:
+    by_name = ColumnTransformer([("two", MinMaxScaler(), ["a", "b"])])
+    config = [FOLDS, StandardScaler(), by_name, {"model": Ridge(), "params": {"alpha": alphas}}]
+    frame = pd.DataFrame(xy[0], columns=list("abcdefghij"))
+    with sklearn.config_context(transform_output="pandas"):
+        predictions = PipelineRunner(workspace, n_jobs=2, backend=backend).run(config, (frame, xy[1]))
+    assert not predictions.failed, predictions.failed[0].error
 
 
 @pytest.mark.campaign

@@ -37,6 +37,7 @@ from artifactdb.runner.operators import (
 from artifactdb.runner.rows import Tested, rows_of
 from artifactdb.runner.steps import Branch, Plan, Step
 from artifactdb.runner.threads import one_blas_thread
+from artifactdb.runner.workers import delayed
 
 _TYPES = {
     "transformer": ArtifactType.TRANSFORMER,
@@ -131,8 +132,6 @@ def fit_pipeline(job: Job, parallel: Any = None) -> Trained:
     if parallel is None:
         results = (_fit_fold(job, before, *fold) for fold in folds)
     else:
-        from joblib import delayed
-
         results = parallel(delayed(_fit_fold)(job, before, *fold) for fold in folds)
     for found in results:
         if isinstance(found, str):

@@ -10,6 +10,7 @@ from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError
 from artifactdb.records import MetaModelConfig
 from artifactdb.runner.fitting import Fitted, Job, Trained, fit_pipeline
 from artifactdb.runner.rows import ranked
+from artifactdb.runner.workers import delayed
 from artifactdb.runs import PipelineRun
 from artifactdb.workspace import Workspace
 
@@ -73,7 +74,7 @@ def _configured_n_jobs() -> int | None:
 
 
 def _pipelines_side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Trained]:
-    from joblib import Parallel, delayed
+    from joblib import Parallel
     from joblib.parallel import get_active_backend
 
     if getattr(get_active_backend()[0], "supports_return_generator", False):
@@ -94,7 +95,7 @@ def _folds_side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Trained]:
 
 
 def _alone(job: Job) -> Trained:
-    from joblib import Parallel, delayed
+    from joblib import Parallel
 
     try:
         # Two workers, of which one has nothing to do: with one, joblib would fit in this process.
