@@ -104,11 +104,11 @@ class Replay:
     def _encoders(self, record: StoredRecord) -> list[StoredRecord]:
         """Give the encoders that y went through, the first one first: of the chain, and what is depended on."""
         found: dict[str, StoredRecord] = {}
-        waiting = [record]
-        for one in waiting:
-            before = self._before(one)
-            found |= {each.artifact_id: each for each in before if _is_encoder(each)}
-            waiting += before
+        waiting = {record.artifact_id: record}
+        while waiting:
+            before = {each.artifact_id: each for one in waiting.values() for each in self._before(one)}
+            found |= {name: each for name, each in before.items() if _is_encoder(each)}
+            waiting = before
         inside = self._parts[record.artifact_id]
         needed = [self._require(source, record) for source in record.depends_on if source not in inside]
         found |= {one.artifact_id: one for one in needed if _is_encoder(one)}
