@@ -235,12 +235,13 @@ def test_a_model_that_is_endlessly_wrong_in_one_fold_is_the_last(runner: Pipelin
     x[0] = 1e4
     logarithm = {"y_processing": FunctionTransformer(np.log1p, np.expm1)}
     config = [{"_or_": [logarithm, None]}, KFold(3), {"model": LinearRegression(), "name": "line"}]
-    predictions = runner.run(config, (x, y), metric="r2")
+    predictions = runner.run(config, (x, y))
     for metric, worst in (("rmse", np.inf), ("r2", -np.inf)):
         first, last = predictions.top(metric=metric).to_dicts()
         assert first["chain_path"] == "s2.LinearRegression"
         assert (last["score"], last["std"], last["folds"]) == (worst, None, 3)
     assert predictions.best()["chain_path"] == "s2.LinearRegression"
+    assert np.isfinite(runner.predict(last, x[:3], weighted=True)).all(), "what weighs nothing is not asked"
 
 
 class Lost(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -345,6 +346,13 @@ def test_a_label_that_is_in_no_y_stays_what_it_is(
         assert np.array_equal(np.array(found["metadata"]["classes"])[found["y_pred"]], expected.predict(FLOWERS[test]))
         assert found["metadata"]["classes"] == ["high", "low", "mid", no_label]
     assert set(runner.predict(predictions.best(), FLOWERS)) == {"high", "low", "mid", no_label}
+    options: dict[str, Any] = {"cv": folds, "return_estimator": True, "return_indices": True}
+    logged = runner.workspace.log(cross_validate(Rejecting(), FLOWERS, NAMES, **options), FLOWERS, NAMES, dataset="d")
+    for one, model in zip(logged.prediction_ids, logged.artifact_ids, strict=True):
+        found = runner.workspace.catalog.get(one)
+        assert found["metadata"]["classes"] == ["high", "low", "mid", no_label]
+        expected = runner.workspace.load(model, dataset="d").predict(FLOWERS[found["sample_indices"].astype(int)])
+        assert np.array_equal(np.array(found["metadata"]["classes"])[found["y_pred"]], expected)
 
 
 @pytest.mark.parametrize("labels", [NAMES, KINDS_OF_FLOWERS])

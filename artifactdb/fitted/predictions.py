@@ -149,7 +149,8 @@ def _predicted(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Give arrays for the catalog, and scores.
 
-    Labels that are no numbers become indices of the sorted classes, ``among`` being all labels that there are.
+    Labels that are no numbers become indices of the sorted classes, ``among`` being all labels that there are; what a
+    model predicts besides, as for what it rejects, stands behind them.
     """
     try:
         predicted, measured = np.asarray(model.predict(X)), np.asarray(y)
@@ -165,11 +166,12 @@ def _predicted(
         ) from error
     if task == "regression" or {measured.dtype.kind, predicted.dtype.kind} <= set("biuf"):
         return {"y_true": measured, "y_pred": predicted}, computed
-    labels = [np.ravel(part) for part in (measured if among is None else np.asarray(among), predicted)]
-    classes = np.unique(np.concatenate(labels))
+    known = np.unique(measured if among is None else np.asarray(among))
+    classes = np.concatenate([known, np.setdiff1d(predicted, known)])
+    order = np.argsort(classes)
     return {
-        "y_true": np.searchsorted(classes, measured),
-        "y_pred": np.searchsorted(classes, predicted),
+        "y_true": order[np.searchsorted(classes, measured, sorter=order)],
+        "y_pred": order[np.searchsorted(classes, predicted, sorter=order)],
         "metadata": {"classes": readable(classes.tolist())},
     }, computed
 

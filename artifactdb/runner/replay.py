@@ -205,6 +205,8 @@ def _averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[
     counted = np.ones(len(models)) if weights is None else np.asarray(weights, dtype=float)
     if not np.all(np.isfinite(counted)) or counted.sum() <= 0:
         raise InvalidValueError("no fold has a score that it could be weighed by.", hint="Leave weighted out.")
+    models = [model for model, weight in zip(models, counted, strict=True) if weight]  # 0 times NaN would be NaN
+    counted = counted[counted > 0]
     if not any(model.classifies for model in models):
         return np.average([model.predict(blocks, memo) for model in models], axis=0, weights=counted)
     probas = [model.predict_proba(blocks, memo) for model in models]
