@@ -174,6 +174,23 @@ def test_an_encoder_in_the_chain_is_gone_back_through(runner: PipelineRunner, xy
     assert np.array_equal(runner.predict(record.artifact_id, x), expected)
 
 
+def test_each_source_goes_past_an_encoder_in_the_chain(runner: PipelineRunner, xy: Any) -> None:
+    sources, encoder = [xy[0][:, :4], xy[0][:, 4:]], StandardScaler().fit(xy[1][:, None])
+    registry = runner.workspace.registry("hand", "0001_ridge")
+    registry.register_with_chain(encoder, "s1.StandardScaler", "encoder", 1)
+    scaled = []
+    for index, source in enumerate(sources):
+        scaler = StandardScaler().fit(source)
+        chain = f"s1.StandardScaler>s2.StandardScaler[src={index}]"
+        registry.register_with_chain(scaler, chain, "transformer", 2, source_index=index)
+        scaled.append(scaler.transform(source))
+    model = Ridge().fit(np.hstack(scaled), encoder.transform(xy[1][:, None]).ravel())
+    chain = "s1.StandardScaler>s2.StandardScaler[src=0]+s2.StandardScaler[src=1]>s3.Ridge"
+    record = registry.register_with_chain(model, chain, "model", 3)
+    expected = encoder.inverse_transform(model.predict(np.hstack(scaled))[:, None]).ravel()
+    assert np.array_equal(runner.predict(record.artifact_id, sources), expected)
+
+
 def test_one_object_in_several_places_is_gone_through_as_often_as_it_stands_there(
     runner: PipelineRunner, xy: Any
 ) -> None:

@@ -33,7 +33,7 @@ class Composite:
     skeleton : object
         The container with a ``Part`` in the place of each part.
     parts : list of Part
-        The very objects that stand in the skeleton.
+        The very objects that stand in the skeleton; of one object that is several artifacts, all of these.
     container : object, optional
         What it was made of; None once it was stored.
 

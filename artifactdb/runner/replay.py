@@ -79,13 +79,11 @@ class Replay:
             return MetaModel(fitted, sources=models)
         return Model(fitted, self._inputs(record), [self._object(one) for one in self._encoders(record)])
 
-    def _inputs(self, record: StoredRecord) -> list[Node]:
-        found = [node for one in self._before(record) for node in self._nodes_of(one)]
-        if found:
-            return found
-        if record.source_index is not None:
-            return [Source(record.source_index)]
-        return [Source(index) for index in range(self._n_sources)]
+    def _inputs(self, record: StoredRecord, source: int | None = None) -> list[Node]:
+        """Give what feeds a record; where nothing does, X: its source, else that of what asks."""
+        source = source if record.source_index is None else record.source_index
+        found = [node for one in self._before(record) for node in self._nodes_of(one, source)]
+        return found or [Source(index) for index in (range(self._n_sources) if source is None else [source])]
 
     def _before(self, record: StoredRecord) -> list[StoredRecord]:
         """Give what feeds a record: by its chain; of a container, what its parts depend on and is no part of it."""
@@ -97,9 +95,9 @@ class Replay:
         feeding = inputs_of(record.chain_path) if record.chain_path else []
         return [self._operator(path, record) for _, path in feeding]
 
-    def _nodes_of(self, record: StoredRecord) -> list[Node]:
+    def _nodes_of(self, record: StoredRecord, source: int | None) -> list[Node]:
         """Give what an operator makes of X: an encoder is of y, and X goes past it."""
-        return self._inputs(record) if _is_encoder(record) else [self._transformer(record)]
+        return self._inputs(record, source) if _is_encoder(record) else [self._transformer(record)]
 
     def _encoders(self, record: StoredRecord) -> list[StoredRecord]:
         """Give the encoders that y went through, the first one first: of the chain, and what is depended on."""

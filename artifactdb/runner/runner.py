@@ -161,8 +161,11 @@ class PipelineRunner:
         -----
         Transformers before the splitter are fitted once, on X of all rows and without y; those behind it within each
         fold, with y; encoders of y within each fold, wherever they stand. The score of a model is the mean over its
-        folds. A meta-model is trained on predictions for rows that the source models had not seen, made by splitting
-        each fold's training rows again: nothing that it is tested on reaches it.
+        folds, but for those where it is undefined, as r2 of one sample; predictions that are no finite numbers score
+        worst. A regressor behind an encoder that gives labels back, as LabelBinarizer, is scored as a classifier. The
+        catalog's ``y_proba`` has a column for each label of y, sorted. A meta-model is trained on predictions for rows
+        that the source models had not seen, made by splitting each fold's training rows again: nothing that it is
+        tested on reaches it.
 
         Fits in several processes may differ in their last bits from fits in one, because BLAS sums in another order
         with another number of threads. Predicting from the file always gives the bits that training gave.

@@ -223,8 +223,9 @@ def _chosen(records: Sequence[StoredRecord], what: str, chain_path: str | None) 
     stacked = {source for record in models for source in record.depends_on}
     ends = [record for record in models if record.artifact_id not in stacked]
     chains = sorted({record.chain_path for record in ends})
-    folds_of_one = len({record.class_name for record in ends}) == 1 and len({one.fold_id for one in ends}) == len(ends)
-    if chain_path is None and len(chains) > 1 and folds_of_one:
+    folds = {record.fold_id for record in ends}
+    of_one = len({record.class_name for record in ends}) == 1 and len(folds) == len(ends) and None not in folds
+    if chain_path is None and len(chains) > 1 and of_one:
         return sorted(ends, key=lambda record: record.fold_id or 0)
     if chain_path is None and len(chains) > 1:
         those = "models" if find.is_model(ends[0]) else "ends"
@@ -235,8 +236,8 @@ def _chosen(records: Sequence[StoredRecord], what: str, chain_path: str | None) 
     chosen = [record for record in models if record.chain_path == wanted]
     if not chosen:
         raise ArtifactNotFoundError(f"{what} has no model{f' {chain_path} any more' if chain_path else ''}.")
-    folds = [record for record in chosen if record.fold_id is not None]
-    return sorted(folds, key=lambda record: record.fold_id or 0) or chosen
+    of_folds = [record for record in chosen if record.fold_id is not None]
+    return sorted(of_folds, key=lambda record: record.fold_id or 0) or chosen
 
 
 def _with_scores(found: FoldModels, models: Sequence[Mapping[str, Any]]) -> FoldModels:
