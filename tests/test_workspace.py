@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
 import threading
@@ -327,3 +328,33 @@ class TestLife:
         connection = sqlite3.connect(file)
         assert connection.execute("SELECT class_name FROM artifacts").fetchall() == [("PLSRegression",)]
         connection.close()
+
+
+def test_a_task_does_not_write_into_the_transaction_of_another(workspace: Workspace) -> None:
+    registry = workspace.registry("wheat", "0001")
+    began, tried = asyncio.Event(), asyncio.Event()
+    acknowledged: list[str] = []
+
+    async def taken_back() -> None:
+        with workspace.transaction():
+            registry.register_with_chain({"a": 1}, "s1.A", "transformer", 1)
+            began.set()
+            await tried.wait()
+            raise ZeroDivisionError
+
+    async def beside() -> None:
+        await began.wait()
+        try:
+            acknowledged.append(registry.register_with_chain({"b": 2}, "s2.B", "transformer", 2).artifact_id)
+        finally:
+            tried.set()
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(taken_back(), beside(), return_exceptions=True)
+
+    failed, refused = asyncio.run(both())
+    assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(refused, InvalidValueError) and "another task" in str(refused)
+    assert not acknowledged and workspace.records() == []
+    registry.register_with_chain({"b": 2}, "s2.B", "transformer", 2)
+    assert len(workspace.records()) == 1

@@ -177,6 +177,7 @@ class Database:
         with session.lock:
             connection = self._newest(session)
             if session.depth:
+                session.require_same_task()
                 with self._level(session, connection, keep=keep) if undo else session.part(connection):
                     yield
                 return
@@ -203,7 +204,7 @@ class Database:
                     self.keys_are_free = True
                 if keep:
                     outdate(self.path)
-            session.levels.append(level)
+            session.begun(level)
             has_begun = True
             yield
             has_ended = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,17 @@ import apsw
 
 from artifactdb.database.row_checks import Written
 from artifactdb.database.sealed import seal_of, shut
+from artifactdb.errors import InvalidValueError
 
 _numbers = count()
+
+
+def _current_task() -> object:
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio and asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
 
 
 class Session:
@@ -20,13 +30,14 @@ class Session:
 
     __slots__ = (
         "__weakref__", "connection", "half_done", "levels", "lock", "number", "reads", "rolled_back", "seal", "spoilt",
-        "written",
+        "task", "written",
     )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
         self.levels: list[object] = []  # one for each block of a transaction, the innermost last
+        self.task: object = None  # of asyncio, that began the outermost
         self.reads = False
         self.rolled_back = 0  # how often: what was read of that state is of none now
 
@@ -48,6 +59,26 @@ class Session:
     def depth(self) -> int:
         """How many blocks of a transaction are open."""
         return len(self.levels)
+
+    def begun(self, level: object) -> None:
+        """Note that a block has begun."""
+        if not self.levels:
+            self.task = _current_task()
+        self.levels.append(level)
+
+    def require_same_task(self) -> None:
+        """Refuse what another task of asyncio would write into the transaction of one that waits in the middle of it.
+
+        Raises
+        ------
+        InvalidValueError
+            It would be acknowledged, and go when that one is taken back.
+        """
+        if self.task is not _current_task():
+            raise InvalidValueError(
+                "another task of this thread is inside a transaction on the workspace.",
+                hint="Do not await inside a transaction, or let each task work in a thread of its own.",
+            )
 
     @contextmanager
     def part(self, connection: apsw.Connection) -> Iterator[None]:
