@@ -169,6 +169,15 @@ with Workspace(sys.argv[1]) as workspace:
 """
 
 
+@pytest.mark.parametrize("written", [b"", b"PAR1", b"PAR1" + 200 * b"x"])
+def test_what_a_process_died_over_is_left_over_however_far_it_came(tmp_path: Path, written: bytes) -> None:
+    with Workspace(filled(tmp_path / "study.sqlite")) as workspace:
+        left = workspace.catalog.folder / "predictions_meta-0123456789abcdef.parquet"
+        left.write_bytes(written)
+        workspace.catalog.flush()
+        assert not left.exists() and len(workspace.catalog) == 3
+
+
 class TestForks:
     def test_a_forked_child_asks_by_itself_and_ends(self, tmp_path: Path) -> None:
         with Workspace(tmp_path / "study.sqlite") as workspace:

@@ -136,9 +136,10 @@ def is_own(path: Path, owner: bytes) -> bool:
 def _is_finished(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            stream.seek(-len(_END), os.SEEK_END)
-            return stream.read() == _END
-    except OSError:  # shorter than that, for one
+            size_bytes = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size_bytes - len(_END)))
+            return size_bytes > 2 * len(_END) and stream.read() == _END  # it begins as it ends
+    except OSError:
         return False
 
 
