@@ -327,6 +327,24 @@ def test_a_score_that_is_no_number_costs_no_pipeline(runner: PipelineRunner, xy:
     assert runner.predict(predictions.pipelines[0].pipeline_id, x).shape == (12,)
 
 
+def test_pipelines_of_a_run_are_scored_on_the_same_folds_and_the_splitter_tells_which(
+    runner: PipelineRunner, xy: Any
+) -> None:
+    x, y = xy
+    steps = [KFold(3, shuffle=True), {"model": Ridge(), "params": {"alpha": [1.0, 1.0 + 1e-12]}}]
+    scored = [runner.run(steps, (x, y), dataset_name=name) for name in ("one", "another")]
+    first, second = ([row["score"] for row in predictions.top().to_dicts()] for predictions in scored)
+    assert first[0] == pytest.approx(first[1]) and second[0] == pytest.approx(second[1])
+    assert first[0] != pytest.approx(second[0]), "another run draws anew"
+    catalog, workspace = runner.workspace.catalog, runner.workspace
+    for record in workspace.records(artifact_type="splitter", dataset="one"):
+        folds = [held_out for _, held_out in workspace.loader("one").load_by_id(record.artifact_id).split(x)]
+        rows = catalog.filter(dataset_name="one", pipeline_uid=record.pipeline_id, partition="val").to_dicts()
+        arrays = catalog.arrays([row["id"] for row in rows])
+        for row in rows:
+            assert np.array_equal(arrays[row["id"]]["sample_indices"], folds[int(row["fold_id"])])
+
+
 def test_training_scores_are_not_ranked_among_validation_scores(runner: PipelineRunner, xy: Any) -> None:
     forest = RandomForestRegressor(5, random_state=0)
     predictions = runner.run([{"_or_": [FOLDS, None]}, forest], xy)

@@ -9,7 +9,6 @@ of a row that it is tested on reaches it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +29,7 @@ from artifactdb.runner.operators import (
     Source,
     Transformer,
     as_stored,
+    drawing,
     encoded,
     joined,
     own,
@@ -58,6 +58,7 @@ class Job:
     dataset: Dataset
     metric: str | None = None
     train_scores: bool = False
+    seed: int = 0  # what splitters draw from that have no state of their own
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def _before_folds(job: Job, done: Trained) -> tuple[_Flow, list[tuple[int | None
     if splitter is None:
         return start, [(None, np.arange(len(y)), np.arange(0))]
     done.artifacts.append(shared.keep_splitter(splitter))
-    return start, [(fold, *cut) for fold, cut in enumerate(_split(splitter, start, job.dataset, np.arange(len(y))))]
+    cuts = _split(splitter, job.seed, start, job.dataset, np.arange(len(y)))
+    return start, [(fold, *cut) for fold, cut in enumerate(cuts)]
 
 
 def _said(error: BaseException) -> str:
@@ -193,14 +195,13 @@ def _fitted_fold(job: Job, before: _Flow, fold: int | None, train: Any, held_out
     return fit.artifacts, rows_of(job, tested)
 
 
-def _split(splitter: Step, before: _Flow, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
+def _split(splitter: Step, seed: int, before: _Flow, dataset: Dataset, rows: Any) -> Iterator[tuple[Any, Any]]:
     from sklearn.model_selection import PredefinedSplit
 
     flow = before.at(rows)
     groups = None if dataset.groups is None else dataset.groups[rows]
     count = 0
-    # Who draws at random from a state of its own must draw the same for the same rows.
-    operator = deepcopy(splitter.operator)
+    operator = drawing(splitter.operator, seed)
     if isinstance(operator, PredefinedSplit) and len(operator.test_fold) > len(rows):
         operator = PredefinedSplit(operator.test_fold[rows])
     for train, held_out in operator.split(joined(flow.data), dataset.y[rows], groups):
@@ -235,7 +236,7 @@ class _Fit:
     def keep_splitter(self, step: Step) -> Fitted:
         """Give the splitter as what is kept of it."""
         nodes = (*merged(self.flows[()].chains), node_of(step))
-        return self._kept(step, step.operator, nodes)
+        return self._kept(step, drawing(step.operator, self.job.seed), nodes)
 
     def _flow(self, branch: Branch) -> _Flow:
         """Give the data of a branch, which begin as those of the branch around it."""
@@ -369,7 +370,7 @@ class _Fit:
     def _cuts_within(self, splitter: Step) -> list[tuple[Any, Any]]:
         assert self.before is not None
         try:
-            cuts = list(_split(splitter, self.before, self.job.dataset, self.rows))
+            cuts = list(_split(splitter, self.job.seed, self.before, self.job.dataset, self.rows))
             if not all(len(train) for train, _ in cuts):
                 raise InvalidValueError("nothing is left to train on.")
         except Exception as error:

@@ -6,6 +6,7 @@ Training and replaying both predict with these, with the same calls on the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,6 +132,21 @@ class MetaModel(Model):
     def features(self, blocks: Blocks, memo: Memo) -> Any:
         """Give the predictions of the source models, side by side."""
         return np.column_stack([source.columns(blocks, memo) for source in self.sources])
+
+
+def drawing(splitter: Any, seed: int) -> Any:
+    """Give a splitter that draws the same for the same rows each time: scores compare within the same folds.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import KFold
+    >>> drawing(KFold(3, shuffle=True), 7), drawing(KFold(3), 7)
+    (KFold(n_splits=3, random_state=7, shuffle=True), KFold(n_splits=3, random_state=None, shuffle=False))
+    """
+    own = deepcopy(splitter)
+    if getattr(own, "random_state", seed) is None and getattr(own, "shuffle", True):
+        own.random_state = seed
+    return own
 
 
 def joined(blocks: Blocks) -> Any:

@@ -160,12 +160,13 @@ class PipelineRunner:
         Notes
         -----
         Transformers before the splitter are fitted once, on X of all rows and without y; those behind it within each
-        fold, with y; encoders of y within each fold, wherever they stand. The score of a model is the mean over its
-        folds, but for those where it is undefined, as r2 of one sample; predictions that are no finite numbers score
-        worst. A regressor behind an encoder that gives labels back, as LabelBinarizer, is scored as a classifier. The
-        catalog's ``y_proba`` has a column for each label of y, sorted. A meta-model is trained on predictions for rows
-        that the source models had not seen, made by splitting each fold's training rows again: nothing that it is
-        tested on reaches it.
+        fold, with y; encoders of y within each fold, wherever they stand. A splitter that shuffles and has no
+        ``random_state`` makes the same folds in all pipelines of a run, and is kept with what it drew from. The score
+        of a model is the mean over its folds, but for those where it is undefined, as r2 of one sample; predictions
+        that are no finite numbers score worst. A regressor behind an encoder that gives labels back, as LabelBinarizer,
+        is scored as a classifier. The catalog's ``y_proba`` has a column for each label of y, sorted. A meta-model is
+        trained on predictions for rows that the source models had not seen, made by splitting each fold's training rows
+        again: nothing that it is tested on reaches it.
 
         Fits in several processes may differ in their last bits from fits in one, because BLAS sums in another order
         with another number of threads. Predicting from the file always gives the bits that training gave.
@@ -202,6 +203,7 @@ class PipelineRunner:
         with run:
             _require_same_data(run, described)
             _require_same_configuration(run, configuration)
+            seed = int(run.run_id[:7], 16)  # the same when it is resumed
             waiting: dict[str, PipelineRun] = {}
             jobs: list[Job] = []
             with self.workspace.transaction():
@@ -215,7 +217,7 @@ class PipelineRunner:
                     entered = run.pipeline(plain, name)
                     if not entered.completed:
                         waiting[entered.pipeline_id] = entered
-                        jobs.append(Job(entered.pipeline_id, name, read, data, metric, train_scores))
+                        jobs.append(Job(entered.pipeline_id, name, read, data, metric, train_scores, seed))
             shown = self.verbose if verbose is None else verbose
             with TrainingProgress(len(jobs), verbose=shown) as progress:
                 self._train(jobs, waiting, {"n_features": data.n_features}, progress, jobs_at_once, backend)
