@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import shutil
 import sys
@@ -203,6 +204,22 @@ class TestPack:
             workspace.pack(workspace.path, overwrite=True)
         with pytest.raises(WorkspaceNotFoundError):
             workspace.pack(tmp_path / "nowhere" / "p.sqlite")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="pipes and links of POSIX")
+    def test_what_is_no_plain_file_stays_what_it_is(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
+        pipe, link, nowhere = tmp_path / "pipe", tmp_path / "link", tmp_path / "nowhere"
+        os.mkfifo(pipe)
+        (tmp_path / "kept.txt").write_text("kept")
+        link.symlink_to(tmp_path / "kept.txt")
+        nowhere.symlink_to(tmp_path / "nothing")
+        workspace = made("ours")
+        for target in (pipe, link, nowhere):
+            for overwrite in (False, True):
+                with pytest.raises(InvalidValueError):
+                    workspace.pack(target, overwrite=overwrite)
+            with pytest.raises(InvalidValueError):
+                workspace.backup(target)
+        assert pipe.is_fifo() and link.is_symlink() and nowhere.is_symlink()
 
     def test_a_wrong_byte_is_not_posted(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
         workspace = made("study", only="")

@@ -129,8 +129,11 @@ def require_place(target: Path, *, overwrite: bool) -> None:
     """Refuse a target that no file can be written to, as ``new_file`` does."""
     if "\0" in str(target) or not target.name or len(target.name) > _MAX_NAME_CHARACTERS:
         raise InvalidValueError(f"{str(target)[:80]!r} is no name for a file.", hint="Choose a shorter, printable one.")
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
+    if os.path.lexists(target):  # a link that leads nowhere, too, would be replaced
+        if target.is_dir() or not overwrite:
+            raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
+        if target.is_symlink() or not target.is_file():
+            raise InvalidValueError(f"{target} is a link, a pipe or a device, and stays.", hint="Name a plain file.")
     if not target.parent.is_dir():
         raise WorkspaceNotFoundError(f"the folder {target.parent} is not there.", hint="Make it first.")
     if not os.access(target.parent, os.W_OK):
