@@ -56,6 +56,24 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Give names that differ, so that no column of an answer hides another.
+
+    Examples
+    --------
+    >>> told_apart(["fold_id", "rmse", "fold_id"])
+    ['fold_id', 'rmse', 'fold_id_1']
+    """
+    told: list[str] = []
+    for name in names:
+        other, count = name, 0
+        while other in told:
+            count += 1
+            other = f"{name}_{count}"
+        told.append(other)
+    return told
+
+
 class QueryResult(Sequence[tuple[Any, ...]]):
     """The rows of a query: a sequence of tuples that turns into dicts or data frames.
 

@@ -151,6 +151,29 @@ def test_names_from_a_stranger_do_not_steer_the_terminal(file: Path) -> None:
     assert "\x1b[2J" not in run("ls", file, FORCE_COLOR="1")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("count", [1, 20_000])
+def test_an_output_that_takes_no_more_is_said(study: Path, count: int) -> None:
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {count}) SELECT i FROM n"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "artifactdb", "query", study, numbers], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7 and done.stderr.startswith("artifactdb: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupt_while_the_program_starts_is_no_traceback() -> None:
+    code = (
+        "import signal, sys\nfrom artifactdb.cli import main\n"
+        "def importing(frame, *_):\n"
+        "    if frame.f_globals['__name__'] == 'artifactdb.cli.app': signal.raise_signal(signal.SIGINT)\n"
+        "sys.setprofile(importing)\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_sqlite_utils_knows_our_functions(study: Path) -> None:
     sql = (
         f"SELECT chain_hash('{CHAIN}') AS h, artifact_id, artifact_size(content_hash) AS s, size_bytes, "

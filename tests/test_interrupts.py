@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from artifactdb import Workspace
 from artifactdb.catalog import catalog as catalog_module
+from artifactdb.catalog import engine
 from artifactdb.database import connection, disk
 from tests import fresh
 
@@ -186,3 +189,29 @@ def test_saves_that_are_interrupted_anywhere_lose_nothing_and_lock_nothing(tmp_p
     done = fresh.run(SAVES, tmp_path / "study.sqlite", 7)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20, "else nothing was tried"
+
+
+ASKED = """
+import os, signal, sys, threading
+from artifactdb import Workspace
+
+with Workspace(sys.argv[1]) as workspace:
+    workspace.query("SELECT 1")
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        workspace.query("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+    except KeyboardInterrupt:
+        print("stopped")
+    print(workspace.query("SELECT 1 AS a").rows)
+"""
+
+
+def test_a_question_is_stopped_without_a_timeout_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASKED, str(tmp_path / "study.sqlite")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["stopped", "[(1,)]"], done.stderr
+
+
+def test_what_duckdb_makes_of_an_interrupt_is_one_again() -> None:
+    with pytest.raises(KeyboardInterrupt), engine.translated():
+        raise RuntimeError("Query interrupted")

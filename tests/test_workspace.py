@@ -176,6 +176,18 @@ class TestQueries:
             with pytest.raises(QueryError):
                 workspace.query(sql, params)
 
+    def test_a_second_statement_is_refused_and_a_comment_is_none(self, workspace: Workspace) -> None:
+        for sql in ("SELECT 1 AS a; SELECT 2 AS b", "SELECT name FROM datasets; SELECT 1"):
+            with pytest.raises(QueryError, match="one statement"):
+                workspace.query(sql)
+        assert workspace.query("-- first\nSELECT 1 AS a; -- last").to_dicts() == [{"a": 1}]
+
+    def test_columns_of_the_same_name_are_told_apart(self, workspace: Workspace) -> None:
+        result = workspace.query("SELECT 1 AS a, 2 AS b, 3 AS a")
+        assert result.to_dicts() == [{"a": 1, "b": 2, "a_1": 3}]
+        assert result.to_polars().width == len(result.to_pandas().columns) == 3
+        assert workspace.query("SELECT name, name FROM datasets").columns == ["name", "name_1"]
+
     def test_a_time_limit_stops_it_and_the_workspace_goes_on(self, workspace: Workspace) -> None:
         endless = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t"
         with pytest.raises(QueryError, match="longer"):

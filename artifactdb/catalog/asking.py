@@ -16,7 +16,7 @@ from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
 from artifactdb.errors import InvalidValueError
-from artifactdb.results import QueryResult
+from artifactdb.results import QueryResult, told_apart
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -91,7 +91,7 @@ def _run(session: Session, state: State, sql: str, parameters: Parameters, max_r
     if max_rows is not None:
         relation = relation.limit(max_rows + 1)
     table = _readable(relation.to_arrow_table())
-    table = table.rename_columns(_told_apart(table.column_names))
+    table = table.rename_columns(told_apart(table.column_names))
     truncated = max_rows is not None and table.num_rows > max_rows
     return QueryResult(
         list(table.column_names), table=table.slice(0, max_rows) if truncated else table, truncated=truncated
@@ -137,18 +137,6 @@ def _bound(parameters: Parameters) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _told_apart(names: Sequence[str]) -> list[str]:
-    """Give names that differ: a second ``fold_id`` is ``fold_id_1``."""
-    told: list[str] = []
-    for name in names:
-        other, count = name, 0
-        while other in told:
-            count += 1
-            other = f"{name}_{count}"
-        told.append(other)
-    return told
 
 
 def _readable(table: pa.Table) -> pa.Table:

@@ -273,6 +273,10 @@ def translated() -> Iterator[None]:
         if "KeyboardInterrupt" in str(error):  # it came where DuckDB called a function of Python's
             raise KeyboardInterrupt from error
         raise QueryError(f"DuckDB: {str(error).strip()}") from error
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # what DuckDB makes of an interrupt by the keyboard
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _first_line(error: Exception) -> str:

@@ -46,6 +46,10 @@ def run(ask: Callable[[str], QueryResult], workspace: Path) -> None:
                 )
         except ArtifactDBError as error:
             render.messages.print(str(error), style="red", markup=False, highlight=False)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            render.messages.print("interrupted", style="red")
 
 
 def _statements() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from artifactdb.database.functions import ALLOWED, bound_functions
 from artifactdb.database.memory import QUERY_BYTES, bounded
 from artifactdb.database.translate import translated
 from artifactdb.errors import BusyError, InvalidValueError, QueryError
-from artifactdb.results import QueryResult
+from artifactdb.results import QueryResult, told_apart
 
 _READING_PRAGMAS = {
     "application_id", "compile_options", "data_version", "encoding", "foreign_key_list", "freelist_count",
@@ -115,9 +116,9 @@ def _run(
 ) -> QueryResult:
     usual = connection.limit(apsw.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
     connection.authorizer = partial(_only_reads, connection)
-    if timeout_s is not None:
-        deadline = time.monotonic() + timeout_s
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CLOCK_READINGS)
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    # Without a deadline too: it is where an interrupt by the keyboard is seen.
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CLOCK_READINGS)
     try:
         return _answer(connection, sql, parameters, max_rows)
     finally:
@@ -136,7 +137,7 @@ def _answer(
         named = [name for name, *_ in cursor.get_description()]
         if columns and named:
             raise QueryError("that is more than one statement.", hint="Ask one at a time.")
-        columns.extend(named)
+        columns.extend(told_apart(named))
         return True
 
     cursor = connection.cursor()
