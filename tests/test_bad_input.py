@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,15 @@ from artifactdb import (
     ArtifactDBError,
     ArtifactLoader,
     ArtifactRegistry,
+    CatalogFileError,
     DeserializationError,
     InvalidValueError,
+    NotAWorkspaceError,
     OperatorChain,
     QueryError,
     Workspace,
     compute_content_hash,
+    recover,
 )
 from artifactdb.formats import dump
 from artifactdb.formats.foreign import JsonSerializer
@@ -66,6 +70,19 @@ def test_paths_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     with Workspace("~nobody-of-this-name.sqlite") as workspace:
         assert workspace.path == tmp_path / "~nobody-of-this-name.sqlite"
+    for path in (tmp_path / "round.sqlite", tmp_path / f"{'long' * 100}.sqlite"):
+        if path.name.startswith("round"):
+            path.symlink_to(path)
+        with pytest.raises(InvalidValueError):
+            Workspace(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_pipe_is_no_damaged_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotAWorkspaceError, match="not a file"):
+        recover(tmp_path / "pipe", tmp_path / "saved.sqlite")
+    assert not (tmp_path / "saved.sqlite").exists()
 
 
 def test_a_terminal_that_lacks_characters_is_no_reason_to_stop(tmp_path: Path) -> None:
@@ -96,6 +113,15 @@ class TestProtection:
     @pytest.fixture(autouse=True)
     def _needs_zfec(self) -> None:
         pytest.importorskip("zfec", reason="the extra artifactdb[parity] is not installed")
+
+    def test_a_parquet_file_that_is_gone_is_named(self, workspace: Workspace, file: Path) -> None:
+        workspace.catalog.add(dataset_name="wheat", model_name="pls", partition="val", metric="rmse", val_score=1.0)
+        workspace.catalog.flush()
+        folder = file.with_suffix(".catalog")
+        folder.rename(folder.with_suffix(".away"))
+        with pytest.raises(CatalogFileError, match="is not there"):
+            workspace.protect(1.0)
+        folder.with_suffix(".away").rename(folder)
 
     def test_a_protect_that_fails_brings_no_older_state_back(self, workspace: Workspace, file: Path) -> None:
         registry = workspace.registry("wheat", "0001_a")

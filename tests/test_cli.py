@@ -255,6 +255,9 @@ class TestPredictions:
         assert (tmp_path / "three.parquet").exists()
         assert "Did you mean fold_id" in run("predictions", scored, "--where", "fold=0", code=2)
         assert "looks like fold_id=0" in run("predictions", scored, "--where", "fold_id", code=2)
+        for taken in ("metric=rmse", "n=3", "ascending=1", "group_by=fold_id", "partition=val"):
+            assert "in its own way" in run("top", scored, "rmse", "--where", taken, code=2)
+        assert "one of the two" in run("predictions", scored, "--dataset", "corn", "-w", "dataset_name=wheat", code=2)
 
     def test_sql(self, scored: Path) -> None:
         assert run("sql", scored, "SELECT count(*) AS n FROM predictions") == "n\n10\n"

@@ -93,6 +93,8 @@ def test_a_configuration_cannot_call_what_it_names(study: Path) -> None:
 def test_what_is_not_there_is_said(study: Path) -> None:
     file = study / "wheat.sqlite"
     assert "is not there" in refused("run", study / "no.json", study / "wheat.csv", "-w", file)
+    (study / "folder.yaml").mkdir()
+    assert "is not there" in refused("run", study / "folder.yaml", study / "wheat.csv", "-w", file)
     assert "no.csv" in refused("run", study / "steps.json", study / "no.csv", "-w", file)
     assert "protein" in refused("run", study / "steps.json", study / "wheat.csv", "--target", "protien", "-w", file)
     assert "is not there" in refused("predict", "0001", study / "wheat.csv", "-w", study / "none.sqlite")

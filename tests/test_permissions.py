@@ -30,6 +30,10 @@ for attempt in (
         print("no error")
     except ReadOnlyError:
         print("ReadOnlyError")
+try:
+    Workspace(f"{folder}/closed/study.sqlite", mode="ro")
+except ReadOnlyError as error:
+    print("looked for" in str(error))
 with Workspace(f"{folder}/study.sqlite", mode="ro") as workspace:
     print(workspace.load("0001:1:all"), workspace.verify().ok, len(workspace.query("SELECT * FROM artifacts")))
 print(sorted(os.listdir(folder)))
@@ -43,6 +47,7 @@ def sealed_folder() -> Iterator[Path]:
         folder = Path(name)
         with Workspace(folder / "study.sqlite") as workspace:
             workspace.registry("wheat").register({"a": 1}, "0001:1:all", "model")
+        (folder / "closed").mkdir(mode=0)
         (folder / "study.sqlite").chmod(0o444)
         folder.chmod(0o555)
         yield folder
@@ -53,5 +58,5 @@ def sealed_folder() -> Iterator[Path]:
 def test_a_sealed_folder_is_read_and_not_written(sealed_folder: Path) -> None:
     done = fresh.run(CODE, sealed_folder)
     assert done.stdout.splitlines() == [
-        "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "{'a': 1} True 1", "['study.sqlite']",
+        "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "True", "{'a': 1} True 1", "['closed', 'study.sqlite']",
     ], done.stdout + done.stderr  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,12 @@ def top(
     """Show the best predictions."""
     with Workspace(path, mode="ro") as workspace:
         found = workspace.catalog.top(
-            n, metric, ascending, partition, group_by, **_conditions(where, dataset, partition=None)
+            n,
+            metric,
+            ascending,
+            partition,
+            group_by,
+            **_conditions(where, dataset, taken=("n", "metric", "ascending", "partition", "group_by")),
         )
     _show(found, _RANKED, out, as_json, as_csv)
 
@@ -185,7 +191,7 @@ def _show(found: QueryResult, listed: tuple[str, ...] | None, out: Path | None, 
         render.table(columns, [[row[position] for position in positions] for row in found])
 
 
-def _conditions(where: list[str] | None, dataset: str | None, **taken: None) -> dict[str, Any]:
+def _conditions(where: list[str] | None, dataset: str | None, taken: Sequence[str] = ()) -> dict[str, Any]:
     conditions: dict[str, list[str]] = {} if dataset is None else {"dataset_name": [dataset]}
     for text in where or ():
         column, equals, value = text.partition("=")
@@ -193,6 +199,8 @@ def _conditions(where: list[str] | None, dataset: str | None, **taken: None) -> 
         if not equals:
             raise InvalidValueError(f"a condition looks like fold_id=0, not {text!r}.")
         if column in taken:
-            raise InvalidValueError(f"{column} is chosen by an option of its own.", hint=f"Use --{column} {value}.")
+            raise InvalidValueError(f"{column} is chosen in its own way.", hint="`artifactdb top --help` says how.")
+        if column == "dataset_name" and dataset is not None:
+            raise InvalidValueError("--dataset says which dataset_name is meant.", hint="Give one of the two.")
         conditions.setdefault(column, []).append(value)
     return {column: values[0] if len(values) == 1 else values for column, values in conditions.items()}

@@ -135,7 +135,7 @@ def log(
 
 
 def _steps(config: Path) -> Any:
-    if not config.exists():
+    if not config.is_file():
         raise WorkspaceNotFoundError(f"{config} is not there.", hint="Name a JSON or YAML file with the steps.")
     if config.suffix == ".json":
         return parse_json(config.read_bytes(), config.name)

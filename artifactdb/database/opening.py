@@ -44,10 +44,16 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
         raise InvalidValueError(f"{text!r} is a path that UTF-8 cannot hold.", hint="Choose another name.") from None
     except RuntimeError:  # of somebody whom nobody knows
         location = Path(text).absolute()
-    if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
-        location = location / FILE_NAME
-    # As SQLite does for its -wal: what lies beside a workspace lies beside the file itself, not beside a link to it.
-    return location.resolve() if location.is_symlink() else location
+    try:
+        if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
+            location = location / FILE_NAME
+        # As SQLite does for its -wal: what lies beside a workspace lies beside the file itself, not beside a link.
+        return location.resolve() if location.is_symlink() else location
+    except RuntimeError:
+        raise InvalidValueError(f"{location} is a link that leads back to itself.", hint="Name a file.") from None
+    except OSError as error:
+        kind = ReadOnlyError if isinstance(error, PermissionError) else InvalidValueError
+        raise kind(f"{location} cannot be looked for ({error.strerror}).", hint="Check it, folder by folder.") from None
 
 
 def is_workspace_name(name: object) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from artifactdb.errors import StorageError, WorkspaceNotFoundError
+from artifactdb.errors import NotAWorkspaceError, StorageError, WorkspaceNotFoundError
 
 Value = int | float | str | bytes | None
 
@@ -54,6 +54,8 @@ class Pages:
     """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise NotAWorkspaceError(f"{path} is not a file.")
         try:
             self._file = path.open("rb")
         except OSError as error:
