@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHOWN_ROWS = 20
+_SHOWN_CHARACTERS = 200
 
 
 def html_fields(values: Mapping[str, Any]) -> str:
@@ -72,6 +73,11 @@ def told_apart(names: Sequence[str]) -> list[str]:
             other = f"{name}_{count}"
         told.append(other)
     return told
+
+
+def _shortened(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} …"
 
 
 class QueryResult(Sequence[tuple[Any, ...]]):
@@ -134,7 +140,8 @@ class QueryResult(Sequence[tuple[Any, ...]]):
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         body = "".join(
-            f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row)}</tr>" for row in self.rows[:_SHOWN_ROWS]
+            f"<tr>{''.join(f'<td>{escape(_shortened(value))}</td>' for value in row)}</tr>"
+            for row in self.rows[:_SHOWN_ROWS]
         )
         hidden = len(self) - _SHOWN_ROWS
         tail = f"<p>and {hidden} more rows</p>" if hidden > 0 else ""

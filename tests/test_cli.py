@@ -107,6 +107,7 @@ def test_what_is_wrong_has_an_exit_code(study: Path) -> None:
     run("gc", study.parent / "absent.sqlite", code=3)
     run("ls", study, "--branch", "x", code=2)
     run("ls", study, "--param", "alpha", code=2)
+    assert "nothing is known" in run("history", study, "0001:9:all", code=3)
     assert not (study.parent / "absent.sqlite").exists()
 
 
@@ -272,12 +273,28 @@ class TestPredictions:
         statements = "SELECT count(*)\nFROM predictions;\nSELECT nothing;\n.tables\n.export answer.csv\n.help\nSELECT 7"
         done = subprocess.run(
             [sys.executable, "-c", "from artifactdb.cli import main; main()", "sql", str(scored)],
-            input=statements, capture_output=True, text=True, check=True, cwd=tmp_path,
+            input=statements, capture_output=True, text=True, check=False, cwd=tmp_path,
         )  # fmt: skip
+        assert done.returncode == 2  # one of them failed
         assert "10" in done.stdout and "artifacts" in done.stdout and "Ctrl-D" in done.stdout
         assert done.stdout.endswith("7\n7\n")
         assert "nothing" in done.stderr
         assert "10" in (tmp_path / "answer.csv").read_text()
+
+    def test_what_is_piped_says_all_that_is_there(self, scored: Path) -> None:
+        sql = "SELECT 1234567.891::DOUBLE AS a, 2.0::DOUBLE AS b, 'x' || chr(9) || 'y' || chr(10) || 'z' AS c"
+        assert run("sql", scored, sql) == "a\tb\tc\n1234567.891\t2\tx\\ty\\nz\n"
+
+    def test_options_that_would_be_ignored_are_refused(self, scored: Path, tmp_path: Path) -> None:
+        for options in (["--json"], ["--csv"], ["--out", tmp_path / "a.csv"]):
+            assert "belong to a statement" in run("sql", scored, *options, code=2)
+        assert "one of them" in run("sql", scored, "SELECT 1", "--json", "--csv", code=2)
+        assert "one of them" in run("top", scored, "--csv", "--out", tmp_path / "a.csv", code=2)
+        for timeout in ("-1", "nan"):
+            for question in ("sql", "query"):
+                assert "timeout_s" in run(question, scored, "SELECT 1", "--timeout", timeout, code=2)
+        run("ls", scored, "--limit", "-1", code=2)
+        run("history", scored, "--limit", "-1", code=2)
 
     def test_care_of_the_files(self, scored: Path) -> None:
         assert json.loads(run("catalog", "flush", scored, "--json"))["moved"] == 0

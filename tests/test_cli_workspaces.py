@@ -10,6 +10,7 @@ from typing import Any
 
 import joblib
 import pytest
+from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
 from artifactdb import ArtifactDBError, Workspace
@@ -55,6 +56,8 @@ def test_runs_are_listed_with_their_pipelines_and_taken_back(study: Path) -> Non
     assert answered("runs", study, run["run_id"], "--clean-up") == counted
     assert answered("runs", study) == []
     assert CliRunner().invoke(app, ["runs", str(study), "--clean-up"]).exit_code == 2
+    with pytest.raises(ArtifactDBError, match="belongs to"):
+        said("runs", study, "--dry-run")
 
 
 def test_the_library(study: Path, tmp_path: Path) -> None:
@@ -87,6 +90,11 @@ def test_the_library(study: Path, tmp_path: Path) -> None:
         said(*save, "v1", "--config", tmp_path / "none.json")
     with pytest.raises(ArtifactDBError, match="no library entry 'v1'"):
         said("library", "show", study, "v1")
+    for options in (["--run", "wheat"], ["--config", template]):
+        with pytest.raises(ArtifactDBError, match="--filtered belongs to"):
+            said(*save, "v1", *options, "--filtered")
+    with pytest.raises(ArtifactDBError, match="kind is one of"):
+        said("library", "show", study, "base", "--kind", "nothing")
 
 
 def test_pack_and_merge(study: Path, tmp_path: Path) -> None:
@@ -138,6 +146,15 @@ def test_export_and_import(study: Path, tmp_path: Path, fitted: dict[str, Any]) 
     joblib.dump(fitted["pls"], files / "pls_fold1.joblib")
     assert answered("import", other, files, "--dataset", "corn")["artifacts"] == 1
     assert answered("ls", other, "--dataset", "corn")[0]["fold_id"] == 1
+
+
+def test_what_is_refused_leaves_no_empty_workspace(tmp_path: Path) -> None:
+    new = tmp_path / "new.sqlite"
+    joblib.dump(Ridge(), tmp_path / "unfitted.joblib")
+    for command, source, reason in (("import", "none", "is not there"), ("log", "unfitted.joblib", "is not fitted")):
+        with pytest.raises(ArtifactDBError, match=reason):
+            said(command, new, tmp_path / source)
+    assert not new.exists()
 
 
 def test_an_import_that_is_not_whole_says_so(study: Path, tmp_path: Path) -> None:

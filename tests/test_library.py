@@ -266,7 +266,7 @@ class TestTrained:
     def test_what_is_not_there_is_said(self, workspace: Workspace, pipeline_id: str) -> None:
         with pytest.raises(RunNotFoundError):
             workspace.library.save_filtered("0099_none", "f")
-        with pytest.raises(InvalidValueError, match="no run or dataset"):
+        with pytest.raises(RunNotFoundError, match="no run or dataset"):
             workspace.library.save_fullrun("corn", "f")
         with pytest.raises(InvalidValueError, match="plain name"):
             workspace.library.save_fullrun("wheat", "f", data={"X": np.array([object()])})

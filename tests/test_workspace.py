@@ -210,6 +210,7 @@ class TestQueries:
         assert empty.columns == ["name", "created_at"]
         assert empty.to_arrow().num_rows == empty.to_polars().height == len(empty.to_pandas()) == 0
         assert "<table>" in result._repr_html_()
+        assert len(workspace.query("SELECT hex(zeroblob(50000)) AS long")._repr_html_()) < 1000
 
     def test_named_parameters_and_views_answer_in_one_line(
         self, workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
@@ -297,6 +298,7 @@ class TestLife:
     def test_a_closed_workspace_says_so(self, file: Path) -> None:
         workspace = Workspace(file)
         workspace.close()
+        assert "closed" in workspace._repr_html_()
         with pytest.raises(StorageError, match="closed"):
             workspace.stats()
 

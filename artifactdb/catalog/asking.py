@@ -63,6 +63,8 @@ def ask(
     ------
     QueryError, CatalogFileError
     """
+    if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
+        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
     engine = store.engine if memory_limit is None else store.new_engine(memory_limit)

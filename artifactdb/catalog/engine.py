@@ -237,7 +237,7 @@ def time_limit(cursor: duckdb.DuckDBPyConnection, timeout_s: float | None) -> It
     if timeout_s is None:
         yield
         return
-    timer = threading.Timer(timeout_s, cursor.interrupt)
+    timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), cursor.interrupt)
     timer.daemon = True
     timer.start()
     try:

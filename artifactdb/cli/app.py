@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 refused, 5 cannot save or load, "
-    "6 not trusted, 7 the file, 8 busy.",
+    "6 not trusted, 7 the file, 8 busy, 130 interrupted.",
 )
 
 _LISTED = ("artifact_id", "class_name", "fold_id", "size_bytes", "chain_path", "dataset")
@@ -76,7 +76,7 @@ def ls(
     class_name: Annotated[str | None, typer.Option("--class", help="Class name.")] = None,
     param: Annotated[str | None, typer.Option(help="A parameter's value: n_components=10")] = None,
     chain: Annotated[str | None, typer.Option(help="The operators that the chain begins with.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List artifacts; conditions narrow the list."""

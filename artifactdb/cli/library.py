@@ -14,7 +14,15 @@ from artifactdb.library.entries import KINDS
 from artifactdb.workspace import Workspace
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the entry.")]
-KindOption = Annotated[str | None, typer.Option(help=", ".join(KINDS) + ".")]
+
+
+def _known_kind(kind: str | None) -> str | None:
+    if kind is not None and kind not in KINDS:
+        raise InvalidValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}.")
+    return kind
+
+
+KindOption = Annotated[str | None, typer.Option(callback=_known_kind, help=", ".join(KINDS) + ".")]
 _LISTED = ("name", "type", "description", "category", "tags", "artifacts", "saved_at")
 
 library = typer.Typer(help="Configurations and trained pipelines that are used again.", no_args_is_help=True)
@@ -84,6 +92,8 @@ def save(
     """Save a template, a trained pipeline or a whole run under a name; one of its kind and name is replaced."""
     if sum(given is not None for given in (pipeline, run, config)) != 1:
         raise InvalidValueError("what to save is one of --pipeline, --run and --config.")
+    if filtered and pipeline is None:
+        raise InvalidValueError("--filtered belongs to --pipeline.")
     require_file(path)
     tags = tag or []
     with Workspace(path) as workspace, workspace.database.transaction(keep=not dry_run):
@@ -128,8 +138,6 @@ def rm(
 ) -> None:
     """Remove an entry; `artifactdb gc` deletes content that nobody else has."""
     require_file(path)
-    if kind is not None and kind not in KINDS:
-        raise InvalidValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}.")
     with Workspace(path, mode="ro" if dry_run else "rw") as workspace:
         entry = workspace.library.get(name, kind)
         if not dry_run:

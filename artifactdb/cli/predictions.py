@@ -68,6 +68,7 @@ def top(
     as_csv: CsvOption = False,
 ) -> None:
     """Show the best predictions."""
+    _require_one(out, as_json, as_csv)
     with Workspace(path, mode="ro") as workspace:
         found = workspace.catalog.top(
             n,
@@ -91,6 +92,7 @@ def predictions(
     skip_damaged: DamagedOption = False,
 ) -> None:
     """List predictions; conditions narrow the list."""
+    _require_one(out, as_json, as_csv)
     from artifactdb.catalog.questions import where as condition_of
 
     condition, parameters = condition_of(_conditions(where, dataset))
@@ -116,6 +118,9 @@ def sql(
     skip_damaged: DamagedOption = False,
 ) -> None:
     """Ask in SQL over predictions and records together; nothing can be written."""
+    if statement is None and (out is not None or as_json or as_csv):
+        raise InvalidValueError("--json, --csv and --out belong to a statement.", hint="The shell has .export.")
+    _require_one(out, as_json, as_csv)
     with Workspace(path, mode="ro") as workspace:
 
         def ask(text: str) -> QueryResult:
@@ -174,6 +179,11 @@ def _show_files(workspace: Workspace, answer: dict[str, Any], as_json: bool) -> 
         render.as_json(answer | {"files": files.to_dicts()})
     else:
         render.table(files.columns, files.rows)
+
+
+def _require_one(out: Path | None, as_json: bool, as_csv: bool) -> None:
+    if as_csv and (as_json or out is not None):
+        raise InvalidValueError("--csv prints CSV, and nothing else can be printed.", hint="Give one of them.")
 
 
 def _show(found: QueryResult, listed: tuple[str, ...] | None, out: Path | None, as_json: bool, as_csv: bool) -> None:

@@ -18,6 +18,8 @@ from artifactdb.results import to_json
 console = Console()
 messages = Console(stderr=True)
 
+_SPELLED = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
 
 def as_json(answer: Any) -> None:
     """Print one JSON document; bytes as hex, everything else unknown as text."""
@@ -51,14 +53,15 @@ def fields(values: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """Give a value as one line of text that cannot steer a terminal."""
+    """Give a value as one line of text that cannot steer a terminal; numbers in full where a program may read them."""
     if value is None:
         return ""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float):
-        return f"{value:.6g}"
-    return plain(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value))
+        return f"{value:.6g}" if console.is_terminal else repr(float(value)).removesuffix(".0")
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return plain(text.translate(_SPELLED))
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import typer
 from platformdirs import user_state_path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
@@ -28,15 +29,22 @@ _HELP = """End a statement with ; and it runs. Tab completes, arrow keys recall,
 
 
 def run(ask: Callable[[str], QueryResult], workspace: Path) -> None:
-    """Ask for statements until there are no more; a statement ends with a semicolon."""
+    """Ask for statements until there are no more; a statement ends with a semicolon.
+
+    Raises
+    ------
+    Exit
+        With the code of the first statement that failed, when nobody types them.
+    """
     if sys.stdin.isatty():
         print(f"{workspace}: SQL of DuckDB, .help for more")
     last: QueryResult | None = None
+    failed: ArtifactDBError | None = None
     for statement in _statements():
         try:
             if statement.startswith("."):
                 if statement.split()[0] in (".quit", ".exit"):
-                    return
+                    break
                 _command(statement, last)
             else:
                 last = ask(statement)
@@ -46,10 +54,13 @@ def run(ask: Callable[[str], QueryResult], workspace: Path) -> None:
                 )
         except ArtifactDBError as error:
             render.messages.print(str(error), style="red", markup=False, highlight=False)
+            failed = failed or error
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
             render.messages.print("interrupted", style="red")
+    if failed is not None and not sys.stdin.isatty():
+        raise typer.Exit(failed.exit_code)
 
 
 def _statements() -> Iterator[str]:

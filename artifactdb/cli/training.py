@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,13 +56,18 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every pipeline of a configuration, keep all of it, and show the best."""
+    """Train every pipeline of a configuration, keep all of it, and show the best; exit code 1 when every one failed.
+
+    When only some of them failed, they are listed, and the exit code is 0.
+    """
     from artifactdb.runner.runner import PipelineRunner
 
     steps = _steps(config)
-    with PipelineRunner(
-        workspace, n_jobs=jobs, backend=backend, allow=allow or [], verbose=0 if quiet else 1
-    ) as runner:
+    with (
+        warnings.catch_warnings(),
+        PipelineRunner(workspace, n_jobs=jobs, backend=backend, allow=allow or [], verbose=0 if quiet else 1) as runner,
+    ):
+        warnings.filterwarnings("ignore", ".* pipelines failed", UserWarning)  # they are listed below
         predictions = runner.run(
             steps, data, target=target or None, dataset_name=dataset, name=name, metric=metric, resume=resume
         )  # fmt: skip
@@ -123,7 +129,10 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a fitted scikit-learn object with all that is in it; loading FILE runs its code, so let it be your own."""
+    from artifactdb.fitted.log import estimators_of
+
     fitted = _fitted(file)
+    estimators_of(fitted)  # before there is a workspace, which what is refused would leave empty
     pairs = _pairs(fitted, data, target)
     with Workspace(path) as workspace:
         logged = workspace.log(fitted, *pairs, dataset=dataset, name=name)

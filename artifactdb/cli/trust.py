@@ -9,6 +9,7 @@ import typer
 
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, require_file
+from artifactdb.errors import ArtifactNotFoundError
 from artifactdb.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,12 +99,14 @@ def history(
     path: PathArgument,
     artifact_id: Annotated[str | None, typer.Argument(help="One artifact, also one that was deleted.")] = None,
     dataset: DatasetOption = None,
-    limit: Annotated[int, typer.Option(help="At most so many, without an artifact.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, without an artifact.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """Show who added, replaced, deleted, trusted, packed or merged what, and when."""
     with Workspace(path, mode="ro") as workspace:
         events = [event.to_dict() for event in workspace.history(artifact_id, dataset, limit=limit)]
+    if artifact_id is not None and not events:
+        raise ArtifactNotFoundError(f"nothing is known of {artifact_id!r}.", hint="`artifactdb ls` lists artifacts.")
     if as_json:
         render.as_json(events)
     else:

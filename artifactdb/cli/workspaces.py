@@ -9,7 +9,7 @@ import typer
 
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, DryRunOption, JsonOption, OverwriteOption, PathArgument, require_file
-from artifactdb.errors import InvalidValueError, RunNotFoundError
+from artifactdb.errors import InvalidValueError, RunNotFoundError, WorkspaceNotFoundError
 from artifactdb.runs.records import STATUSES
 from artifactdb.workspace import Workspace
 
@@ -46,6 +46,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List runs, or the pipelines of one; a run whose process is gone is interrupted."""
+    if dry_run and not (clean_up or end):
+        raise InvalidValueError("--dry-run belongs to --clean-up or --end.")
     if end or clean_up:
         if run_id is None:
             raise typer.BadParameter("name the run", param_hint="RUN_ID")
@@ -241,6 +243,8 @@ def import_(
     """Take in an exported folder, a workspace of nirs4all, or files of joblib; exit code 7 when a part was refused."""
     if dry_run:
         require_file(path)
+    if not folder.exists():
+        raise WorkspaceNotFoundError(f"{folder} is not there.")
     with Workspace(path) as workspace, render.progress("import") as progress:
         report = workspace.import_folder(folder, dataset=dataset, trust=trust, dry_run=dry_run, progress=progress)
     if as_json:

@@ -33,7 +33,7 @@ def log(
     notes: str,
 ) -> Logged:
     """Enter a fitted object as a pipeline of its own; ``Workspace.log`` says more."""
-    folds = _estimators(fitted)
+    folds = estimators_of(fitted)
     predictions.require_pairs(X, y)
     searched: list[Row] = []
     if isinstance(fitted, Mapping):
@@ -122,7 +122,7 @@ class _Entered:
         }
 
 
-def _estimators(fitted: Any) -> dict[int | None, Any]:
+def estimators_of(fitted: Any) -> dict[int | None, Any]:
     """Give the fitted estimators by fold, None for one that is of no fold.
 
     Raises

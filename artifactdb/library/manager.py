@@ -14,7 +14,7 @@ from artifactdb.artifacts import load
 from artifactdb.blobs import store as blobs
 from artifactdb.database import Database
 from artifactdb.database.connection import database_of
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, RunNotFoundError
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
@@ -172,7 +172,7 @@ class LibraryManager:
                 chosen = runs.pipelines(self.database, dataset)
                 predictions = gathering.condition_of_dataset(dataset)
             if not chosen:
-                raise InvalidValueError(f"{str(run_dir)!r} is no run or dataset with pipelines.")
+                raise RunNotFoundError(f"{str(run_dir)!r} is no run or dataset with pipelines.")
             kept = gathering.artifacts(self.database, chosen)
             entry = Entry(
                 "fullrun", name, description, category, tags,

@@ -46,7 +46,7 @@ class Opened:
         return f"Workspace({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        shown: dict[str, Any] = statistics.statistics(self.database)
+        shown: dict[str, Any] = {"state": "closed"} if self.database.closed else statistics.statistics(self.database)
         return f"<p><b>Workspace</b> {escape(str(self.path))}</p>{html_fields(shown)}"
 
     @property
