@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from artifactdb import Workspace
+from artifactdb import StorageFullError, Workspace
+from artifactdb.catalog.files import device_errors
 from tests import fresh
 
 CODE = """
@@ -60,3 +61,9 @@ def test_a_sealed_folder_is_read_and_not_written(sealed_folder: Path) -> None:
     assert done.stdout.splitlines() == [
         "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "True", "{'a': 1} True 1", "['closed', 'study.sqlite']",
     ], done.stdout + done.stderr  # fmt: skip
+
+
+def test_what_to_do_is_said_by_what_went_wrong(tmp_path: Path) -> None:
+    for error, hint in ((PermissionError(13, "denied"), "permissions"), (OSError(28, "full"), "Free space")):
+        with pytest.raises(StorageFullError, match=hint), device_errors(tmp_path):
+            raise error

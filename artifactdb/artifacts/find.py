@@ -172,7 +172,7 @@ def by_id(database: Database, artifact_id: str, dataset: str | None = None) -> S
     if len(rows) > 1:
         raise InvalidValueError(
             f"{artifact_id!r} is there in the datasets {', '.join(sorted(row[2] for row in rows))}.",
-            hint="Say which one with dataset=.",
+            hint="Say which one with dataset= (--dataset).",
         )
     if rows:
         return from_row(rows[0])

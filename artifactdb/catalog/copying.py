@@ -24,16 +24,17 @@ def backup(store: Store, target: Path, progress: Callable[[int, int], None] | No
     InvalidValueError
         When the target, or a catalog of its name, exists.
     """
-    file = target / store.database.path.name if target.is_dir() else target
-    folder = catalog_folder(file)
-    for taken in (file, folder):
-        if taken.exists():
-            raise InvalidValueError(f"{taken} is there already.", hint="Name a new file, or remove that one first.")
-    with device_errors(file.parent), new_file(file, beside=folder) as unfinished:
-        copied = _copy(store, unfinished, progress)
-        if copied is not None:
-            disk.rename(copied, folder)
-            disk.sync(folder.parent)
+    with device_errors(target.parent):
+        file = target / store.database.path.name if target.is_dir() else target
+        folder = catalog_folder(file)
+        for taken in (file, folder):
+            if taken.exists():
+                raise InvalidValueError(f"{taken} is there already.", hint="Name a new file, or remove that one first.")
+        with new_file(file, beside=folder) as unfinished:
+            copied = _copy(store, unfinished, progress)
+            if copied is not None:
+                disk.rename(copied, folder)
+                disk.sync(folder.parent)
     return file
 
 

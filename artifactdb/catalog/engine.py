@@ -252,10 +252,13 @@ def translated() -> Iterator[None]:
     try:
         yield
     except duckdb.InterruptException as error:
-        raise QueryError("the query ran longer than it was given.", hint="Raise timeout_s, or ask less.") from error
+        raise QueryError(
+            "the query ran longer than it was given.", hint="Raise timeout_s (--timeout), or ask less."
+        ) from error
     except duckdb.OutOfMemoryException as error:
         raise QueryError(
-            f"the query needs more memory than it was given ({_first_line(error)}).", hint="Raise memory_limit."
+            f"the query needs more memory than it was given ({_first_line(error)}).",
+            hint="Raise memory_limit (--memory).",
         ) from error
     except duckdb.PermissionException as error:
         raise QueryError(f"a query may read the catalog and nothing else ({_first_line(error)}).") from error

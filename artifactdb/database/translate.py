@@ -62,7 +62,7 @@ TRANSLATIONS: list[tuple[type[apsw.Error], type[ArtifactDBError], str, str]] = [
         apsw.InterruptError,
         QueryError,
         "the query ran longer than it was given",
-        "Raise timeout_s, or ask less.",
+        "Raise timeout_s (--timeout), or ask less.",
     ),
     (apsw.BindingsError, QueryError, "the SQL and its parameters do not fit", "Give one value for each ?."),
     (

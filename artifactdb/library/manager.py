@@ -324,7 +324,9 @@ class LibraryManager:
         """
         chosen = [entry["type"] for entry in entries.found(self.database, kind=kind, name=name)]
         if len(chosen) > 1:
-            raise InvalidValueError(f"{name!r} is a {' and a '.join(chosen)}.", hint="Say which one with kind=.")
+            raise InvalidValueError(
+                f"{name!r} is a {' and a '.join(chosen)}.", hint="Say which one with kind= (--kind)."
+            )
         entries.delete(self.database, chosen[0] if chosen else kind or "template", name)
 
     def delete_template(self, name: str) -> None:

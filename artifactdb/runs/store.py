@@ -358,7 +358,7 @@ def pipeline(database: Database, pipeline_id: str, dataset: str | None = None) -
     if len(found) > 1:
         raise InvalidValueError(
             f"{pipeline_id!r} is there in the datasets {', '.join(sorted(row[2] for row in found))}.",
-            hint="Say which one with dataset=.",
+            hint="Say which one with dataset= (--dataset).",
         )
     return _pipeline(database, found[0])
 
