@@ -15,7 +15,7 @@ from artifactdb import (
     ArtifactDBError,
     ArtifactLoader,
     ArtifactRegistry,
-    CatalogFileError,
+    CorruptWorkspaceError,
     DeserializationError,
     InvalidValueError,
     NotAWorkspaceError,
@@ -119,7 +119,7 @@ class TestProtection:
         workspace.catalog.flush()
         folder = file.with_suffix(".catalog")
         folder.rename(folder.with_suffix(".away"))
-        with pytest.raises(CatalogFileError, match="is not there"):
+        with pytest.raises(CorruptWorkspaceError, match="is not there"):
             workspace.protect(1.0)
         folder.with_suffix(".away").rename(folder)
 

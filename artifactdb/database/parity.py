@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from artifactdb.errors import CatalogFileError, CorruptWorkspaceError, InvalidValueError, StorageError
+from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, StorageError
 
 Progress = Callable[[int, int], None]
 
@@ -157,19 +157,7 @@ def _checks(blocks: bytes, size: int) -> bytes:
 
 
 def describe(folder: Path, name: str) -> Member:
-    """Hash a file that is to be protected.
-
-    Raises
-    ------
-    CatalogFileError
-        When it is not there.
-    """
-    if not (folder / name).is_file():
-        raise CatalogFileError(
-            f"{folder / name} is not there.",
-            hint="`artifactdb catalog verify` lists what is wrong.",
-            file=str(folder / name),
-        )
+    """Hash a file that is to be protected."""
     digest, file = hashlib.sha256(), Reading(folder / name)
     try:
         for offset in range(0, file.size_bytes, _AT_ONCE):
