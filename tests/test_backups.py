@@ -170,6 +170,7 @@ def test_a_copy_is_of_one_instant_while_others_write(file: Path, tmp_path: Path,
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.campaign
 def test_one_that_is_killed_is_gone_on_with(file: Path, tmp_path: Path, fitted: dict[str, Any], ballast: Any) -> None:
     folder = tmp_path / "backups"
     with Workspace(file) as workspace:

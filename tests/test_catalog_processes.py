@@ -78,6 +78,7 @@ def test_readers_see_whole_transactions_while_others_write_flush_and_compact(tmp
         assert workspace.verify().ok
 
 
+@pytest.mark.campaign
 def test_threads_and_joblib_workers_add_and_ask(tmp_path: Path) -> None:
     with Workspace(tmp_path / "study.sqlite") as workspace:
         catalog = workspace.catalog

@@ -335,6 +335,7 @@ def test_a_class_that_no_other_process_finds_is_refused() -> None:
     assert to_plain(Mine(2.0), strict=False)["params"] == {"alpha": 2.0}, "people may still read it"
 
 
+@pytest.mark.campaign
 def test_equal_configurations_give_the_same_json_in_every_process(in_new_process: Any) -> None:
     code = """
 import json, numpy, sys

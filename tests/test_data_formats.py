@@ -666,6 +666,7 @@ def test_any_bytes_and_any_end_are_refused(stream: bytes, end: bytes) -> None:
 # -- how it is chosen and stored
 
 
+@pytest.mark.campaign
 def test_bytes_are_the_same_in_every_process(in_new_process: Any) -> None:
     code = """
 import numpy as np

@@ -64,6 +64,7 @@ class TestQueries:
         assert _peak_bytes() - before < 600 << 20
         assert workspace.query("SELECT 1").rows == [(1,)]
 
+    @pytest.mark.campaign
     def test_too_much_asked_within_a_transaction_takes_nothing_of_it_back(self, workspace: Workspace) -> None:
         with workspace.transaction():
             workspace.database.rows("INSERT INTO datasets (name, created_at) VALUES ('kept', '')")

@@ -35,6 +35,7 @@ def test_threads_share_a_registry_and_a_loader(workspace: Workspace, registry: A
     assert len(registry.get_all_records()) == 64
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
 def test_joblib_workers_register_and_load(workspace: Workspace, registry: ArtifactRegistry, backend: str) -> None:
     with joblib.Parallel(n_jobs=2, backend=backend) as parallel:
@@ -117,6 +118,7 @@ thread = threading.Thread(target=work); thread.start(); thread.join(); work()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+@pytest.mark.campaign
 def test_the_same_object_gives_the_same_hash_in_every_process(registry: ArtifactRegistry, in_new_process: Any) -> None:
     code = """
 import sys

@@ -136,6 +136,7 @@ class TestAFolder:
             assert len(workspace.records()) == HELD and len(workspace.catalog) == 3
         assert study.parent.stat().st_mtime_ns == LONG_AGO_NS
 
+    @pytest.mark.campaign
     def test_stays_as_it_is_under_the_command_line(self, study: Path) -> None:
         code = "from artifactdb.cli import main; main()"
         with left_as_it_is(study.parent):

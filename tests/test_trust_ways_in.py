@@ -107,6 +107,7 @@ class TestWhatIsAllowedIsWhatWasShown:
             assert isinstance(workspace.load(artifact_id), Ridge)
             assert workspace.history(artifact_id)[-1].act == "trusted"
 
+    @pytest.mark.campaign
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much a process took")
     def test_nothing_is_unpacked_of_what_may_not_be_loaded(self, tmp_path: Path, become: Become) -> None:
         """Half a gigabyte of zeros takes a few hundred kilobytes in the file: it is there to fill a memory."""
@@ -252,6 +253,7 @@ class TestOwnComesBack:
 
 
 class TestWorkers:
+    @pytest.mark.campaign
     def test_keys_of_many_merged_workspaces_go_along_and_of_the_library_too(
         self, tmp_path: Path, become: Become, fitted: dict[str, Any]
     ) -> None:
