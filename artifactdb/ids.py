@@ -29,7 +29,7 @@ def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_i
     pipeline_id : str
     chain : str or OperatorChain
     fold_id : int, optional
-        Default: the fold of the chain's last operator; None for an artifact that all folds share.
+        None for an artifact that all folds share.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def generate_artifact_id_v3(pipeline_id: str, chain: str | OperatorChain, fold_i
     '0001_pls$d6ec12b94970:0'
     """
     validate_pipeline_id(pipeline_id)
-    fold_id = agreeing_fold(chain, fold_id)
+    validate_fold_id(fold_id)
     if isinstance(chain, str):
         chain = OperatorChain.from_path(chain)
     if not chain:

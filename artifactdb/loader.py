@@ -136,7 +136,8 @@ class ArtifactLoader:
     ) -> ManifestImport:
         """Take in the records of a manifest and the files they name; runs none of it. ``trust`` vouches for it."""
         done = import_manifest(self._database, manifest, Path(results_dir), self.dataset, trust=trust)
-        self._loaded.left_out = done
+        self._loaded.left_out.refused += done.refused
+        self._loaded.left_out.missing += done.missing
         return done
 
     # -- load ---------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class ArtifactRegistry:
         self, chain: str | OperatorChain, fold_id: int | None = None, pipeline_id: str | None = None
     ) -> str:
         """Give the id of a chain and fold: ``{pipeline_id}${chain_hash}:{fold_id|all}``."""
-        return generate_artifact_id_v3(self._pipeline(chain, pipeline_id), chain, fold_id)
+        return generate_artifact_id_v3(self._pipeline(chain, pipeline_id), chain, agreeing_fold(chain, fold_id))
 
     def register_with_chain(
         self,

@@ -123,6 +123,9 @@ def test_several_workspaces_in_one_folder_do_not_take_each_others_place(tmp_path
         del listed["workspace_id"]
         path.write_text(json.dumps(listed))
     assert Workspace.restore(folder, tmp_path / "newest.sqlite").exists(), "who has no id goes by its name"
+    with Workspace(tmp_path / "wheat") as workspace:
+        workspace.backup_to(folder, keep=1)
+    assert len(Workspace.backups(folder)) == 3, "what does not say whose it is may be another's"
 
 
 def test_a_renamed_workspace_goes_on_with_its_series(file: Path, tmp_path: Path, fitted: dict[str, Any]) -> None:

@@ -495,7 +495,7 @@ def test_the_same_content_described_anew_is_described_anew(
     [
         ({"branch_path": [0]}, {"branch_path": [1]}),
         ({"source_index": 0}, {"source_index": 1}),
-        ({"substep_index": None}, {"substep_index": 1}),
+        ({"substep_index": 0}, {"substep_index": 1}),
     ],
 )
 def test_another_branch_source_or_substep_takes_no_place_that_the_chain_does_not_tell_apart(
@@ -508,3 +508,12 @@ def test_another_branch_source_or_substep_takes_no_place_that_the_chain_does_not
     told = {"branch_path": "br=1", "source_index": "src=1", "substep_index": "sub=1"}[next(iter(second))]
     registry.register_with_chain(fitted["ridge"], f"s1.PLS[{told}]", "model", 1)
     assert len(registry.get_all_records()) == 2
+
+
+def test_what_the_place_was_not_told_of_may_be_told_later(registry: ArtifactRegistry, fitted: dict[str, Any]) -> None:
+    chain = "s1.PLS[br=0]"
+    artifact_id = registry.generate_id(OperatorChain.from_path(chain), 0)
+    registry.register(fitted["pls"], artifact_id, "model")
+    registry.register(fitted["pls"], artifact_id, "model", chain_path=chain)
+    found = registry.get_by_chain(chain)
+    assert found is not None and found.branch_path == [0] and found.chain_path == chain

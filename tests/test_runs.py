@@ -408,6 +408,15 @@ class TestSharedWithAnotherRun:
         assert workspace.registry("wheat", "0001_pls").cleanup_failed_run() == 0
         assert len(workspace.records()) == 2 and not workspace.orphans()
 
+    def test_a_run_that_goes_on_counts_what_is_saved_again_beside_it(
+        self, workspace: Workspace, fitted: dict[str, Any]
+    ) -> None:
+        with workspace.run("wheat") as run, run.pipeline(CONFIG) as pipeline:
+            pipeline.registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+            beside = workspace.registry("wheat", pipeline.pipeline_id)
+            beside.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        assert run.record.artifacts == 1
+
     def test_what_both_left_unfinished_goes_with_the_last(self, workspace: Workspace, fitted: dict[str, Any]) -> None:
         self.abandoned(workspace, fitted["scaler"])
         registry = workspace.registry("wheat", "0001_pls")

@@ -9,6 +9,7 @@ import threading
 import weakref
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,10 @@ class TestQueries:
     def test_whatever_writes_is_refused(self, workspace: Workspace, sql: str) -> None:
         with pytest.raises(QueryError):
             workspace.query(sql)
+
+    def test_parameters_may_be_any_mapping_or_none(self, workspace: Workspace) -> None:
+        assert workspace.query("SELECT :a", MappingProxyType({"a": np.int64(1)})).rows == [(1,)]
+        assert workspace.query("SELECT 1", None).rows == [(1,)]  # type: ignore[arg-type]
 
     def test_wrong_sql_and_wrong_parameters_say_so(self, workspace: Workspace) -> None:
         for sql, params in (("SELEC 1", ()), ("SELECT * FROM nothing", ()), ("SELECT ?, ?", (1,))):
@@ -366,9 +371,18 @@ def test_a_task_does_not_write_into_the_transaction_of_another(workspace: Worksp
     async def both() -> list[Any]:
         return await asyncio.gather(taken_back(), beside(), return_exceptions=True)
 
+    async def inside() -> None:
+        with workspace.transaction():  # what a task begins within its transaction is a part of it
+            await asyncio.wait_for(asyncio.gather(kept(3), kept(4)), 30)
+
+    async def kept(step: int) -> None:
+        registry.register_with_chain({"c": step}, f"s{step}.C", "transformer", step)
+
     failed, refused = asyncio.run(both())
     assert isinstance(failed, ZeroDivisionError)
     assert isinstance(refused, InvalidValueError) and "another task" in str(refused)
     assert not acknowledged and workspace.records() == []
     registry.register_with_chain({"b": 2}, "s2.B", "transformer", 2)
-    assert len(workspace.records()) == 1
+    with workspace.transaction():
+        asyncio.run(inside())
+    assert len(workspace.records()) == 3

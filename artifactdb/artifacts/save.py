@@ -207,25 +207,26 @@ def _require_same_place(place: Place, before: Row | None) -> None:
     ------
     DuplicateError
     """
-    given = ".".join(map(str, place.branch_path)), place.source_index, place.substep_index
-    if before is not None and before[2:] != given:
-        named = ", ".join(
-            f"{name} {there!r} and {now!r}"
-            for name, there, now in zip(("branch", "source", "substep"), before[2:], given, strict=True)
-            if there != now
-        )
+    given = ".".join(map(str, place.branch_path)) or None, place.source_index, place.substep_index
+    present = before[2:] if before else given
+    differ = [
+        f"{name} {there} and {now}"
+        for name, there, now in zip(("branch", "source", "substep"), present, given, strict=True)
+        if there not in ("", None, now) and now is not None
+    ]
+    if differ:
         raise DuplicateError(
-            f"{place.artifact_id} is there already, and differs in {named}, which its id does not tell apart.",
+            f"{place.artifact_id} is there already, and its id does not tell apart {', '.join(differ)}.",
             hint="Say it in the chain, as in s2.PLS[br=0,src=1,sub=2]; or delete the one that is there.",
         )
 
 
 def _share(database: Database, record_key: int, run_key: int | None) -> None:
-    """Let what is saved again not go with an earlier run that did not end well."""
+    """Let what is saved again not go with an earlier run that did not end well, or may not."""
     if database.value(_UNSETTLED, (record_key, run_key)) is None:
         return
     if run_key is None:
-        database.rows(_SETTLE, (record_key,))
+        database.rows(_SETTLE, (record_key,))  # one that is going on counts it still
     else:
         database.rows("INSERT OR IGNORE INTO run_records VALUES (?, ?)", (run_key, record_key))
 
@@ -236,7 +237,7 @@ WHERE made.record_key = ? AND made.run_key IS NOT ? AND e.status <> 'completed' 
 """
 _SETTLE = """
 DELETE FROM run_records WHERE record_key = ?
-  AND run_key IN (SELECT run_key FROM run_entries WHERE status <> 'completed')
+  AND run_key IN (SELECT run_key FROM run_entries WHERE status IN ('failed', 'interrupted'))
 """
 
 
@@ -286,7 +287,7 @@ def _describes(there: StoredRecord, place: Place, parameters_json: str) -> bool:
     )
 
 
-_DESCRIBED = ("custom_name", "artifact_type", "step_index")
+_DESCRIBED = ("custom_name", "artifact_type", "step_index", "chain_path")
 
 
 def _stays(

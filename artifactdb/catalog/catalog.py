@@ -134,7 +134,8 @@ class Catalog:
         ids : str or sequence of str, optional
             Ids of predictions.
         run_id : str, optional
-            Those of the pipelines that a run trained; the table ``runs`` lists runs.
+            Those of the pipelines that a run trained, but for what another run has trained too; the table ``runs``
+            lists runs.
         dry_run : bool, default False
             Only count.
         **filters
@@ -189,7 +190,8 @@ class Catalog:
         Parameters
         ----------
         skip_damaged : bool, default False
-            Give up what lies in files that are missing or damaged, instead of refusing.
+            Give up what lies in files that are missing or damaged, instead of refusing; predictions whose arrays are
+            given up stay, with their scores.
         """
         self._require_no_transaction("compact")
         return merging.compact(self._store, progress, skip_damaged=skip_damaged)

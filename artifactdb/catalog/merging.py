@@ -188,6 +188,9 @@ def _write_all(
         select = rows_of(session, state, merge.kind, whole)
         if merge.kind == "data" and referenced_only:
             select = _only_referenced(session, state, select)
+        is_lost = any(file.kind == "data" and file.file_key in state.problems for file in state.files)
+        if merge.kind == "meta" and is_lost and state.skip_damaged:
+            select = _without_lost_arrays(session, state, select)
         merge.written = write_sorted(
             session, select, merge.path, merge.kind, owner, rows, counted_from(done, sum(expected), progress)
         )
@@ -251,6 +254,15 @@ def _only_referenced(session: Session, state: State, select: str) -> str:
     session.view("kept_predictions", rows_of(session, state, "meta", state.of_kind("meta")))
     named = " UNION ALL ".join(f"SELECT {name} AS array_id FROM kept_predictions" for name in ARRAY_IDS)
     return f"SELECT * FROM ({select}) WHERE array_id IN (SELECT array_id FROM ({named}) WHERE array_id IS NOT NULL)"
+
+
+def _without_lost_arrays(session: Session, state: State, select: str) -> str:
+    """Let predictions be without the arrays that are given up; their scores stay."""
+    session.view("kept_arrays", rows_of(session, state, "data", state.of_kind("data")))
+    kept = ", ".join(
+        f"CASE WHEN {name} IN (SELECT array_id FROM kept_arrays) THEN {name} END AS {name}" for name in ARRAY_IDS
+    )
+    return f"SELECT * REPLACE ({kept}) FROM ({select})"
 
 
 # -- naming -----------------------------------------------------------------------------------------

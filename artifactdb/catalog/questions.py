@@ -132,7 +132,7 @@ def top(
 ) -> QueryResult:
     """Give the best predictions; those without a number for a score are left out."""
     if not isinstance(n, int | np.integer) or n < 0:
-        raise InvalidValueError(f"n is 0 or more, not {n}.")
+        raise InvalidValueError(f"n is a whole number, 0 or more, not {n!r}.")
     filters = {"partition": partition, **filters}
     condition, parameters = where(filters)
     groups = [group_by] if isinstance(group_by, str) else list(group_by or ())

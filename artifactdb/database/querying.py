@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -68,10 +68,10 @@ def query(
     if max_rows is not None and max_rows < 0:
         raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
     try:
-        if isinstance(parameters, dict):
+        if isinstance(parameters, Mapping):
             parameters = {name: plain(value) for name, value in parameters.items()}
         else:
-            parameters = [plain(value) for value in parameters]
+            parameters = [plain(value) for value in parameters or ()]
         with translated(database.path):
             if database.in_transaction:
                 return _run(database.connection(), sql, parameters, timeout_s, max_rows)

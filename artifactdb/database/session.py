@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import count
 
 import apsw
@@ -17,12 +17,9 @@ from artifactdb.errors import InvalidValueError
 _numbers = count()
 
 
-def _current_task() -> object:
-    asyncio = sys.modules.get("asyncio")
-    try:
-        return asyncio and asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return None
+_inside: ContextVar[object] = ContextVar("inside", default=None)
+"""The outermost block that this context is in; tasks of asyncio have contexts of their own, made from who began them.
+"""
 
 
 class Session:
@@ -30,14 +27,13 @@ class Session:
 
     __slots__ = (
         "__weakref__", "connection", "half_done", "levels", "lock", "number", "reads", "rolled_back", "seal", "spoilt",
-        "task", "written",
+        "written",
     )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
         self.levels: list[object] = []  # one for each block of a transaction, the innermost last
-        self.task: object = None  # of asyncio, that began the outermost
         self.reads = False
         self.rolled_back = 0  # how often: what was read of that state is of none now
 
@@ -63,7 +59,7 @@ class Session:
     def begun(self, level: object) -> None:
         """Note that a block has begun."""
         if not self.levels:
-            self.task = _current_task()
+            _inside.set(level)
         self.levels.append(level)
 
     def require_same_task(self) -> None:
@@ -74,7 +70,7 @@ class Session:
         InvalidValueError
             It would be acknowledged, and go when that one is taken back.
         """
-        if self.task is not _current_task():
+        if _inside.get() is not self.levels[0]:
             raise InvalidValueError(
                 "another task of this thread is inside a transaction on the workspace.",
                 hint="Do not await inside a transaction, or let each task work in a thread of its own.",

@@ -111,7 +111,9 @@ def gives_labels_back(obj: Any) -> bool:
     from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
 
     several = getattr(obj, "n_features_in_", 1) > 1
-    return isinstance(obj, LabelBinarizer | LabelEncoder | OneHotEncoder | OrdinalEncoder) and not several
+    if isinstance(obj, OrdinalEncoder):  # numbers that it orders may as well be measured
+        return not several and any(part.dtype.kind not in "biuf" for part in getattr(obj, "categories_", ()))
+    return isinstance(obj, LabelBinarizer | LabelEncoder | OneHotEncoder) and not several
 
 
 def artifact_type(obj: Any) -> ArtifactType:

@@ -96,7 +96,7 @@ def of_folds(results: Mapping[str, Any], X: Any, y: Any, metric: str | None) -> 
             for of in ("test_{}".format, "train_{}".format)
         )
         row |= {"metric": main, "val_score": val.get(main or ""), "train_score": train.get(main or "")}
-        every = {**val, **(computed[fold] if computed else {})}
+        every = {**(computed[fold] if computed else {}), **val}
         row["scores"] = readable({"val": every, "train": train} if train else {"val": every})
     return rows
 

@@ -101,8 +101,8 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
         finally:
             disk.remove_folder(unfinished)
         if keep is not None:
-            known = _identified(folder, _names(folder))
-            # What cannot be read is of no use to any workspace.
+            known = _readable(folder, _names(folder))
+            # What cannot be read is of no use to any workspace; what does not say whose it is may be another's.
             same = [name for name in _names(folder) if known.get(name, made).workspace_id == made.workspace_id]
             for old in [name for name in same if name < made.name][: 1 - keep or None]:
                 disk.remove(_list_file(folder, old))
@@ -150,7 +150,9 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
         raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
     newest = {copy.workspace_id: copy for copy in _identified(folder, names).values()}
     if len(newest) > 1 and moment != _time_of(names[-1]):
-        each = "; ".join(f"{copy.workspace[:80]!r} of {copy.taken_at}" for copy in newest.values())
+        each = "; ".join(
+            f"{copy.workspace[:80]!r} ({copy.workspace_id[:8]}) of {copy.taken_at}" for copy in newest.values()
+        )
         raise InvalidValueError(
             f"{folder} holds copies of several workspaces, the last ones {each}.",
             hint="The very time of a copy, as at='...' or --at, says which; `artifactdb backups` lists all.",
@@ -239,12 +241,17 @@ def _time_of(name: str) -> datetime:
     return time
 
 
-def _identified(folder: Path, names: list[str]) -> dict[str, Copy]:
-    """Give the copies that can be read; one that has no id of its workspace has that of the only one so called."""
+def _readable(folder: Path, names: list[str]) -> dict[str, Copy]:
     found: dict[str, Copy] = {}
     for name in names:
         with suppress(CorruptWorkspaceError):
             found[name] = _copy(name, _read_list(folder, name))
+    return found
+
+
+def _identified(folder: Path, names: list[str]) -> dict[str, Copy]:
+    """Give the copies that can be read; one that has no id of its workspace has that of the only one so called."""
+    found = _readable(folder, names)
     said = {(copy.workspace, copy.workspace_id) for copy in found.values() if copy.workspace_id}
     for name, copy in found.items():
         ids = [key for called, key in said if called == copy.workspace]
