@@ -28,6 +28,7 @@ from artifactdb import (
     Workspace,
     WorkspaceNotFoundError,
 )
+from artifactdb.database.session import _inside
 
 CHAIN = "s1.MinMaxScaler>s3.PLSRegression"
 
@@ -347,6 +348,18 @@ class TestLife:
         connection = sqlite3.connect(file)
         assert connection.execute("SELECT class_name FROM artifacts").fetchall() == [("PLSRegression",)]
         connection.close()
+
+
+def test_transactions_on_two_workspaces_may_be_nested(workspace: Workspace, tmp_path: Path) -> None:
+    with Workspace(tmp_path / "other.sqlite") as other:
+        with workspace.transaction():
+            for step in range(12):
+                with other.transaction():
+                    other.registry("oat", "0001").register_with_chain({"o": step}, f"s{step}.O", "transformer", step)
+                    workspace.registry("oat", "0001").register_with_chain([step], f"s{step}.O", "transformer", step)
+                workspace.registry("rye", "0001").register_with_chain([step], f"s{step}.O", "transformer", step)
+        assert (len(workspace.records()), len(other.records())) == (24, 12)
+    assert len(_inside.get()) <= 2, "what has ended is forgotten"
 
 
 def test_a_task_does_not_write_into_the_transaction_of_another(workspace: Workspace) -> None:

@@ -25,7 +25,7 @@ from artifactdb.database.moved import require_in_place
 from artifactdb.database.opening import open_connection, workspace_file
 from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, shut
-from artifactdb.database.session import Session
+from artifactdb.database.session import Level, Session
 from artifactdb.database.state import Row, Snapshot
 from artifactdb.database.translate import no_text, taken_back, translate, translated
 from artifactdb.database.turns import begin
@@ -191,7 +191,7 @@ class Database:
         self, session: Session, connection: apsw.Connection, *, keep: bool, timeout_s: float = 0.0
     ) -> Iterator[None]:
         # All in one: an interrupt comes between any two steps, and a level that nobody knows of would lock the file.
-        depth, level = session.depth, object()
+        depth, level = session.depth, Level()
         has_begun = has_ended = False
         try:
             if depth:

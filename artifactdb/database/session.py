@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,8 +18,15 @@ from artifactdb.errors import InvalidValueError
 _numbers = count()
 
 
-_inside: ContextVar[object] = ContextVar("inside", default=None)
-"""The outermost block that this context is in; tasks of asyncio have contexts of their own, made from who began them.
+class Level:
+    """A block of a transaction."""
+
+    __slots__ = ("__weakref__",)
+
+
+_inside: ContextVar[tuple[weakref.ref[Level], ...]] = ContextVar("inside", default=())
+"""The outermost blocks, of one workspace each, that this context is in. Each task of asyncio has a context of its own,
+made from that of who began it.
 """
 
 
@@ -33,7 +41,7 @@ class Session:
     def __init__(self, connection: apsw.Connection) -> None:
         self.take(connection)
         self.lock = threading.RLock()
-        self.levels: list[object] = []  # one for each block of a transaction, the innermost last
+        self.levels: list[Level] = []  # one for each block of a transaction, the innermost last
         self.reads = False
         self.rolled_back = 0  # how often: what was read of that state is of none now
 
@@ -56,10 +64,10 @@ class Session:
         """How many blocks of a transaction are open."""
         return len(self.levels)
 
-    def begun(self, level: object) -> None:
+    def begun(self, level: Level) -> None:
         """Note that a block has begun."""
         if not self.levels:
-            _inside.set(level)
+            _inside.set((*(block for block in _inside.get() if block() is not None), weakref.ref(level)))
         self.levels.append(level)
 
     def require_same_task(self) -> None:
@@ -70,7 +78,7 @@ class Session:
         InvalidValueError
             It would be acknowledged, and go when that one is taken back.
         """
-        if _inside.get() is not self.levels[0]:
+        if not any(block() is self.levels[0] for block in _inside.get()):
             raise InvalidValueError(
                 "another task of this thread is inside a transaction on the workspace.",
                 hint="Do not await inside a transaction, or let each task work in a thread of its own.",
