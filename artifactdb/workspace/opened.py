@@ -73,7 +73,8 @@ class Opened:
 
         Who catches an error inside goes on with what is left: an inner block that raised, and a save that was refused,
         are as if they had not been tried. A save that a full disk or an interrupt stops half way takes the block that
-        it is in with it.
+        it is in with it. Of tasks of asyncio only the one that began a block, and those that it begins inside, may
+        write until it ends.
         """
         return self.database.transaction()
 
