@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, StorageError, Workspace
@@ -176,6 +177,17 @@ def test_what_a_process_died_over_is_left_over_however_far_it_came(tmp_path: Pat
         left.write_bytes(written)
         workspace.catalog.flush()
         assert not left.exists() and len(workspace.catalog) == 3
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_files_of_before_they_said_whose_they_are_are_told_from_those_of_others(tmp_path: Path, stays: bool) -> None:
+    with Workspace(filled(tmp_path / "study.sqlite")) as workspace:
+        folder = workspace.catalog.folder
+        (own,) = folder.glob("predictions_meta-*")
+        rows = pq.read_table(own).replace_schema_metadata(None)
+        pq.write_table(rows, folder / "predictions_meta.parquet", store_schema=stays)
+        workspace.catalog.flush()
+        assert (folder / "predictions_meta.parquet").exists() is stays
 
 
 class TestForks:

@@ -45,6 +45,7 @@ FROM catalog_files AS f ORDER BY file_key
 """
 OWNER = b"artifactdb workspace"
 """The key, in the metadata of a Parquet file, of the id of the workspace that wrote it."""
+_WITHOUT_OWNER = "parquet-cpp-arrow"
 _END = b"PAR1"
 _READ_AT_ONCE = 1 << 22
 _NOT_THERE = "is not there"
@@ -128,7 +129,11 @@ def is_own(path: Path, owner: bytes) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return (pq.read_metadata(path).metadata or {}).get(OWNER) == owner
+        found = pq.read_metadata(path)
+        # Before files said whose they were, those of artifactdb alone had no metadata at all.
+        if not found.metadata:
+            return str(found.created_by).startswith(_WITHOUT_OWNER)
+        return bool(found.metadata.get(OWNER) == owner)
     except (pa.ArrowException, OSError):
         return path.name not in FINAL_NAMES.values() and not _is_finished(path)
 
