@@ -254,3 +254,15 @@ def _mixed(what: str) -> InvalidValueError:
     return InvalidValueError(
         f"{what} has numbers and texts together.", hint="Give a DataFrame: a type for each column."
     )
+
+
+def places(values: Any, among: Any) -> Any:
+    """Give where values stand among labels, which need not be sorted and hold each of them.
+
+    Examples
+    --------
+    >>> places(["b", "a", "z"], np.array(["b", "z", "a"])).tolist()
+    [0, 2, 1]
+    """
+    order = np.argsort(among)
+    return order[np.searchsorted(among, values, sorter=order)]

@@ -11,7 +11,7 @@ from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.columns import lower_is_better
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds, scores
-from artifactdb.estimators.blocks import positions, take
+from artifactdb.estimators.blocks import places, positions, take
 from artifactdb.fitted.structure import class_name, final_estimator
 
 UNNAMED = "score"
@@ -168,10 +168,9 @@ def _predicted(
         return {"y_true": measured, "y_pred": predicted}, computed
     known = np.unique(measured if among is None else np.asarray(among))
     classes = np.concatenate([known, np.setdiff1d(predicted, known)])
-    order = np.argsort(classes)
     return {
-        "y_true": order[np.searchsorted(classes, measured, sorter=order)],
-        "y_pred": order[np.searchsorted(classes, predicted, sorter=order)],
+        "y_true": places(measured, classes),
+        "y_pred": places(predicted, classes),
         "metadata": {"classes": readable(classes.tolist())},
     }, computed
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.columns import lower_is_better
+from artifactdb.estimators.blocks import places
 from artifactdb.estimators.scores import CLASSIFICATION, REGRESSION, scores
 from artifactdb.runner.steps import Step
 
@@ -101,7 +102,7 @@ def _task(y: Any) -> str:
 
 def _numeric(values: Any, classes: Any) -> Any:
     """Give numbers; labels that are texts as their positions among the classes."""
-    return values if classes is None else _places(values, classes)
+    return values if classes is None else places(values, classes)
 
 
 def _spread(proba: Any, own: Any, labels: Any) -> Any:
@@ -109,13 +110,8 @@ def _spread(proba: Any, own: Any, labels: Any) -> Any:
     if proba is None or own is None or np.array_equal(own, labels) or not np.isin(own, labels).all():
         return proba
     spread = np.zeros((len(proba), len(labels)), dtype=proba.dtype)
-    spread[:, _places(own, labels)] = proba
+    spread[:, places(own, labels)] = proba
     return spread
-
-
-def _places(values: Any, among: Any) -> Any:
-    order = np.argsort(among)
-    return order[np.searchsorted(among, values, sorter=order)]
 
 
 def ranked(rows: Sequence[Mapping[str, Any]], chains: Mapping[str, str]) -> list[dict[str, Any]]:
