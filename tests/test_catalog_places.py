@@ -152,6 +152,20 @@ class TestMoved:
             with Workspace(tmp_path / f"{name}.sqlite") as workspace:
                 assert len(workspace.catalog) == count and workspace.verify().ok
 
+    def test_what_was_saved_before_is_in_a_moved_one_when_it_is_closed(self, tmp_path: Path) -> None:
+        with Workspace(tmp_path / "wheat.sqlite") as workspace:
+            workspace.library.save_template([], "first")
+        workspace = Workspace(tmp_path / "wheat.sqlite")
+        workspace.library.save_template([], "second")
+        workspace.path.rename(tmp_path / "old.sqlite")
+        with pytest.raises(StorageError, match="Close it, and open it where it is now"):
+            workspace.library.save_template([], "third")
+        workspace.close()
+        assert [path.name for path in tmp_path.iterdir()] == ["old.sqlite"]
+        with Workspace(tmp_path / "old.sqlite") as workspace:
+            assert [entry["name"] for entry in workspace.library.list_templates()] == ["first", "second"]
+            assert workspace.verify().ok
+
     def test_a_removed_one_acknowledges_nothing(self, tmp_path: Path) -> None:
         workspace = Workspace(tmp_path / "wheat.sqlite")
         workspace.path.unlink()

@@ -101,14 +101,30 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
         finally:
             disk.remove_folder(unfinished)
         if keep is not None:
-            known = _readable(folder, _names(folder))
-            # What cannot be read is of no use to any workspace; what does not say whose it is may be another's.
-            same = [name for name in _names(folder) if known.get(name, made).workspace_id == made.workspace_id]
-            for old in [name for name in same if name < made.name][: 1 - keep or None]:
-                disk.remove(_list_file(folder, old))
-            disk.sync(folder / _LISTS)
-            _sweep(folder)
+            _make_room(folder, made, keep)
     return made
+
+
+def _make_room(folder: Path, made: Copy, keep: int) -> None:
+    """Remove the oldest copies of a workspace, and the pieces that no other needs."""
+    names = _names(folder)
+    known = _readable(folder, names)
+    if unread := [name for name in names if name not in known]:
+        # Nor does it count as one that is kept; which pieces it needs nobody can say.
+        warnings.warn(
+            f"{_list_file(folder, unread[0])} cannot be read, so no older copy was removed: move it away.", stacklevel=4
+        )
+        return
+    # A copy of the workspace has the same id, and lives a life of its own. What has no id may be another's.
+    same = [name for name in names if _whose(known[name]) == _whose(made)]
+    for old in [name for name in same if name < made.name][: 1 - keep or None]:
+        disk.remove(_list_file(folder, old))
+    disk.sync(folder / _LISTS)
+    _sweep(folder)
+
+
+def _whose(copy: Copy) -> tuple[str, str]:
+    return copy.workspace_id, copy.workspace
 
 
 def copies(folder: Path) -> list[Copy]:
@@ -148,7 +164,7 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     if not names:
         first = f"the first is of {_time_of(known[0]).isoformat()}" if known else "there is none"
         raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
-    newest = {copy.workspace_id: copy for copy in _identified(folder, names).values()}
+    newest = {_whose(copy): copy for copy in _identified(folder, names).values()}
     if len(newest) > 1 and moment != _time_of(names[-1]):
         each = "; ".join(
             f"{copy.workspace[:80]!r} ({copy.workspace_id[:8]}) of {copy.taken_at}" for copy in newest.values()
@@ -412,7 +428,7 @@ def _put_together(folder: Path, file: Mapping[str, Any], target: Path) -> Iterat
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the pieces that no copy needs; those that others need are known, or nothing is removed."""
+    """Remove the pieces that no copy needs."""
     needed = {
         digest for name in _names(folder) for file in _read_list(folder, name)["files"] for digest in file["pieces"]
     }

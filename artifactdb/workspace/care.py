@@ -155,7 +155,8 @@ class Care(Opened):
             A folder for backups and nothing else; made when it is not there. It needs room for one whole copy more
             while one is taken.
         keep : int, optional
-            How many copies of this workspace stay, the new one included; older ones are removed. Default: all.
+            How many copies of this workspace under this name stay, the new one included; older ones are removed, unless
+            the folder holds a list of a copy that cannot be read. Default: all.
         progress : callable, optional
             Called with (bytes done, bytes in all).
 
