@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from artifactdb import StorageFullError, Workspace
+from artifactdb import ReadOnlyError, StorageFullError, Workspace
 from artifactdb.catalog.files import device_errors
 from tests import fresh
 
 CODE = """
 import os, sys
 import numpy, sklearn.linear_model
-import artifactdb.workspace, artifactdb.database.snapshot
+import artifactdb.workspace, artifactdb.database.snapshot, artifactdb.interop.exporting
+from artifactdb.transfer import backups, repair
 from artifactdb import ReadOnlyError, Workspace
 if os.getuid() == 0:
     os.setgid(65534); os.setuid(65534)
@@ -25,6 +26,9 @@ for attempt in (
     lambda: Workspace(f"{folder}/new.sqlite"),
     lambda: Workspace(f"{folder}/inner/new.sqlite"),
     lambda: Workspace(f"{folder}/study.sqlite").registry("wheat").register({"b": 2}, "0001:2:all", "model"),
+    lambda: Workspace(f"{folder}/study.sqlite", mode="ro").export(f"{folder}/exported"),
+    lambda: Workspace(f"{folder}/study.sqlite", mode="ro").backup_to(f"{folder}/backups"),
+    lambda: repair.repair(f"{folder}/study.sqlite"),
 ):
     try:
         attempt()
@@ -59,11 +63,14 @@ def sealed_folder() -> Iterator[Path]:
 def test_a_sealed_folder_is_read_and_not_written(sealed_folder: Path) -> None:
     done = fresh.run(CODE, sealed_folder)
     assert done.stdout.splitlines() == [
-        "ReadOnlyError", "ReadOnlyError", "ReadOnlyError", "True", "{'a': 1} True 1", "['closed', 'study.sqlite']",
+        *["ReadOnlyError"] * 6, "True", "{'a': 1} True 1", "['closed', 'study.sqlite']",
     ], done.stdout + done.stderr  # fmt: skip
 
 
 def test_what_to_do_is_said_by_what_went_wrong(tmp_path: Path) -> None:
-    for error, hint in ((PermissionError(13, "denied"), "permissions"), (OSError(28, "full"), "Free space")):
-        with pytest.raises(StorageFullError, match=hint), device_errors(tmp_path):
+    for error, kind, hint in (
+        (OSError(13, "denied"), ReadOnlyError, "permissions"), (OSError(30, "read-only"), ReadOnlyError, "permissions"),
+        (OSError(28, "full"), StorageFullError, "Free space"),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=hint), device_errors(tmp_path):
             raise error

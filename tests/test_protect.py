@@ -210,6 +210,16 @@ def test_damage_is_not_protected_in_the_place_of_what_repairs_it(protected: Path
     assert state(study) == state(protected)
 
 
+def test_a_workspace_that_was_renamed_with_its_parity_is_protected_again(study: Path) -> None:
+    with Workspace(study) as workspace:
+        workspace.protect()
+    for path in sorted(study.parent.glob(f"{study.stem}.*")):
+        path.rename(path.with_name(path.name.replace(study.stem, "renamed", 1)))
+    with Workspace(study.with_name("renamed.sqlite")) as workspace:
+        workspace.protect()
+        assert workspace.verify().ok
+
+
 def test_damage_is_not_protected_the_first_time_either(study: Path) -> None:
     study.with_name("study.sqlite.parity").unlink()
     damage(sorted(catalog_folder(study).iterdir())[0], 100, size=1)

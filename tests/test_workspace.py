@@ -57,6 +57,9 @@ class TestTransactions:
     ) -> None:
         with workspace.transaction():
             registry.register_with_chain(fitted["pls"], CHAIN, "model", 3)
+            # What was written is not settled yet, and would look damaged.
+            with pytest.raises(InvalidValueError, match="verify cannot run inside a transaction"):
+                workspace.verify()
             with pytest.raises(InvalidValueError, match="inside a transaction"):
                 workspace.close()
         assert len(registry.get_all_records()) == 1

@@ -291,10 +291,7 @@ def device_errors(folder: Path) -> Iterator[None]:
     except ArtifactDBError:
         raise
     except OSError as error:
-        what = "Check the permissions" if isinstance(error, PermissionError) else "Free space"
-        raise StorageFullError(
-            f"a file in {folder} could not be read or written ({error}).", hint=f"{what}; nothing was lost."
-        ) from error
+        raise disk.refusal(f"a file in {folder} could not be read or written", error, "Nothing was lost.") from error
 
 
 @contextmanager

@@ -13,11 +13,14 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from artifactdb.errors import ReadOnlyError, StorageError, StorageFullError
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_MAY_NOT = {errno.EACCES, errno.EPERM, errno.EROFS}
 _CANNOT_SYNC_FOLDERS = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 
 
@@ -81,6 +84,13 @@ def rename(source: Path, target: Path) -> None:
 def remove(path: Path) -> None:
     """Take a file's name away, if it is there."""
     path.unlink(missing_ok=True)
+
+
+def refusal(what: str, error: OSError, hint: str) -> StorageError:
+    """Give the error of ours for what the operating system did not do."""
+    if error.errno in _MAY_NOT:
+        return ReadOnlyError(f"{what} ({error}).", hint=f"Check the permissions. {hint}")
+    return StorageFullError(f"{what} ({error}).", hint=f"Free space. {hint}")
 
 
 def remove_folder(folder: Path) -> None:

@@ -73,7 +73,7 @@ def new_file(target: Path, *, overwrite: bool = False, beside: Path | None = Non
     except ArtifactDBError:
         raise
     except OSError as error:
-        raise StorageFullError(f"{target} could not be written ({error}).", hint="Nothing was changed.") from error
+        raise disk.refusal(f"{target} could not be written", error, "Nothing was changed.") from error
     finally:
         if descriptor >= 0:
             if beside is not None and unfinished.exists():  # an interrupt may come when it has its name already

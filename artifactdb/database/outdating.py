@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from artifactdb.database import disk
-from artifactdb.errors import StorageFullError
 
 
 def parity_file(path: Path) -> Path:
@@ -40,6 +39,4 @@ def outdate(path: Path) -> None:
             disk.rename(parity_file(path), outdated_file(path))
         disk.sync(path.parent)
     except OSError as error:
-        raise StorageFullError(
-            f"{parity_file(path)} could not be put aside ({error.strerror}).", hint="Nothing was changed."
-        ) from error
+        raise disk.refusal(f"{parity_file(path)} could not be put aside", error, "Nothing was changed.") from error

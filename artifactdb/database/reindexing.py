@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from artifactdb.database.opening import connect
 from artifactdb.database.outdating import outdate
 from artifactdb.database.parity import Reading
 from artifactdb.database.translate import translate, translated
-from artifactdb.errors import BusyError
+from artifactdb.errors import BusyError, ReadOnlyError
 
 _AT_ONCE = 1 << 22
 
@@ -27,7 +28,11 @@ def alone(path: Path) -> Iterator[None]:
     ------
     BusyError
         When somebody has it open.
+    ReadOnlyError
+        When it may not be written.
     """
+    if not os.access(path, os.W_OK):  # else SQLite opens it to read, and the locks fail
+        raise ReadOnlyError(f"{path} cannot be written.", hint="Check the permissions of the file and its folder.")
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB
     with translated(path):
         file = apsw.VFSFile("", str(path), [flags, 0])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -16,7 +17,21 @@ from artifactdb.database.row_checks import Written
 from artifactdb.database.sealed import seal_of, shut
 from artifactdb.errors import InvalidValueError
 
+if TYPE_CHECKING:
+    from artifactdb.database.connection import Database
+
 _numbers = count()
+
+
+def require_no_transaction(database: Database, what: str) -> None:
+    """Refuse what has to see the file as it is for everybody.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    if database.in_transaction:
+        raise InvalidValueError(f"{what} cannot run inside a transaction.", hint="Call it when the block has ended.")
 
 
 class Level:

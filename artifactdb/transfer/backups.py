@@ -28,11 +28,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import is_workspace_name
-from artifactdb.errors import (
-    CorruptWorkspaceError,
-    InvalidValueError,
-    WorkspaceNotFoundError,
-)
+from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, WorkspaceNotFoundError
 from artifactdb.version import __version__
 
 Progress = Callable[[int, int], None]

@@ -13,6 +13,7 @@ from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
 from artifactdb.database.making import scratch_folder
 from artifactdb.database.opening import has_older_schema, workspace_file
+from artifactdb.database.session import require_no_transaction
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
@@ -32,10 +33,9 @@ def merge_into(
     database = store.database
     if database.mode == "ro":
         raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
-    if database.in_transaction or (
-        isinstance(theirs_open := getattr(other, "database", None), Database) and theirs_open.in_transaction
-    ):
-        raise InvalidValueError("merge cannot run inside a transaction.", hint="Call it when the block has ended.")
+    for each in (database, getattr(other, "database", None)):
+        if isinstance(each, Database):
+            require_no_transaction(each, "merge")
     with (
         _opened(other, database.path) as theirs,
         theirs.database.reading_once(),

@@ -12,6 +12,7 @@ from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
 from artifactdb.database.making import files_of, new_workspace, require_place
+from artifactdb.database.session import require_no_transaction
 from artifactdb.database.translate import interprets, translated
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError
 from artifactdb.transfer.conflicts import Merge
@@ -63,8 +64,7 @@ def require_target(store: Store, target: Path, *, overwrite: bool) -> None:
         When it is the workspace itself or is there, unless it may be overwritten; or inside a transaction.
     WorkspaceNotFoundError, ReadOnlyError, BusyError
     """
-    if store.database.in_transaction:
-        raise InvalidValueError("pack cannot run inside a transaction.", hint="Call it when the block has ended.")
+    require_no_transaction(store.database, "pack")
     if _is(target, store.database.path):
         raise InvalidValueError(f"{target} is the workspace itself.", hint="Name another file.")
     require_place(target, overwrite=overwrite)

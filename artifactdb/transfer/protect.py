@@ -15,8 +15,9 @@ from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk, parity
 from artifactdb.database.making import new_file
 from artifactdb.database.outdating import outdated_file, parity_file
+from artifactdb.database.session import require_no_transaction
 from artifactdb.database.snapshot import fold_log
-from artifactdb.errors import ArtifactDBError, BusyError, CorruptWorkspaceError, InvalidValueError, ReadOnlyError
+from artifactdb.errors import ArtifactDBError, BusyError, CorruptWorkspaceError, ReadOnlyError
 
 Progress = Callable[[int, int], None]
 
@@ -27,8 +28,7 @@ def protect(database: Database, overhead: float = 0.1, progress: Progress | None
     """Write parity of the workspace as it is now; nobody can write to it meanwhile."""
     if database.mode == "ro":
         raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
-    if database.in_transaction:
-        raise InvalidValueError("protect cannot run inside a transaction.", hint="Call it when the block has ended.")
+    require_no_transaction(database, "protect")
     for _ in range(_TRIES):
         fold_log(database)
         with database.transaction(keep=False):
@@ -62,7 +62,8 @@ def _refuse_damage(database: Database, progress: Progress | None) -> None:
     protected = None
     with suppress(CorruptWorkspaceError):  # what is damaged itself tells nothing
         protected = parity.read(target) if target.exists() else None
-    if protected is not None:
+    # Of a workspace that was renamed with its parity the files bear other names: it tells nothing of these.
+    if protected is not None and any(member.name == path.name for member in protected.members):
         damages = parity.find_damage(protected, path.parent, progress)
         wrong = [each for each in damages if path.name != each.member.name or not may_be_newer(path, each.member)]
         problems = [describe(damage, path.parent, protected) for damage in wrong]

@@ -14,6 +14,7 @@ from artifactdb.blobs import optimizing
 from artifactdb.blobs.optimizing import LEVEL, Optimized
 from artifactdb.database import snapshot
 from artifactdb.database.outdating import outdated_file, parity_file
+from artifactdb.database.session import require_no_transaction
 from artifactdb.errors import InvalidValueError
 from artifactdb.workspace.opened import Opened
 
@@ -28,7 +29,13 @@ class Care(Opened):
         """Check every page, reference, blob, id and Parquet file; runs nothing of what the file holds.
 
         Where the workspace is protected, every block of it too.
+
+        Raises
+        ------
+        InvalidValueError
+            Inside a transaction: what it has written is not settled yet.
         """
+        require_no_transaction(self.database, "verify")
         found = check.verify(self.database, progress)
         if self._has_predictions():
             found.problems += self.catalog.verify()
