@@ -462,6 +462,9 @@ class TestBadInput:
         [
             ({"y_pred": np.arange(3.0)}, "y_true has 4 samples and y_pred has 3"),
             ({"sample_indices": [1]}, "sample_indices has 1 samples and y_pred has 4"),
+            ({"sample_indices": np.arange(8).reshape(4, 2)}, "one for each sample"),
+            ({"sample_indices": [0, 1, 2, 3.5]}, "sample_indices are whole numbers"),
+            ({"sample_indices": [0, 1, 2, math.nan]}, "sample_indices are whole numbers"),
             ({"y_pred": np.array(["a", None], object)}, "dtype object"),
             ({"y_pred": ["a", "b", "c", "d"]}, "the catalog keeps numbers"),
             ({"y_pred": [[1.0], [2.0, 3.0]]}, "is not an array"),
@@ -474,6 +477,7 @@ class TestBadInput:
             ({"dataset_name": None}, "needs dataset_name"),
             ({"best_params": {"a": object()}}, "cannot be written as JSON"),
             ({"best_params": "{"}, "cannot be written as JSON"),
+            ({"metadata": {"file": "\udcff"}}, "metadata cannot be written as JSON"),
             ({"val_scores": 1.0}, "Did you mean val_score"),
         ],
     )
@@ -494,6 +498,36 @@ class TestBadInput:
                 repr(float(score)) if score is not None else "None" for score in scores
             ]
             assert [row["val_score"] for row in catalog.top(9, "rmse").to_dicts()] == [-math.inf, 1.5, math.inf]
+
+    def test_the_best_score_is_a_number_where_one_is(self, workspace: Workspace, catalog: Catalog) -> None:
+        for scores, best in ([0.5, 0.9], 0.9), ([0.5, math.nan], math.nan):
+            catalog.add_many(prediction(number, val_score=score) for number, score in enumerate(scores))
+            for step in (lambda: None, catalog.flush, catalog.compact):
+                step()
+                ((found, least),) = workspace.sql("SELECT max(val_score), min(val_score) FROM predictions").rows
+                assert (repr(found), least) == (repr(best), 0.5)
+                assert len(workspace.sql("SELECT id FROM predictions WHERE val_score > 0.7")) == 1, "NaN is above all"
+            catalog.delete(partition="val")
+            catalog.compact()
+
+    def test_what_is_rounded_is_not_computed_with(self, catalog: Catalog) -> None:
+        far = np.arange(4) + 202403150001234567
+        row = catalog.add(**{**prediction(1, partition="test", sample_indices=far), "fold_id": 0})
+        for ask in (lambda: catalog.averaged("rmse"), lambda: catalog.residuals(row)):
+            with pytest.raises(InvalidValueError, match=r"an array indices holds whole numbers beyond 2\*\*53"):
+                ask()
+        np.testing.assert_array_equal(catalog.get(row)["sample_indices"], far)
+
+    def test_an_id_is_a_text(self, catalog: Catalog) -> None:
+        catalog.add(**prediction(1, id="05"))
+        for ask in (catalog.get, lambda one: catalog.arrays([one]), lambda one: catalog.delete([one])):
+            with pytest.raises(InvalidValueError, match="an id is a text, not a int"):
+                ask(5)  # type: ignore[arg-type]
+        assert len(catalog) == 1
+
+    def test_an_empty_array_is_as_one_left_out(self, catalog: Catalog) -> None:
+        row = catalog.add(**prediction(1, y_pred=[], y_true=[1.0, 2.0]))
+        assert catalog.get(row)["y_true"].tolist() == [1.0, 2.0]
 
     def test_a_number_is_compared_with_text_as_the_text_that_it_is(self, catalog: Catalog) -> None:
         catalog.add_many({**prediction(number), "pipeline_uid": uid} for number, uid in enumerate(["1", "01", "0001"]))

@@ -304,11 +304,11 @@ class Catalog:
         PredictionNotFoundError
             A KeyError.
         """
-        return questions.get(self._store, prediction_id, arrays=arrays)
+        return questions.get(self._store, *_listed([prediction_id]), arrays=arrays)
 
     def arrays(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Give the arrays of predictions by id and name, with the shape and dtype they came with."""
-        return questions.arrays(self._store, ids)
+        return questions.arrays(self._store, _listed(ids))
 
     def fold_scores(self, metric: str | None = None, partition: str = "val", **filters: Any) -> QueryResult:
         """Give one row for each model, with a column for the score of each fold."""
@@ -412,11 +412,11 @@ class Catalog:
 
 
 def _listed(ids: Any) -> list[str]:
-    if isinstance(ids, str):
-        return [ids]
-    if not isinstance(ids, Iterable):
-        raise InvalidValueError(f"ids are texts, not a {type(ids).__name__}.")
-    return list(ids)
+    listed = [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
+    for one in listed:
+        if not isinstance(one, str):  # DuckDB would compare numbers
+            raise InvalidValueError(f"an id is a text, not a {type(one).__name__}.")
+    return listed
 
 
 def _with_ids(prediction_id: str | Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

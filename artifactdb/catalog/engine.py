@@ -108,6 +108,8 @@ class Engine:
             "parquet_metadata_cache": True,
             # The statistics of a row group leave NaN out; without this a condition on scores is optimized away.
             "parquet_can_have_nan": True,
+            # With it, NaN bounds every column of scores from above, and is given as its max where no row is looked at.
+            "disabled_optimizers": "statistics_propagation",
             # One of its own: whatever lies in DuckDB's folder for spilling may be read by SQL too.
             "temp_directory": str(Path(tempfile.gettempdir()) / f"artifactdb-{os.getpid()}-{secrets.token_hex(8)}"),
         }

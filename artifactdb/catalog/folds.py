@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from artifactdb.catalog.asking import ask, asking
+from artifactdb.catalog.asking import Ask, asking
 from artifactdb.catalog.columns import column_list, quoted
 from artifactdb.catalog.questions import is_lower_better, score_of, where
 from artifactdb.catalog.store import Store
@@ -42,6 +42,14 @@ WITH chosen AS (
 )
 """
 """One row for each sample of each prediction: positions count from 0, ``output`` tells several targets apart."""
+
+
+_ROUNDED = """
+SELECT array_type FROM arrays
+WHERE array_bytes IS NOT NULL AND substr(array_dtype, 2, 1) IN ('i', 'u', 'c')
+  AND array_id IN (SELECT unnest([y_pred_id, y_true_id, sample_indices_id]) FROM predictions WHERE {condition})
+LIMIT 1
+"""
 
 
 def fold_scores(store: Store, metric: str | None, partition: str, filters: Mapping[str, Any]) -> QueryResult:
@@ -99,6 +107,7 @@ def averaged(
     score, weight = "NULL", "1"
     values: list[Any] = []
     with asking(store) as put:
+        _require_exact(put, condition, parameters)
         if weighted:
             score, values, metric = score_of(put, metric, "val", filters)
             lower = is_lower_better(put, metric, ascending, condition, parameters)
@@ -134,7 +143,9 @@ def residuals(store: Store, filters: Mapping[str, Any]) -> QueryResult:
         SELECT id, model_name, fold_id, "partition", sample_index, output, y_true, y_pred, y_pred - y_true AS residual
         FROM samples ORDER BY id, position, output
     """
-    return ask(store, sql, parameters)
+    with asking(store) as put:
+        _require_exact(put, condition, parameters)
+        return put(sql, parameters)
 
 
 def confusion_matrix(store: Store, filters: Mapping[str, Any]) -> QueryResult:
@@ -146,10 +157,25 @@ def confusion_matrix(store: Store, filters: Mapping[str, Any]) -> QueryResult:
             raise InvalidValueError(
                 "a confusion matrix counts classes; these predictions are of a regression.", hint="Ask for residuals."
             )
+        _require_exact(put, condition, parameters)
         return put(
             f"""
             {_SAMPLES.format(score="NULL", condition=condition)}
             SELECT y_true, y_pred, count(*) AS count FROM samples GROUP BY ALL ORDER BY ALL
             """,
             parameters,
+        )
+
+
+def _require_exact(put: Ask, condition: str, parameters: list[Any]) -> None:
+    """Refuse numbers that DuckDB would take for others: two samples would become one.
+
+    Raises
+    ------
+    InvalidValueError
+    """
+    for (kind,) in put(_ROUNDED.format(condition=condition), parameters):
+        raise InvalidValueError(
+            f"an array {kind} holds whole numbers beyond 2**53 or complex ones, which are not computed with here.",
+            hint="Catalog.arrays gives it as it is; number samples and classes from 0 to have them compared.",
         )

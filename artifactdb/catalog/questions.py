@@ -40,6 +40,8 @@ def where(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
     require_columns(filters, COLUMNS)
     parts, parameters = [], []
     for column, value in filters.items():
+        if isinstance(value, np.ndarray) and not value.ndim:
+            value = value.item()
         if value is None:
             parts.append(f"{quoted(column)} IS NULL")
         elif isinstance(value, list | tuple | set | frozenset | np.ndarray):
@@ -78,8 +80,8 @@ def score_of(
     others = f"SELECT 1 FROM predictions WHERE (metric <> ? OR metric IS NULL) AND {condition} LIMIT 1"
     if put.is_only_metric(metric) or not len(put(others, [metric, *parameters])):
         return own, [], metric
-    if '"' in metric:
-        raise InvalidValueError(f"a metric's name holds no quotation marks: {metric!r}.")
+    if not metric or '"' in metric or "\\" in metric:
+        raise InvalidValueError(f"a metric's name holds something, but no quotation marks or backslashes: {metric!r}.")
     path = f'$."{partition}"."{metric}"'
     return (
         f"CASE WHEN metric = ? THEN {own} ELSE try_cast(json_extract_string(scores, ?) AS DOUBLE) END",
@@ -180,17 +182,16 @@ def get(store: Store, prediction_id: str, *, arrays: bool) -> dict[str, Any]:
 @interprets
 def arrays(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Give the arrays of predictions, by id and name; None for an array that a prediction does not have."""
-    wanted = [ids] if isinstance(ids, str) else list(ids)
     columns = ("id", *(f"{name}_id" for name in ARRAYS))
     with asking(store) as put:
-        rows = [dict(zip(columns, row, strict=True)) for row in look_up(put, "predictions", "id", wanted, columns)]
-        missing = sorted(set(wanted) - {row["id"] for row in rows})
+        rows = [dict(zip(columns, row, strict=True)) for row in look_up(put, "predictions", "id", ids, columns)]
+        missing = sorted(set(ids) - {row["id"] for row in rows})
         if missing:
             raise PredictionNotFoundError(
-                f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(wanted)} asked)."
+                f"no prediction has the id {missing[0]!r} ({len(missing)} of {len(ids)} asked)."
             )
         found = _arrays_of(put, rows)
-    return {prediction_id: found[prediction_id] for prediction_id in wanted}
+    return {prediction_id: found[prediction_id] for prediction_id in ids}
 
 
 def _arrays_of(put: Ask, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from artifactdb.catalog.arrays import StoredArray, samples, to_stored_many
+from artifactdb.catalog.arrays import StoredArray, from_stored, samples, to_stored_many
 from artifactdb.catalog.columns import (
     ARRAYS,
     COLUMNS,
@@ -73,6 +73,7 @@ def _columns_alike(
         for name, role in ARRAYS.items() if name in names
     }  # fmt: skip
     _require_equal_lengths(stored)
+    _require_indices(stored.get("sample_indices", ()))
     count = len(predictions)
     for name in ARRAYS:
         columns[f"{name}_id"] = [array and array.array_id for array in stored.get(name, repeat(None, count))]
@@ -175,7 +176,10 @@ def _json(column: str, value: Any) -> str:
     if value is None or (isinstance(value, dict | str) and (not value or value == "{}")):
         return "{}"
     try:
-        return _encode(json.loads(value) if isinstance(value, str) else value)
+        text = _encode(json.loads(value) if isinstance(value, str) else value)
+        if not text.isascii():
+            text.encode()
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValueError(f"{column} cannot be written as JSON ({error}).") from None
 
@@ -218,5 +222,20 @@ def _require_equal_lengths(stored: Mapping[str, list[StoredArray | None]]) -> No
             if array is None or predicted is None or array.shape == predicted.shape:
                 continue
             length, expected = samples(array.shape), samples(predicted.shape)
-            if length not in (expected, 0):  # nirs4all keeps an empty array for what is missing
+            if length != expected and length and expected:  # nirs4all keeps an empty array for what is missing
                 raise InvalidValueError(f"{name} has {length} samples and y_pred has {expected}.")
+
+
+def _require_indices(stored: Iterable[StoredArray | None]) -> None:
+    """See that each sample has one whole number."""
+    for array in stored:
+        if array is None:
+            continue
+        if array.dtype[1] in "iu" and "," not in array.shape:  # the usual case
+            continue
+        values = from_stored(array.dtype, array.shape, array.data)
+        is_whole = array.dtype[1] in "iuf" and bool(np.all(np.isfinite(values) & (values == np.floor(values))))
+        if values.size != samples(array.shape) or not is_whole:
+            raise InvalidValueError(
+                f"sample_indices are whole numbers, one for each sample, not {array.dtype} of shape {array.shape}."
+            )
