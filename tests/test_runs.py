@@ -426,6 +426,33 @@ class TestSharedWithAnotherRun:
         assert registry.cleanup_failed_run() == 1
         assert workspace.records() == []
 
+    def test_what_a_completed_run_made_and_another_made_again_goes_with_the_last(
+        self, workspace: Workspace, fitted: dict[str, Any]
+    ) -> None:
+        for model in ("pls", "ridge"):
+            registry = workspace.registry("wheat")
+            registry.start_run()
+            registry.register_with_chain(fitted[model], "s1.Model", "model", 1, pipeline_id="0001_pls")
+            told = {"dataset_name": "wheat", "pipeline_uid": "0001_pls", "model_name": model}
+            workspace.catalog.add(**told, partition="val")
+            registry.end_run()
+        first, second = (run.run_id for run in workspace.runs())
+        assert workspace.clean_up_run(second, dry_run=True) == {"artifacts": 0, "predictions": 0}
+        assert workspace.clean_up_run(first) == {"artifacts": 0, "predictions": 0}
+        assert [record.class_name for record in workspace.records()] == ["Ridge"]
+        assert workspace.clean_up_run(second) == {"artifacts": 1, "predictions": 2}
+
+    def test_what_no_run_made_first_goes_with_none_that_makes_it_again(
+        self, workspace: Workspace, fitted: dict[str, Any]
+    ) -> None:
+        registry = workspace.registry("wheat", "0001_pls")
+        registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        registry.start_run()
+        registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+        registry.end_run()
+        (run,) = workspace.runs()
+        assert workspace.clean_up_run(run.run_id)["artifacts"] == 0 and len(workspace.records()) == 1
+
     def test_predictions_of_a_pipeline_that_a_run_trained_stay(
         self, workspace: Workspace, fitted: dict[str, Any]
     ) -> None:

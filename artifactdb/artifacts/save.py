@@ -114,10 +114,11 @@ def save_content(
             refuse_circle(database, record_key, sources)
             before = database.row(CONTENT_BEFORE, (record_key,))
             _require_same_place(place, before)
-            _share(database, record_key, run_key)
         # What is refused is refused by now; from here on the file is written.
         ready, damaged = ahead or _ahead(database, content, ready, blob_key)
         _mend(database, content, ready, damaged)
+        if record_key is not None:
+            _share(database, record_key, run_key)
         if dataset_key is None:
             dataset_key = key_of_dataset(database, place.dataset)
         if signature and signer_key is None:
@@ -222,22 +223,22 @@ def _require_same_place(place: Place, before: Row | None) -> None:
 
 
 def _share(database: Database, record_key: int, run_key: int | None) -> None:
-    """Let what is saved again not go with an earlier run that did not end well, or may not."""
-    if database.value(_UNSETTLED, (record_key, run_key)) is None:
-        return
+    """Let what is saved again not go with an earlier run alone."""
     if run_key is None:
-        database.rows(_SETTLE, (record_key,))  # one that is going on counts it still
+        database.rows(_SETTLE, (record_key,))
     else:
-        database.rows("INSERT OR IGNORE INTO run_records VALUES (?, ?)", (run_key, record_key))
+        database.rows(_MADE_AGAIN, (run_key, record_key))
 
 
-_UNSETTLED = """
-SELECT 1 FROM run_records AS made JOIN run_entries AS e ON e.run_key = made.run_key
-WHERE made.record_key = ? AND made.run_key IS NOT ? AND e.status <> 'completed' LIMIT 1
+# What was there before any run goes with none.
+_MADE_AGAIN = """
+INSERT OR IGNORE INTO run_records (run_key, record_key)
+SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM run_records WHERE record_key = ?2)
 """
+# One that is going on counts it still.
 _SETTLE = """
-DELETE FROM run_records WHERE record_key = ?
-  AND run_key IN (SELECT run_key FROM run_entries WHERE status IN ('failed', 'interrupted'))
+DELETE FROM run_records WHERE record_key = ? AND EXISTS (
+  SELECT 1 FROM run_entries AS e WHERE e.run_key = run_records.run_key AND e.status IN ('failed', 'interrupted'))
 """
 
 

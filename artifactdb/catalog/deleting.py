@@ -41,6 +41,13 @@ WHERE NOT EXISTS (
     SELECT 1 FROM run_entries AS other
     WHERE other.dataset_key = touched.dataset_key AND other.pipeline_id = touched.pipeline_id
       AND other.run_id <> ?1 AND other.status = 'completed')
+  AND NOT EXISTS (
+    SELECT 1 FROM pipelines AS p
+    JOIN records AS r ON r.pipeline_key = p.pipeline_key
+    JOIN run_records AS made ON made.record_key = r.record_key
+    JOIN run_entries AS other ON other.run_key = made.run_key
+    WHERE p.dataset_key = touched.dataset_key AND p.pipeline_id = touched.pipeline_id
+      AND other.run_id <> ?1 AND other.status = 'completed')
 UNION
 SELECT d.name, p.pipeline_id
 FROM run_entries AS e
