@@ -408,6 +408,18 @@ class TestSharedWithAnotherRun:
         assert workspace.registry("wheat", "0001_pls").cleanup_failed_run() == 0
         assert len(workspace.records()) == 2 and not workspace.orphans()
 
+    @pytest.mark.parametrize("again", ["pls", "ridge"])
+    def test_what_was_saved_beside_a_registrys_run_that_goes_on_stays(
+        self, workspace: Workspace, fitted: dict[str, Any], again: str
+    ) -> None:
+        registry = workspace.registry("wheat", "0001_pls")
+        registry.start_run()
+        registry.register_with_chain(fitted["pls"], "s1.Model", "model", 1)
+        registry.register_with_chain(fitted["scaler"], "s1.StandardScaler", "transformer", 1)
+        beside = workspace.registry("wheat", "0001_pls").register_with_chain(fitted[again], "s1.Model", "model", 1)
+        assert registry.cleanup_failed_run() == 1
+        assert workspace.records() == [beside]
+
     def test_a_run_that_goes_on_counts_what_is_saved_again_beside_it(
         self, workspace: Workspace, fitted: dict[str, Any]
     ) -> None:

@@ -235,10 +235,13 @@ _MADE_AGAIN = """
 INSERT OR IGNORE INTO run_records (run_key, record_key)
 SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM run_records WHERE record_key = ?2)
 """
-# One that is going on counts it still.
-_SETTLE = """
+OF_REGISTRY = "of_registry"
+"""In the metadata of a run that a registry's start_run began."""
+# One that a with block carries out counts it still.
+_SETTLE = f"""
 DELETE FROM run_records WHERE record_key = ? AND EXISTS (
-  SELECT 1 FROM run_entries AS e WHERE e.run_key = run_records.run_key AND e.status IN ('failed', 'interrupted'))
+  SELECT 1 FROM run_entries AS e WHERE e.run_key = run_records.run_key
+    AND (e.status IN ('failed', 'interrupted') OR e.status = 'running' AND e.metadata ->> '{OF_REGISTRY}'))
 """
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.place import require_name
+from artifactdb.artifacts.save import OF_REGISTRY
 from artifactdb.errors import DuplicateError, InvalidValueError
 from artifactdb.ids import validate_fold_id, validate_pipeline_id
 from artifactdb.runs import store
@@ -101,7 +102,7 @@ class Run:
             candidates = [
                 (store.keys_of_run(database, run.run_id, self.dataset)[0], run.run_id)
                 for run in store.runs(database, self.dataset)
-                if run.name == self.name and run.status != "completed" and not run.metadata.get(store.OF_REGISTRY)
+                if run.name == self.name and run.status != "completed" and not run.metadata.get(OF_REGISTRY)
             ]
         if not candidates:
             return None

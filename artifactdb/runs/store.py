@@ -11,7 +11,7 @@ from uuid import uuid4
 from artifactdb.artifacts import environment
 from artifactdb.artifacts.delete import delete_orphans, delete_records
 from artifactdb.artifacts.history import now
-from artifactdb.artifacts.save import key_of_dataset, key_of_environment, key_of_pipeline
+from artifactdb.artifacts.save import OF_REGISTRY, key_of_dataset, key_of_environment, key_of_pipeline
 from artifactdb.database import Database
 from artifactdb.database.translate import interprets
 from artifactdb.errors import BusyError, InvalidValueError, RunNotFoundError
@@ -57,9 +57,6 @@ WHERE dataset_key = ? AND pipeline_id GLOB '[0-9][0-9][0-9][0-9]*_*'
 _TAKEN = "SELECT 1 FROM pipelines WHERE dataset_key = ? AND pipeline_id >= ? AND pipeline_id < ? LIMIT 1"
 _PROBES = 20
 _NAN = "nan"
-
-OF_REGISTRY = "of_registry"
-"""In the metadata of a run that a registry's start_run began."""
 
 
 # -- runs -------------------------------------------------------------------------------------------
