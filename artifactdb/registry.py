@@ -124,7 +124,7 @@ class ArtifactRegistry:
         step_index : int
             Position of the step, 0 or more.
         branch_path : sequence of int, optional
-            Taken from the chain's last operator when not given.
+            Taken from the chain's last operator when not given; of what is there already it stays what it was.
         source_index, substep_index : int, optional
             Likewise.
         fold_id : int, optional
@@ -194,8 +194,8 @@ class ArtifactRegistry:
         artifact_id : str
             Of this or an older scheme.
         chain_path : str, default ""
-            The one whose hash the id has. Without it, step and branch come from an id of an older scheme, else the
-            step is 0.
+            The one whose hash the id has. Without it, step and branch come from an id of an older scheme, or are what
+            they were, else the step is 0.
 
         See Also
         --------

@@ -517,3 +517,30 @@ def test_what_the_place_was_not_told_of_may_be_told_later(registry: ArtifactRegi
     registry.register(fitted["pls"], artifact_id, "model", chain_path=chain)
     found = registry.get_by_chain(chain)
     assert found is not None and found.branch_path == [0] and found.chain_path == chain
+
+
+@pytest.mark.parametrize("again", ["ridge", "svr"])
+def test_where_an_artifact_belongs_may_be_told_later_and_stays_told(
+    registry: ArtifactRegistry, fitted: dict[str, Any], again: str
+) -> None:
+    told: dict[str, Any] = {"branch_path": [0, 1], "source_index": 2, "substep_index": 3}
+    registry.register_with_chain(fitted["ridge"], "s2.Model", "model", 2)
+    record = registry.register_with_chain(fitted["ridge"], "s2.Model", "model", 2, **told)
+    assert (record.branch_path, record.source_index, record.substep_index) == ([0, 1], 2, 3)
+    assert registry.get_artifacts_for_step(registry.pipeline_id, 2, branch_path=[0, 1]) == [record]
+    later = registry.register_with_chain(fitted[again], "s2.Model", "model", 2, custom_name="later")
+    assert (later.branch_path, later.source_index, later.substep_index, later.custom_name) == ([0, 1], 2, 3, "later")
+    assert registry.get_by_chain("s2.Model") == later
+    for name, other in (("branch_path", [2]), ("source_index", 0), ("substep_index", 0)):
+        with pytest.raises(DuplicateError, match="does not tell apart"):
+            registry.register_with_chain(fitted["ridge"], "s2.Model", "model", 2, **{name: other})
+    assert registry.get_all_records() == [later]
+
+
+@pytest.mark.parametrize("again", ["ridge", "svr"])
+def test_the_chain_of_an_id_stays_told(registry: ArtifactRegistry, fitted: dict[str, Any], again: str) -> None:
+    chain = "s1.PLS>s2.Model[br=0]"
+    first = registry.register_with_chain(fitted["ridge"], chain, "model", 2)
+    later = registry.register(fitted[again], first.artifact_id, "model")
+    assert registry.get_by_chain(chain) == later == registry.resolve(first.artifact_id)
+    assert (later.chain_path, later.step_index, later.branch_path) == (chain, 2, [0])

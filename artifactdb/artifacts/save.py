@@ -21,6 +21,7 @@ from artifactdb.chain import compute_chain_hash
 from artifactdb.content import Content
 from artifactdb.database import Database
 from artifactdb.database.state import Row
+from artifactdb.database.translate import interprets
 from artifactdb.errors import DuplicateError
 from artifactdb.formats import dump
 from artifactdb.records import MetaModelConfig
@@ -113,7 +114,9 @@ def save_content(
         if record_key is not None:
             refuse_circle(database, record_key, sources)
             before = database.row(CONTENT_BEFORE, (record_key,))
-            _require_same_place(place, before)
+            if before is not None:
+                chain_key = chain_key if place.chain_path else before[2]
+                place = _as_said_before(place, before)
         # What is refused is refused by now; from here on the file is written.
         ready, damaged = ahead or _ahead(database, content, ready, blob_key)
         _mend(database, content, ready, damaged)
@@ -187,8 +190,9 @@ SELECT
 """
 """One look at what is there already, because ten would take a tenth of a save."""
 CONTENT_BEFORE = """
-SELECT r.blob_key, lower(hex(b.content_hash)), r.branch_path, r.source_index, r.substep_index
-FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key
+SELECT r.blob_key, lower(hex(b.content_hash)), r.chain_key, c.chain_path, r.step_index,
+  r.branch_path, r.source_index, r.substep_index
+FROM records AS r JOIN blobs AS b ON b.blob_key = r.blob_key LEFT JOIN chains AS c ON c.chain_key = r.chain_key
 WHERE r.record_key = ?
 """
 
@@ -201,18 +205,20 @@ _INSERT = f"INSERT INTO records (record_key, {_COLUMNS}) VALUES (?, {', '.join('
 _UPDATE = f"UPDATE records SET {' = ?, '.join(_COLUMNS.split(', '))} = ? WHERE record_key = ?"
 
 
-def _require_same_place(place: Place, before: Row | None) -> None:
-    """Refuse what would take the place of an artifact of another branch, source or substep: the id does not tell them.
+@interprets
+def _as_said_before(place: Place, before: Row) -> Place:
+    """Give a place that says what was said before of chain, branch, source and substep, where it does not say it.
 
     Raises
     ------
     DuplicateError
+        When it says another branch, source or substep, which the id does not tell apart.
     """
+    chain_path, step_index, branch, source, substep = before[3:]
     given = ".".join(map(str, place.branch_path)) or None, place.source_index, place.substep_index
-    present = before[2:] if before else given
     differ = [
         f"{name} {there} and {now}"
-        for name, there, now in zip(("branch", "source", "substep"), present, given, strict=True)
+        for name, there, now in zip(("branch", "source", "substep"), before[5:], given, strict=True)
         if there not in ("", None, now) and now is not None
     ]
     if differ:
@@ -220,6 +226,14 @@ def _require_same_place(place: Place, before: Row | None) -> None:
             f"{place.artifact_id} is there already, and its id does not tell apart {', '.join(differ)}.",
             hint="Say it in the chain, as in s2.PLS[br=0,src=1,sub=2]; or delete the one that is there.",
         )
+    return replace(
+        place,
+        chain_path=place.chain_path or chain_path or "",
+        step_index=place.step_index if place.chain_path else place.step_index or step_index,
+        branch_path=list(place.branch_path) or ([int(part) for part in branch.split(".")] if branch else []),
+        source_index=source if place.source_index is None else place.source_index,
+        substep_index=substep if place.substep_index is None else place.substep_index,
+    )
 
 
 def _share(database: Database, record_key: int, run_key: int | None) -> None:
@@ -291,7 +305,9 @@ def _describes(there: StoredRecord, place: Place, parameters_json: str) -> bool:
     )
 
 
-_DESCRIBED = ("custom_name", "artifact_type", "step_index", "chain_path")
+_DESCRIBED = (
+    "custom_name", "artifact_type", "step_index", "chain_path", "branch_path", "source_index", "substep_index",
+)  # fmt: skip
 
 
 def _stays(
