@@ -454,6 +454,23 @@ class TestSharedWithAnotherRun:
         assert [record.class_name for record in workspace.records()] == ["Ridge"]
         assert workspace.clean_up_run(second) == {"artifacts": 1, "predictions": 2}
 
+    def test_who_only_reads_counts_what_taking_a_run_back_would_delete(
+        self, file: Path, fitted: dict[str, Any]
+    ) -> None:
+        with Workspace(file) as workspace:
+            registry = workspace.registry("wheat", "0001_pls")
+            registry.start_run()
+            registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+            registry.register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
+            registry.start_run()
+            registry.register_with_chain(fitted["pls"], "s1.PLS", "model", 1)
+            registry.end_run()
+            first = workspace.runs()[0].run_id
+        with Workspace(file, mode="ro") as workspace:
+            counted = workspace.clean_up_run(first, dry_run=True)
+        with Workspace(file) as workspace:
+            assert counted == workspace.clean_up_run(first) == {"artifacts": 1, "predictions": 0}
+
     def test_what_no_run_made_first_goes_with_none_that_makes_it_again(
         self, workspace: Workspace, fitted: dict[str, Any]
     ) -> None:

@@ -127,3 +127,14 @@ def records_of_dataset(database: Database, dataset: str) -> list[int]:
         (dataset,),
     )
     return [key for (key,) in rows]
+
+
+def records_of_runs(database: Database, run_keys: Sequence[int]) -> list[int]:
+    """Give the keys of the records that runs created, and no other run."""
+    rows = database.rows(
+        "SELECT DISTINCT record_key FROM run_records AS made WHERE run_key IN (SELECT value FROM json_each(?1)) "
+        "AND NOT EXISTS (SELECT 1 FROM run_records AS other WHERE other.record_key = made.record_key "
+        "AND other.run_key NOT IN (SELECT value FROM json_each(?1)))",
+        (json.dumps(list(run_keys)),),
+    )
+    return [key for (key,) in rows]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from artifactdb.artifacts import environment
-from artifactdb.artifacts.delete import delete_orphans, delete_records
+from artifactdb.artifacts.delete import delete_orphans, delete_records, records_of_runs
 from artifactdb.artifacts.history import now
 from artifactdb.artifacts.save import OF_REGISTRY, key_of_dataset, key_of_environment, key_of_pipeline
 from artifactdb.database import Database
@@ -229,16 +229,11 @@ def say_ended(database: Database, run_id: str) -> None:
                 end_run(database, key, "interrupted", "its process is gone, as somebody said")
 
 
-def take_back(database: Database, run_keys: Iterable[int]) -> int:
+def take_back(database: Database, run_keys: Sequence[int]) -> int:
     """Delete the records that runs created, and no other run; give how many."""
     with database.transaction():
-        keys = []
-        for run_key in run_keys:
-            created = database.rows("DELETE FROM run_records WHERE run_key = ? RETURNING record_key", (run_key,))
-            keys += [key for (key,) in created]
-        others = "SELECT record_key FROM run_records WHERE record_key IN (SELECT value FROM json_each(?))"
-        kept = {key for (key,) in database.rows(others, (json.dumps(keys),))}
-        count = delete_records(database, [key for key in dict.fromkeys(keys) if key not in kept])
+        count = delete_records(database, records_of_runs(database, run_keys))
+        database.run_many("DELETE FROM run_records WHERE run_key = ?", [(key,) for key in run_keys])
         delete_orphans(database, dry_run=False)
     return count
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from artifactdb.artifacts.delete import records_of_runs
 from artifactdb.runs import PipelineRecord, Run, RunRecord
 from artifactdb.runs import store as run_store
 from artifactdb.workspace.opened import Opened
@@ -210,8 +211,9 @@ class Runs(Opened):
         """
         keys = run_store.keys_of_run(self.database, run_id)
         run_store.require_ended(self.database, run_id, keys)
-        counted = {"artifacts": sum(run.artifacts for run in self.runs(run_id=run_id)), "predictions": 0}
+        counted = {"artifacts": 0, "predictions": 0}
         if dry_run and self.database.mode == "ro":
+            counted["artifacts"] = len(records_of_runs(self.database, keys))
             if self._has_predictions():
                 counted["predictions"] = self.catalog.delete(run_id=run_id, dry_run=True)
             return counted
