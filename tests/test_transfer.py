@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -411,6 +412,51 @@ class TestMerge:
             assert [ours.load(record.artifact_id) for record in ours.records()] == [{"w": [1.0]}]
             ours.merge(tmp_path / "theirs.sqlite")
             assert len(ours.records()) == 2
+
+    @staticmethod
+    def trained(file: Path, model: Any, *, finished: bool) -> str:
+        """A run on wheat with one pipeline and one model; give its id."""
+        with Workspace(file) as workspace:
+            with suppress(RuntimeError), workspace.run("wheat") as run, run.pipeline([1], name="pls") as pipeline:
+                pipeline.registry.register_with_chain(model, "s1.PLS", "model", 1)
+                if not finished:
+                    raise RuntimeError
+            return run.run_id
+
+    @pytest.mark.parametrize("policy", ["ours", "theirs", "newer"])
+    @pytest.mark.parametrize("is_same", [True, False])
+    def test_taking_back_a_run_of_ours_leaves_what_came_in(self, tmp_path: Path, policy: str, is_same: bool) -> None:
+        ours, theirs = tmp_path / "ours.sqlite", tmp_path / "theirs.sqlite"
+        mine = self.trained(ours, {"w": 1.0}, finished=False)
+        their = self.trained(theirs, {"w": 1.0 if is_same else 2.0}, finished=True)
+        with Workspace(ours) as workspace:
+            workspace.merge(theirs, on_conflict=policy)
+            came = is_same or policy != "ours"
+            counted = {run.run_id: run.artifacts for run in workspace.runs()}
+            assert counted == {mine: int(is_same or not came), their: int(came)}
+            assert workspace.clean_up_run(mine)["artifacts"] == int(not came)
+            found = [workspace.load(record.artifact_id) for record in workspace.records()]
+            assert found == [{"w": 1.0 if is_same else 2.0}] * came
+            assert [run.run_id for run in workspace.runs()] == [their] and workspace.verify().ok
+
+    def test_what_theirs_made_outside_of_a_run_goes_with_none(self, tmp_path: Path) -> None:
+        ours, theirs = tmp_path / "ours.sqlite", tmp_path / "theirs.sqlite"
+        mine = self.trained(ours, {"w": 1.0}, finished=False)
+        with Workspace(ours) as workspace, Workspace(theirs) as other:
+            pipeline_id = workspace.pipelines()[0].pipeline_id
+            other.registry("wheat", pipeline_id).register_with_chain({"w": 1.0}, "s1.PLS", "model", 1)
+            assert workspace.merge(other).present["artifacts"] == 1
+            assert workspace.clean_up_run(mine)["artifacts"] == 0 and len(workspace.records()) == 1
+
+    def test_a_pipeline_that_ended_is_newer_than_the_same_while_it_went_on(self, tmp_path: Path) -> None:
+        with Workspace(tmp_path / "server.sqlite") as server, Workspace(tmp_path / "laptop.sqlite") as laptop:
+            with server.run("wheat") as run, run.pipeline([1], name="pls"):
+                laptop.merge(server)
+            (trained,) = server.pipelines()
+            server.merge(laptop, on_conflict="newer")
+            assert server.pipelines() == [trained] and trained.status == "completed"
+            laptop.merge(server, on_conflict="newer")
+            assert laptop.pipelines() == [trained] and laptop.runs() == server.runs()
 
     def test_everything_of_the_other_comes_in_once(self, made: Callable[..., Workspace]) -> None:
         ours, theirs = made("ours", dataset="wheat", only="a"), made("theirs", dataset="corn", only="b")

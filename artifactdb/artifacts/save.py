@@ -239,7 +239,7 @@ def _as_said_before(place: Place, before: Row) -> Place:
 def _share(database: Database, record_key: int, run_key: int | None) -> None:
     """Let what is saved again not go with an earlier run alone."""
     if run_key is None:
-        database.rows(_SETTLE, (record_key,))
+        database.rows(SETTLE, (record_key,))
     else:
         database.rows(_MADE_AGAIN, (run_key, record_key))
 
@@ -252,7 +252,7 @@ SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM run_records WHERE record_key = ?2)
 OF_REGISTRY = "of_registry"
 """In the metadata of a run that a registry's start_run began."""
 # One that a with block carries out counts it still.
-_SETTLE = f"""
+SETTLE = f"""
 DELETE FROM run_records WHERE record_key = ? AND EXISTS (
   SELECT 1 FROM run_entries AS e WHERE e.run_key = run_records.run_key
     AND (e.status IN ('failed', 'interrupted') OR e.status = 'running' AND e.metadata ->> '{OF_REGISTRY}'))

@@ -50,7 +50,7 @@ def merge_into(
         try:
             with database.transaction(keep=not dry_run):
                 taken = take_in(state.snapshot, database, result, progress)
-                note_arrival(database, *taken, theirs.database.path.name)
+                note_arrival(database, *taken[:4], theirs.database.path.name)
                 if predicts:
                     take_predictions(store, theirs, state, result, made)
             if dry_run:

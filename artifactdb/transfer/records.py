@@ -121,11 +121,11 @@ def _take_pipelines(source: Snapshot, target: Database, keys: Keys) -> None:
 
 def take_records(
     source: Snapshot, target: Database, keys: Keys, merge: Merge
-) -> tuple[list[int], list[int], list[int]]:
+) -> tuple[list[int], list[int], list[int], list[int]]:
     """Take in records; their content, and what they name, is there already.
 
-    Gives the keys, in the source, of those that are new, of those that replaced another, and of those whose signature
-    alone came in.
+    Gives the keys, in the source, of those that are new, of those that replaced another, of those whose signature
+    alone came in, and of those for which ours stayed.
     """
     new_keys = history.new_keys(target)
     new: list[int] = []
@@ -167,11 +167,12 @@ def take_records(
                 updated.append((*columns, ours[0]))
                 replaced.append(their_key)
             else:
-                stayed.append(ours[0])
+                stayed.append(their_key)
         target.run_many(_INSERT, inserted)
         target.run_many(_UPDATE, updated)
         merge.count("artifacts", new=len(inserted))
-    target.run_many("DELETE FROM record_sources WHERE record_key = ?", [(keys.records[key],) for key in replaced])
+    for table in ("record_sources", "run_records"):  # theirs come instead
+        target.run_many(f"DELETE FROM {table} WHERE record_key = ?", [(keys.records[key],) for key in replaced])
     changed = new + replaced
     new_edges: dict[int, list[int]] = {}
     for first in range(0, len(changed), AT_ONCE):
@@ -181,10 +182,11 @@ def take_records(
         for record, _, source_key in mapped_edges:
             new_edges.setdefault(record, []).append(source_key)
     _refuse_cycles(target, new_edges, everything=bool(replaced))
-    came, theirs = {keys.records[key] for key in changed}, {*keys.records.values()} - {*stayed}
+    still_ours = [keys.records[key] for key in stayed]
+    came, theirs = {keys.records[key] for key in changed}, {*keys.records.values()} - {*still_ours}
     merge.notes += [
         f"{artifact_id} of theirs depends on {source}, of which ours was kept"
-        for key, artifact_id, source in _dependents(target, stayed)
+        for key, artifact_id, source in _dependents(target, still_ours)
         if key in came
     ]
     merge.notes += [
@@ -192,7 +194,7 @@ def take_records(
         for key, artifact_id, source in _dependents(target, [keys.records[key] for key in replaced])
         if key not in theirs
     ]
-    return new, replaced, signed
+    return new, replaced, signed, stayed
 
 
 def _sources_of(state: Snapshot | Database, keys: list[int]) -> dict[int, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from artifactdb.artifacts.find import from_json
 from artifactdb.artifacts.place import require_name
+from artifactdb.artifacts.save import SETTLE
 from artifactdb.database import Database, Snapshot
 from artifactdb.errors import InvalidValueError
 from artifactdb.library import entries
@@ -26,17 +27,15 @@ _ENTRY = (
     "entry_type", "name", "description", "category", "tags", "config", "metrics", "source", "n_features", "content",
     "created_at", "saved_at",
 )  # fmt: skip
+_MADE_OUTSIDE = "SELECT record_key FROM records WHERE record_key NOT IN (SELECT record_key FROM run_records)"
+_INSERT_MADE = """
+INSERT OR IGNORE INTO run_records (run_key, record_key)
+SELECT ?1, ?2 WHERE ?3 OR EXISTS (SELECT 1 FROM run_records WHERE record_key = ?2)
+"""
 
 
-def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge, new_records: Collection[int]) -> None:
-    """Take in runs, the records they made, and what is known of pipelines.
-
-    Parameters
-    ----------
-    new_records : set of int
-        Keys in the source of the records that came in. Of those that were here nothing that comes in made any: taking
-        it back must not take them along.
-    """
+def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge) -> dict[int | None, int | None]:
+    """Take in runs; give the key of the target for each of the source."""
     runs: dict[int | None, int | None] = {None: None}
     for run_key, *columns in source.rows(f"SELECT run_key, {', '.join(_RUN)} FROM run_entries ORDER BY run_key"):
         named = dict(zip(_RUN, columns, strict=True))
@@ -49,13 +48,44 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge, new_
         key = {"run_id": named["run_id"], "dataset_key": named["dataset_key"]}
         runs[run_key] = _take(
             target, merge, "run", "run_entries", "run_key", key, named, named["run_id"],
-            time="ended_at", ignored=("environment_key", "process"),
+            times=("ended_at",), ignored=("environment_key", "process"),
         )  # fmt: skip
+    return runs
+
+
+def take_run_records(
+    source: Snapshot,
+    target: Database,
+    keys: Keys,
+    runs: Mapping[int | None, int | None],
+    came: Collection[int],
+    stayed: Collection[int],
+) -> None:
+    """Take in which run made which record.
+
+    What both sides made alike goes with the last of the unfinished runs of both, and with none where one side made it
+    outside of one: taking back a run of one side must not take along what the other side made.
+
+    Parameters
+    ----------
+    came, stayed : set of int
+        Keys in the source of the records that came in, and of those for which another of ours stayed. The rest are
+        the same here.
+    """
+    for batch in source.batches(_MADE_OUTSIDE, (), AT_ONCE):
+        alike = [record for (record,) in batch if record not in came and record not in stayed]
+        target.run_many(SETTLE, [(keys.records[record],) for record in alike])
     for batch in source.batches("SELECT run_key, record_key FROM run_records", (), AT_ONCE):
         target.run_many(
-            "INSERT OR IGNORE INTO run_records (run_key, record_key) VALUES (?, ?)",
-            [(runs[run], keys.records[record]) for run, record in batch if record in new_records],
+            _INSERT_MADE,
+            [(runs[run], keys.records[record], record in came) for run, record in batch if record not in stayed],
         )
+
+
+def take_trained_pipelines(
+    source: Snapshot, target: Database, keys: Keys, runs: Mapping[int | None, int | None], merge: Merge
+) -> None:
+    """Take in what is known of pipelines; one that has ended is newer than one that was going on."""
     for pipeline_key, run_key, *columns in source.rows(
         f"SELECT {', '.join(_PIPELINE)} FROM trained_pipelines ORDER BY pipeline_key"
     ):
@@ -66,8 +96,8 @@ def take_runs(source: Snapshot, target: Database, keys: Keys, merge: Merge, new_
         own = {"pipeline_key": named["pipeline_key"]}
         name = target.value("SELECT pipeline_id FROM pipelines WHERE pipeline_key = ?", (named["pipeline_key"],))
         _take(
-            target, merge, "pipeline", "trained_pipelines", "pipeline_key", own, named, name, time="started_at",
-            ignored=(),
+            target, merge, "pipeline", "trained_pipelines", "pipeline_key", own, named, name,
+            times=("ended_at", "started_at"), ignored=(),
         )  # fmt: skip
 
 
@@ -123,8 +153,8 @@ def take_library(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
         before = len(merge.conflicts), merge.added.get("library entries", 0)
         vouched = _is_vouched_for(target, named, artifacts)
         key = _take(
-            target, merge, "library entry", "library_entries", "entry_key", own, named, named["name"], time="saved_at",
-            ignored=("created_at", "saved_at"), kept=(artifacts, files), wins=vouched,
+            target, merge, "library entry", "library_entries", "entry_key", own, named, named["name"],
+            times=("saved_at",), ignored=("created_at", "saved_at"), kept=(artifacts, files), wins=vouched,
         )  # fmt: skip
         is_new = merge.added.get("library entries", 0) > before[1]
         won = len(merge.conflicts) > before[0] and merge.conflicts[-1].kept == "theirs"
@@ -186,12 +216,15 @@ def _take(
     columns: Mapping[str, Any],
     name: str,
     *,
-    time: str,
+    times: Sequence[str],
     ignored: Sequence[str],
     kept: tuple[list[Any], list[Any]] | None = None,
     wins: bool = False,
 ) -> int:
-    """Take in one row: new, the same, or the subject of a conflict, unless it wins in any case; give its key."""
+    """Take in one row: new, the same, or the subject of a conflict, unless it wins in any case; give its key.
+
+    What is compared is the first of the times that either side has.
+    """
     where = " AND ".join(f"{column} = ?" for column in identity)
     chosen = ", ".join((primary, *columns))
     row = target.row(f"SELECT {chosen} FROM {table} WHERE {where}", list(identity.values()))
@@ -207,6 +240,7 @@ def _take(
         merge.count(plural, same=1)
     if same and not wins:
         return int(key)
+    time = next((name for name in times if present[name] or columns[name]), times[0])
     if wins or merge.theirs_wins(kind, name, _side(present, time), _side(columns, time)):
         changes = ", ".join(f"{column} = ?" for column in columns)
         target.rows(f"UPDATE {table} SET {changes} WHERE {primary} = ?", [*columns.values(), key])

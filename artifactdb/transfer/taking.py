@@ -12,17 +12,27 @@ from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.keys import Keys
 from artifactdb.transfer.records import take_records, take_shared_values
-from artifactdb.transfer.runs import take_library, take_metrics, take_runs
+from artifactdb.transfer.runs import (
+    take_library,
+    take_metrics,
+    take_run_records,
+    take_runs,
+    take_trained_pipelines,
+)
 from artifactdb.transfer.trust import take_history, take_signatures, take_signers
 
 
 class Taken(NamedTuple):
-    """What came in: keys, and those of records in the source that are new, that replaced another, that signed ours."""
+    """What came in: keys, and those of records in the source that are new, that replaced another, that signed ours.
+
+    Of those that ``stayed`` ours has other content, and nothing came in.
+    """
 
     keys: Keys
     new: list[int]
     replaced: list[int]
     signed: list[int]
+    stayed: list[int]
 
 
 def take_in(
@@ -44,7 +54,9 @@ def take_in(
         taken = Taken(keys, *take_records(source, target, keys, merge))
         take_signatures(source, target, keys)
         take_history(source, target, keys, taken.new)
-        take_runs(source, target, keys, merge, set(taken.new))
+        runs = take_runs(source, target, keys, merge)
+        take_run_records(source, target, keys, runs, {*taken.new, *taken.replaced}, {*taken.stayed})
+        take_trained_pipelines(source, target, keys, runs, merge)
         take_metrics(source, target, keys, merge)
         take_library(source, target, keys, merge)
     except ArtifactDBError:
