@@ -529,6 +529,20 @@ class TestMerge:
         assert "conflicts" in repr(merged)
         assert merged.to_dict()["conflicts"][0]["name"] == "0001$aaaaaaaaaaaa:0"
 
+    @pytest.mark.parametrize(("policy", "kept"), [("newer", "ours"), ("theirs", "theirs")])
+    def test_metrics_of_two_trainings_are_not_mixed(self, tmp_path: Path, policy: str, kept: str) -> None:
+        metrics = {}
+        for name, folds in (("ours", (9.0, 10.0, 11.0)), ("theirs", (100.0, 20.0, 30.0))):
+            with Workspace(tmp_path / f"{name}.sqlite") as workspace:
+                with workspace.run("wheat") as run, run.pipeline([1], name="pls") as pipeline:
+                    for fold, value in enumerate(folds):
+                        pipeline.log_metrics({"val": {"rmse": value}}, fold_id=fold)
+                metrics[name] = workspace.pipelines()[0].metrics
+        with Workspace(tmp_path / "ours.sqlite") as ours:
+            merged = ours.merge(tmp_path / "theirs.sqlite", on_conflict=policy)
+            assert {c.kept for c in merged.conflicts if c.kind == "metric"} == {kept}
+            assert ours.pipelines()[0].metrics == metrics[kept]
+
     @pytest.mark.parametrize(
         ("policy", "notes"),
         [

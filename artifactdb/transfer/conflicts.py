@@ -64,7 +64,9 @@ class Merge:
         if same:
             self.present[kind] = self.present.get(kind, 0) + same
 
-    def theirs_wins(self, kind: str, name: str, ours: tuple[str, str], theirs: tuple[str, str]) -> bool:
+    def theirs_wins(
+        self, kind: str, name: str, ours: tuple[str, str], theirs: tuple[str, str], *, dated: bool = True
+    ) -> bool:
         """Note a conflict and decide it.
 
         Parameters
@@ -72,9 +74,11 @@ class Merge:
         ours, theirs : (str, str)
             When it was made, ISO 8601, and what it is. At the same time the greater text wins, so that either
             direction of a merge decides alike.
+        dated : bool, default True
+            Whether it bears a time at all; of what bears none, ``newer`` keeps ours.
         """
         is_newer = is_earlier(ours[0], theirs[0]) or (not is_earlier(theirs[0], ours[0]) and theirs[1] > ours[1])
-        wins = self.policy == "theirs" or (self.policy == "newer" and is_newer)
+        wins = self.policy == "theirs" or (self.policy == "newer" and dated and is_newer)
         self.conflicts.append(Conflict(kind, name, _short(ours), _short(theirs), "theirs" if wins else "ours"))
         return wins
 

@@ -56,8 +56,7 @@ def take_predictions(ours: Store, theirs: Store, their_state: State, merge: Merg
                 f"SELECT t.id FROM theirs AS t JOIN ours AS o ON t.id = o.id WHERE {differ} ORDER BY t.id"
             ).fetchall()
         ]
-        # Rows bear no date: of two with one id, ``newer`` keeps ours.
-        won = [name for name in conflicting if merge.theirs_wins("prediction", name, ("", ""), ("", ""))]
+        won = [name for name in conflicting if merge.theirs_wins("prediction", name, ("", ""), ("", ""), dated=False)]
         merge.settle()
         # Kept before anything is deleted, which these very views would see.
         session.cursor.execute(_CHOSEN, [won])

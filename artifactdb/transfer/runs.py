@@ -125,7 +125,8 @@ def take_metrics(source: Snapshot, target: Database, keys: Keys, merge: Merge) -
             else:
                 pipeline = target.value("SELECT pipeline_id FROM pipelines WHERE pipeline_key = ?", (row[0],))
                 name = " ".join(str(part) for part in (pipeline, *row[1:4]) if part != "")
-                if not merge.theirs_wins("metric", name, ("", str(present[row[:4]])), ("", str(row[4]))):
+                sides = ("", str(present[row[:4]])), ("", str(row[4]))
+                if not merge.theirs_wins("metric", name, *sides, dated=False):
                     continue
             taken.append(row)
         target.run_many("INSERT OR REPLACE INTO pipeline_metrics VALUES (?, ?, ?, ?, ?)", taken)
