@@ -244,6 +244,30 @@ class TestTrained:
             with Workspace(other.library.export("r", tmp_path / "cut.sqlite")) as cut:
                 assert len(cut.catalog) == 2
 
+    def test_what_came_in_from_a_folder_is_what_went_out(self, workspace: Workspace, tmp_path: Path) -> None:
+        """Branches are numbered in the order that they are written in, and the id of a pipeline tells it."""
+        config = [{"branch": {"snv": ["StandardScaler"], "msc": ["MinMaxScaler"]}}, {"model": "Ridge", "alpha": 1}]
+        metrics = {"val": {"rmse": 0.4, "odd": float("nan")}}
+        with workspace.run("wheat", configuration={"b": 1, "a": 2}) as run, run.pipeline(config) as pipeline:
+            pipeline.registry.register_with_chain({"w": 1.0}, "s1.PLS", "model", 1)
+            pipeline.end(metadata={"z": 1, "b": {"y": 2, "a": 3}})
+        library = workspace.library
+        library.save_template(config, "base", metrics=metrics)
+        library.save_pipeline_full("wheat", pipeline.pipeline_id, "p")
+        workspace.export(tmp_path / "out")
+        with (
+            Workspace(tmp_path / "other.sqlite") as other,
+            Workspace(library.export("base", tmp_path / "base.sqlite")) as base,
+            Workspace(library.export("p", tmp_path / "p.sqlite")) as cut,
+        ):
+            other.import_folder(tmp_path / "out", trust=True)
+            assert [entry["name"] for entry in other.library.search(metric="rmse")] == ["base"]
+            for each in (other, base):
+                assert json.dumps(each.library.load_template("base")) == json.dumps(config)
+            for each in (other, base, cut):
+                merged = workspace.merge(each)
+                assert (merged.added, merged.conflicts) == ({}, [])
+
     def test_what_is_wrong_in_a_library_folder_is_refused_and_the_rest_comes(
         self, workspace: Workspace, pipeline_id: str, tmp_path: Path
     ) -> None:

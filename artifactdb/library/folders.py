@@ -145,9 +145,10 @@ def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust:
     )
     if kind == "template":
         entry.config = json_text(described.get("config"))
+        entry.metrics = _metrics(described.get("metrics"))
     else:
         entry.config = json_text(_read_if_there(folder, source / "pipeline.json"))
-        entry.metrics = json_text(_metrics(_read_if_there(folder, source / "metrics.json")))
+        entry.metrics = _metrics(_read_if_there(folder, source / "metrics.json"))
         entry.content = json_text(_read_if_there(folder, source / "content.json"))
         entry.artifacts = [_take_artifact(database, record, file, folder, source) for record, file in records]
         entry.files = {
@@ -186,17 +187,15 @@ def _take_artifact(
     return record.to_dict(), keep_content(database, content)
 
 
-def _metrics(value: Any) -> dict[str, dict[str, Any]]:
-    """Give metrics by partition; what other programs keep otherwise is left out."""
-    if not isinstance(value, Mapping):
-        return {}
+def _metrics(value: Any) -> str | None:
+    """Give metrics by partition, as JSON; what other programs keep otherwise is left out."""
     kept: dict[str, dict[str, Any]] = {}
-    for partition, numbers in value.items():
+    for partition, numbers in value.items() if isinstance(value, Mapping) else ():
         if isinstance(numbers, Mapping):
             kept[str(partition)] = {
                 str(name): number for name, number in numbers.items() if isinstance(number, int | float | str)
             }
-    return kept
+    return json_text(kept, canonical=True)
 
 
 def _read_if_there(folder: Folder, path: Path) -> Any:

@@ -376,4 +376,5 @@ def _joined(measured: Metrics, given: Metrics | None) -> str | None:
     """Give metrics as JSON: those of a pipeline, and what the user says of it in their place."""
     numbers = runs.numbers_by_partition(given or {})
     partitions = dict.fromkeys([*measured, *numbers])
-    return json_text({name: {**measured.get(name, {}), **numbers.get(name, {})} for name in partitions})
+    joined = {name: {**measured.get(name, {}), **numbers.get(name, {})} for name in partitions}
+    return json_text(joined, canonical=True)

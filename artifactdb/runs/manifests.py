@@ -90,7 +90,7 @@ def enter_run(database: Database, run: Mapping[str, Any]) -> int:
             "ended_at": _text(run.get("ended_at")),
             "error": _text(run.get("error")),
             "environment_key": key_of_environment(database, to_json(versions)) if versions else None,
-            "configuration": json_text(run.get("configuration")),
+            "configuration": json_text(run.get("configuration"), canonical=True),
             "metadata": json_text(run.get("metadata") or {}),
             "tags": store.tags_json(run.get("tags") or []),
             "notes": str(run.get("notes") or ""),
@@ -109,7 +109,8 @@ def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
     dataset = require_dataset_name(manifest.get("dataset"))
     pipeline_id = validate_pipeline_id(manifest.get("pipeline_id"))
     steps = manifest.get("pipeline")
-    configuration = json_text(steps["steps"] if isinstance(steps, Mapping) and "steps" in steps else steps)
+    plain = steps["steps"] if isinstance(steps, Mapping) and "steps" in steps else steps
+    configuration = json_text(plain, canonical=True)
     run_key = store.key_of_run(database, str(manifest["run_id"]), dataset) if manifest.get("run_id") else None
     present = database.row(
         "SELECT t.pipeline_key, t.configuration FROM trained_pipelines AS t JOIN pipelines AS p USING (pipeline_key) "
@@ -168,14 +169,17 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def json_text(value: Any) -> str | None:
-    """Give JSON that keeps everything; what YAML has and JSON has not, NaN for one, becomes text."""
+def json_text(value: Any, *, canonical: bool = False) -> str | None:
+    """Give JSON that keeps everything; what YAML has and JSON has not, NaN for one, becomes text.
+
+    Keys stay in their order, which numbers branches; canonical, they are sorted: then equal values are equal texts.
+    """
     if value is None:
         return None
     try:
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, default=str)
+        return json.dumps(value, ensure_ascii=False, sort_keys=canonical, allow_nan=False, default=str)
     except (TypeError, ValueError):
-        return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
+        return json.dumps(_plain(value), ensure_ascii=False, sort_keys=canonical)
 
 
 def _plain(value: Any) -> Any:
