@@ -173,6 +173,27 @@ class TestTheWhole:
             assert workspace.query("SELECT count(*) FROM signatures")[0] == (0,)
 
 
+def test_those_of_a_key_pair_go_along_with_a_library_entry(
+    study: Path, ada: PublicKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(study) as workspace:
+        workspace.library.save_pipeline_full("wheat", "0001_ridge", "best")
+        workspace.sign()
+        registry = workspace.registry("wheat", "0001_ridge")
+        registry.register_with_chain({"another": 1}, "s1.MinMaxScaler>s2.Ridge", "model", 2, fold_id=0)
+        workspace.library.export("best", tmp_path / "best.sqlite")
+    be("bob", tmp_path, monkeypatch)
+    with Workspace(tmp_path / "best.sqlite") as best:
+        (ridge,) = best.records(class_name="Ridge")
+        with pytest.raises(UntrustedArtifactError):
+            best.load(ridge.artifact_id)
+        team_keys.trust(ada)
+        assert best.load(ridge.artifact_id).alpha == 0.5
+        assert len(best.library.load("best")) == 2
+        report = best.signatures()
+        assert (report.team, report.unsigned, report.complete) == (2, 0, None)
+
+
 class TestKeysBelowOne:
     @pytest.mark.parametrize("key", [0, -1, -(1 << 63)])
     def test_a_record_with_one_is_seen_by_all(self, study: Path, fitted: Any, key: int) -> None:

@@ -1,7 +1,8 @@
-"""A trained entry becomes a workspace of its own, with runs, metrics and predictions; the entry goes along."""
+"""A trained entry becomes a workspace of its own, with runs, metrics, predictions and who signed it; the entry too."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -10,18 +11,26 @@ from typing import Any
 
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.restore import restore
+from artifactdb.artifacts.save import INSERT_SIGNATURE, key_of_signer
 from artifactdb.blobs import store as blobs
 from artifactdb.blobs.copying import copy_blobs
 from artifactdb.catalog.files import FINAL_NAMES
 from artifactdb.catalog.inside import put_inside
 from artifactdb.catalog.parquet import written_of
-from artifactdb.database import Database
+from artifactdb.database import Database, Snapshot
 from artifactdb.database.making import new_workspace, scratch_folder
 from artifactdb.library import entries
 from artifactdb.library.entries import Entry
 from artifactdb.runs.manifests import enter_pipeline, enter_run, json_text
+from artifactdb.trust import signing
 
 Progress = Callable[[int, int], None]
+
+_SIGNATURES = """
+SELECT s.statement, s.signature, g.scheme, g.key_id, g.material, g.name
+FROM signatures AS s JOIN signers AS g ON g.signer_key = s.signer_key
+WHERE s.statement IN (SELECT unhex(value) FROM json_each(?)) ORDER BY s.statement, s.signer_key
+"""
 
 
 def cut_out(database: Database, entry: dict[str, Any], target: Path, progress: Progress | None = None) -> Path:
@@ -39,6 +48,7 @@ def cut_out(database: Database, entry: dict[str, Any], target: Path, progress: P
             keys = copy_blobs(source, made, [*(record.blob_key for record in records), *kept.values()], progress)
             for record in records:
                 restore(made, record)
+            _take_signatures(source, made, records)
             files = {name: keys[blob_key] for name, blob_key in kept.items()}
             _let_predictions_count(made, files)
             entries.save(made, _again(entry, content, records, keys, files))
@@ -62,6 +72,19 @@ def _again(
         artifacts=[(record.to_dict(), keys[record.blob_key]) for record in records],
         files=files,
         **{name: entry[name] for name in alike},
+    )
+
+
+def _take_signatures(source: Snapshot, made: Database, records: Sequence[StoredRecord]) -> None:
+    """Take in the signatures that anyone can check, of what the entry keeps."""
+    said = [signing.statement(record.artifact_id, record.content_hash, record.format) for record in records]
+    chosen = json.dumps([hashlib.sha256(statement).hexdigest() for statement in said])
+    made.run_many(
+        INSERT_SIGNATURE,
+        [
+            (statement, key_of_signer(made, *signer), signature)
+            for statement, signature, *signer in source.rows(_SIGNATURES, (chosen,))
+        ],
     )
 
 
