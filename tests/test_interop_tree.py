@@ -388,6 +388,28 @@ def test_there_and_back_everything_is_the_same(study: Workspace, tmp_path: Path,
         assert (again.artifacts, again.predictions, again.ok) == (0, 0, True)
 
 
+def test_what_is_here_with_other_metrics_or_entries_stays_and_is_listed(workspace: Workspace, tmp_path: Path) -> None:
+    with Workspace(tmp_path / "theirs.sqlite") as theirs:
+        for each, value in ((workspace, 1.0), (theirs, 2.0)):
+            with each.run("wheat") as run, run.pipeline([1], name="pls") as pipeline:
+                pipeline.registry.register_with_chain({"w": value}, "s1.PLS", "model", 1)
+                pipeline.log_metrics({"val": {"rmse": value, "odd": float("nan")}})
+            each.library.save_pipeline_full("wheat", pipeline.pipeline_id, "best")
+            each.library.save_template([value], "base")
+            each.library.save_template(["alike"], "alike")
+        write_out(theirs, tmp_path / "out")
+        again = take(theirs, tmp_path / "out")
+        assert again.ok and again.present["pipelines"] == 1 and again.present["entries"] == 3
+    report = take(workspace, tmp_path / "out", trust=True)
+    refused = dict(report.refused)
+    assert "metrics" in refused[f"wheat/{pipeline.pipeline_id}"]
+    assert "with other config" in refused["library/templates/base.json"]
+    assert "artifacts" in refused["library/trained/pipeline/best"]
+    assert (report.entries, report.present) == (0, {"entries": 1})
+    assert workspace.pipelines()[0].metrics["val"]["all"]["rmse"] == 1.0
+    assert workspace.library.load_template("base") == [1.0]
+
+
 def test_files_are_the_bytes_and_names_that_differ_in_case_stay_apart(study: Workspace, tmp_path: Path) -> None:
     write_out(study, tmp_path / "out")
     folders = sorted(path.name for path in (tmp_path / "out" / "binaries").iterdir())

@@ -232,8 +232,8 @@ class TestTrained:
         assert {path.name for path in folder.iterdir()} == {"templates", "trained"}
         assert len(list((folder / "templates").iterdir())) == 3
         with Workspace(tmp_path / "other.sqlite") as other:
-            assert import_entries(other.database, Folder(tmp_path)) == (6, [])
-            assert import_entries(other.database, Folder(tmp_path)) == (0, [])
+            assert import_entries(other.database, Folder(tmp_path)) == ([True] * 6, [])
+            assert import_entries(other.database, Folder(tmp_path)) == ([False] * 6, [])
             assert other.library.search() == library.search()
             assert other.library.records("p") == library.records("p")
             assert np.array_equal(other.library.load_data("r")["X"], np.eye(3))
@@ -282,7 +282,7 @@ class TestTrained:
         (tmp_path / "library" / "templates" / "broken.json").write_text("{")
         with Workspace(tmp_path / "other.sqlite") as other:
             taken, refused = import_entries(other.database, Folder(tmp_path))
-            assert taken == 1
+            assert taken == [True]
             assert [what for what, _ in refused] == ["library/templates/broken.json", "library/trained/pipeline/p"]
             assert "has the hash" in refused[1][1]
             assert other.query("SELECT count(*) FROM blobs")[0] == (0,)

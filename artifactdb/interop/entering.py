@@ -28,7 +28,7 @@ from artifactdb.errors import (
 from artifactdb.interop.items import Item, Pipeline
 from artifactdb.interop.report import ImportReport
 from artifactdb.records import ArtifactRecord
-from artifactdb.runs.manifests import enter_pipeline
+from artifactdb.runs.manifests import differences, enter_pipeline
 from artifactdb.trust.signing import is_own
 
 Progress = Callable[[int, int], None]
@@ -150,13 +150,18 @@ class Entering:
             return ""
         try:
             with self.database.transaction():
-                enter_pipeline(self.database, pipeline.manifest)
+                key = enter_pipeline(self.database, pipeline.manifest)
+                differ = differences(self.database, key, pipeline.manifest) if row and row[2] else []
         except StorageError:
             raise
         except ArtifactDBError as error:
             self.report.refused.append((pipeline.name, str(error)))
             return f"its pipeline {pipeline.name} was refused."
-        self.report.count("pipelines", new=not (row and row[2]))
+        if differ:  # its artifacts come in nevertheless
+            reason = f"it is here already with other {', '.join(differ)}, which stay."
+            self.report.refused.append((pipeline.name, reason))
+        else:
+            self.report.count("pipelines", new=not (row and row[2]))
         return ""
 
     def _enter_item(self, pipeline: Pipeline, item: Item, reading: Future[_Read] | None, run_key: int | None) -> None:

@@ -140,7 +140,8 @@ def _import_tree(
         else:
             report.refused.append((meta.name, "it is outside the folder, or no regular file, and was not read."))
     if dataset is None and (folder / "library").is_dir():
-        entries, refused = import_entries(database, inside, trust=report.trusted)
-        report.entries += entries
+        taken, refused = import_entries(database, inside, trust=report.trusted)
+        for is_new in taken:
+            report.count("entries", new=is_new)
         report.refused += refused
     return tree.datasets

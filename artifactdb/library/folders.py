@@ -7,7 +7,7 @@ their records in ``artifacts.json`` and their bytes in ``_binaries/``; predictio
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from artifactdb.artifacts.save import keep_content
 from artifactdb.blobs import store as blobs
 from artifactdb.content import Content, Segment
 from artifactdb.database import Database
-from artifactdb.errors import ArtifactDBError, BusyError, InvalidValueError, StorageFullError
+from artifactdb.errors import ArtifactDBError, BusyError, DuplicateError, InvalidValueError, StorageFullError
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs.manifests import json_text
 from artifactdb.runs.naming import FolderNames
+from artifactdb.runs.store import tags_json
 from artifactdb.trust.signing import signer_of
 
 Progress = Callable[[int, int], None]
@@ -85,22 +86,25 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(plain, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def import_entries(database: Database, folder: Folder, *, trust: bool = False) -> tuple[int, list[tuple[str, str]]]:
-    """Take in every entry that is not there yet; give how many, and what was refused and why.
+def import_entries(
+    database: Database, folder: Folder, *, trust: bool = False
+) -> tuple[list[bool], list[tuple[str, str]]]:
+    """Take in every entry that is not there yet; give whether each is new, and what was refused and why.
 
     An entry that is there stays as it is, unless it is a stranger's and the user vouches for this one: it then comes
-    instead, as a whole.
+    instead, as a whole. One that differs from what is there is refused.
 
     Parameters
     ----------
     folder : Folder
         What is imported, with a folder ``library``.
     """
-    taken, refused = 0, []
+    taken: list[bool] = []
+    refused = []
     for kind, source in _sources(folder):
         try:
             with database.transaction():
-                taken += _take(database, kind, folder, source, trust=trust)
+                taken.append(_take(database, kind, folder, source, trust=trust))
         except (StorageFullError, BusyError):
             raise  # of the workspace itself
         except (ArtifactDBError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -127,11 +131,6 @@ def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust:
         raise InvalidValueError(f"{source.name} is no description of an entry.")
     name = str(described.get("name") or source.stem)
     records = [] if kind == "template" else _records(database, folder, source, trust=trust)
-    if entries.found(database, kind=kind, name=name):
-        present = entries.artifacts_of(database, entries.key_of(database, kind, name))
-        if not entries.is_replaced_by(database, present, [record for record, _ in records]):
-            return False
-        entries.delete(database, kind, name)
     entry = Entry(
         kind,
         name,
@@ -150,13 +149,50 @@ def _take(database: Database, kind: str, folder: Folder, source: Path, *, trust:
         entry.config = json_text(_read_if_there(folder, source / "pipeline.json"))
         entry.metrics = _metrics(_read_if_there(folder, source / "metrics.json"))
         entry.content = json_text(_read_if_there(folder, source / "content.json"))
-        entry.artifacts = [_take_artifact(database, record, file, folder, source) for record, file in records]
-        entry.files = {
-            file.name: keep_content(database, Content([Segment(folder.content(file))]))
-            for file in sorted(folder.within(source / "files").glob("*"))
-        }
+    files = {
+        file.name: Content([Segment(folder.content(file))])
+        for file in (sorted(folder.within(source / "files").glob("*")) if kind != "template" else ())
+    }
+    if entries.found(database, kind=kind, name=name):
+        key = entries.key_of(database, kind, name)
+        theirs = [record for record, _ in records]
+        if not entries.is_replaced_by(database, entries.artifacts_of(database, key), theirs):
+            _require_same(database, key, entry, theirs, files)
+            return False
+        entries.delete(database, kind, name)
+    entry.artifacts = [_take_artifact(database, record, file, folder, source) for record, file in records]
+    entry.files = {file: keep_content(database, content) for file, content in files.items()}
     entries.save(database, entry)
     return True
+
+
+def _require_same(
+    database: Database, key: int, entry: Entry, records: Sequence[ArtifactRecord], files: Mapping[str, Content]
+) -> None:
+    """Refuse an entry that differs from the one of its name.
+
+    Raises
+    ------
+    DuplicateError
+    """
+    given: dict[str, Any] = {
+        "description": entry.description, "category": entry.category, "tags": tags_json(entry.tags),
+        "config": entry.config, "metrics": entry.metrics, "source": entry.source, "n_features": entry.n_features,
+        "content": entry.content,
+    }  # fmt: skip
+    row = database.rows(f"SELECT {', '.join(given)} FROM library_entries WHERE entry_key = ?", (key,))[0]
+    present: dict[str, Any] = dict(zip(given, row, strict=True))
+    for each, kept in ((given, records), (present, entries.artifacts_of(database, key))):
+        each["metrics"] = json.loads(each["metrics"])  # 1 is 1.0
+        each["artifacts"] = [(record.artifact_id, record.content_hash, record.format) for record in kept]
+    given["files"] = {name: blobs.find(database, content.digest) for name, content in files.items()}
+    present["files"] = entries.files_of(database, key)
+    differ = [name for name in given if given[name] != present[name]]
+    if differ:
+        raise DuplicateError(
+            f"the library has a {entry.kind} {entry.name!r} already, with other {', '.join(differ)}.",
+            hint="What is there stays; import into a new workspace.",
+        )
 
 
 def _records(database: Database, folder: Folder, source: Path, *, trust: bool) -> list[tuple[ArtifactRecord, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from artifactdb.artifacts.environment import to_json
@@ -124,34 +124,59 @@ def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
                 hint="Import into a new workspace.",
             )
         return int(present[0])
+    began = {"run_key": run_key, "started_at": str(manifest.get("created_at") or now())}
     key = store.enter_pipeline(
-        database,
-        dataset,
-        pipeline_id,
-        {
-            "run_key": run_key,
-            "name": str(manifest.get("name") or ""),
-            "status": _status(manifest.get("status")),
-            "started_at": str(manifest.get("created_at") or now()),
-            "ended_at": _text(manifest.get("ended_at")),
-            "error": _text(manifest.get("error")),
-            "configuration": configuration,
-            "metadata": json_text(_metadata_of(manifest)),
-            "tags": store.tags_json(manifest.get("tags") or []),
-            "notes": str(manifest.get("notes") or ""),
-        },
+        database, dataset, pipeline_id, {**_columns(manifest), **began, "configuration": configuration}
     )
     enter_metrics(database, key, manifest.get("metrics") or {})
     return key
 
 
+def differences(database: Database, pipeline_key: int, manifest: Mapping[str, Any]) -> list[str]:
+    """Name what a manifest says otherwise of a pipeline that is there with the same configuration."""
+    columns = _columns(manifest)
+    names = ", ".join(columns)
+    row = database.rows(f"SELECT {names} FROM trained_pipelines WHERE pipeline_key = ?", (pipeline_key,))[0]
+    present = dict(zip(columns, row, strict=True))
+    present["status"] = _status(present["status"])
+    for each in (columns, present):
+        each["metadata"] = json.loads(each["metadata"])  # whatever the order
+    differ = [name for name, value in columns.items() if present[name] != value]
+    ours = store.metrics_of(database, pipeline_key)
+    both = [
+        (ours.get(partition, {}).get(fold_id or "all", {}).get(metric), number)
+        for fold_id, metrics in _by_fold(manifest.get("metrics") or {})
+        for partition, numbers in store.numbers_by_partition(metrics).items()
+        for metric, number in numbers.items()
+    ]
+    return differ + ["metrics"] * any(repr(own) != repr(number) for own, number in both)  # NaN is like NaN
+
+
+def _columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": str(manifest.get("name") or ""),
+        "status": _status(manifest.get("status")),
+        "ended_at": _text(manifest.get("ended_at")),
+        "error": _text(manifest.get("error")),
+        "metadata": json_text(_metadata_of(manifest)),
+        "tags": store.tags_json(manifest.get("tags") or []),
+        "notes": str(manifest.get("notes") or ""),
+    }
+
+
 def enter_metrics(database: Database, pipeline_key: int, metrics: Any) -> None:
     """Keep metrics by partition, then fold ("all" for all together), then metric."""
+    for fold_id, values in _by_fold(metrics):
+        store.log_metrics(database, pipeline_key, values, fold_id)
+
+
+def _by_fold(metrics: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the folds ("" for all together) of each partition, each with its metrics by that partition."""
     if not isinstance(metrics, Mapping):
         raise InvalidValueError(f"metrics are a dict by partition, not {str(metrics)[:80]!r}.")
     for partition, folds in metrics.items():
         for fold, values in folds.items() if isinstance(folds, Mapping) else ():
-            store.log_metrics(database, pipeline_key, {str(partition): values}, "" if fold == "all" else str(fold))
+            yield "" if fold == "all" else str(fold), {str(partition): values}
 
 
 def run_dict(run: RunRecord) -> dict[str, Any]:

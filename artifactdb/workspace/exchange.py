@@ -146,7 +146,7 @@ class Exchange(Opened):
         """Take in a folder that ``export`` wrote, a workspace of nirs4all 0.6 or 1.4, or files of joblib and pickle.
 
         Nothing of it is run, and bytes come in as they are. What cannot come in is listed, the rest comes; what is here
-        already stays, so that importing again changes nothing.
+        already stays, so that importing again changes nothing, and is listed where it differs.
 
         Parameters
         ----------
