@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,19 @@ def test_columns_that_are_numbers_are_named_as_texts() -> None:
         [0.0, 1.0],
         [1.0, 0.0],
     ]
+
+
+def test_columns_of_texts_are_told_by_their_types() -> None:
+    """Whatever a frame calls them: in another file ``001`` would be a number."""
+    zips = ["001", "002", "001"]
+    given_ = pd.DataFrame({"w": [1.0, 2.0, 3.0], "n": pd.Categorical([3, 4, 3]), "when": pd.Timestamp(0)})
+    arrow = [pd.ArrowDtype(kind) for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()))]
+    for kind in (object, str, "string", "category", *arrow):
+        assert read_dataset((given_.assign(zip=pd.Series(zips, dtype=kind)), Y[:3])).texts == ["zip"], kind
+    for kind in (pl.String, pl.Categorical, pl.Enum(["001", "002"])):
+        table = pl.DataFrame({"w": [1.0, 2.0, 3.0], "zip": pl.Series(zips, dtype=kind), "ok": [True, False, True]})
+        assert read_dataset(([table, X[:3], given_], Y[:3])).texts == ["zip"], kind
+    assert read_dataset((X, Y)).texts == []
 
 
 @both

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -695,3 +696,15 @@ def test_a_study_on_a_frame_predicts_a_file(runner: PipelineRunner, xy: Any, tmp
     best = runner.run([columns, FOLDS, Ridge()], (frame, xy[1])).best()
     frame.to_csv(tmp_path / "new.csv", index=False)
     assert np.allclose(runner.predict(best, tmp_path / "new.csv"), runner.predict(best, frame), rtol=1e-9)
+
+
+@pytest.mark.parametrize("made", [pd.DataFrame, lambda frame: frame.astype({"zip": "category"}), pl.from_pandas])
+def test_texts_that_look_like_numbers_in_a_file_are_texts_as_in_training(
+    runner: PipelineRunner, tmp_path: Path, made: Any
+) -> None:
+    x = np.arange(12.0)
+    frame = pd.DataFrame({"x": x, "zip": ["001", "002", "010"] * 4})
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    encoder = ColumnTransformer([("zip", OneHotEncoder(), ["zip"])], remainder="passthrough")
+    best = runner.run([encoder, KFold(2), Ridge()], (made(frame), x + 50 * (frame["zip"] == "010"))).best()
+    assert np.array_equal(runner.predict(best, tmp_path / "new.csv"), runner.predict(best, made(frame)))

@@ -28,6 +28,11 @@ def names(frame: Any) -> list[str]:
     return [str(name) for name in frame.columns]
 
 
+def text_columns(frame: Any) -> list[str]:
+    """Give the names of the columns of a frame that hold texts, by their types."""
+    return [name for name, column in _columns(frame) if _is_text(column.dtype)]
+
+
 def take(block: Any, rows: Any) -> Any:
     """Give rows of an array or a frame: by their numbers, by a mask, or a slice.
 
@@ -194,6 +199,12 @@ def check(blocks: Sequence[Any], what: str) -> None:
 def _columns(frame: Any) -> Iterator[tuple[str, Any]]:
     columns = frame.get_columns() if hasattr(frame, "get_columns") else (column for _, column in frame.items())
     return zip(names(frame), columns, strict=True)
+
+
+def _is_text(kind: Any) -> bool:
+    # Categories of pandas have a type of their own; polars' are texts.
+    name = str(getattr(getattr(kind, "categories", None), "dtype", kind)).lower()
+    return name in ("object", "str") or "string" in name or name.startswith("categorical")
 
 
 def _is_block(value: Any) -> bool:

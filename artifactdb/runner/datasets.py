@@ -100,12 +100,8 @@ class Dataset:
 
     @property
     def texts(self) -> list[str]:
-        """Names of the columns of pandas' frames that hold texts: in another file they may all look like numbers."""
-        frames = [block for block in self.sources if hasattr(block, "dtypes") and hasattr(block, "iloc")]
-        return [
-            str(name) for frame in frames for name, kind in zip(frame.columns, frame.dtypes, strict=True)
-            if str(kind) in ("object", "string", "str")
-        ]  # fmt: skip
+        """Names of the columns of frames that hold texts: in another file they may all look like numbers."""
+        return [name for block in self.sources if blocks.is_frame(block) for name in blocks.text_columns(block)]
 
     def fingerprint(self) -> str:
         """Give the SHA-256 of all values, with the columns' names of frames; the same in every process."""
