@@ -184,6 +184,13 @@ def test_a_csv_of_numbers_becomes_one_array(write: Any, separator: str) -> None:
     assert data.y.tolist() == [11, 12] and data.y.dtype == np.int64, "whole numbers may be classes"
 
 
+def test_a_file_of_numbers_is_a_frame_where_operators_choose_a_column_of_it_by_name(write: Any) -> None:
+    path = write("wheat.csv", "a,b,protein\n1,2.5,11\n3,4,12\n")
+    for named, kind in (({"b", "c"}, pd.DataFrame), ({"protein", "c"}, np.ndarray), ((), np.ndarray)):
+        data = read_dataset(path, named=named)
+        assert type(data.sources[0]) is kind and data.features == [["a", "b"]] and data.y.tolist() == [11, 12]
+
+
 def test_a_csv_may_have_decimal_commas_a_mark_of_its_encoding_and_quoted_names(write: Any) -> None:
     data = read_dataset(write("a.csv", "\ufeff1100,5;1102,5;y\n1,5;2,5;3,5\n1;2;3\n"))
     assert (data.features, data.sources[0].tolist(), data.y.tolist()) == (

@@ -16,7 +16,12 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, StackingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingRegressor,
+)
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -708,3 +713,24 @@ def test_texts_that_look_like_numbers_in_a_file_are_texts_as_in_training(
     encoder = ColumnTransformer([("zip", OneHotEncoder(), ["zip"])], remainder="passthrough")
     best = runner.run([encoder, KFold(2), Ridge()], (made(frame), x + 50 * (frame["zip"] == "010"))).best()
     assert np.array_equal(runner.predict(best, tmp_path / "new.csv"), runner.predict(best, made(frame)))
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [
+        *(
+            [make_pipeline(ColumnTransformer([("some", "drop", columns)], remainder="passthrough")), Ridge()]
+            for columns in (["nm0", "nm3"], "nm0", slice("nm0", "nm3"))
+        ),
+        [HistGradientBoostingRegressor(max_iter=3, categorical_features=["nm1"])],
+    ],
+)
+def test_columns_of_a_file_of_numbers_are_chosen_by_name(
+    runner: PipelineRunner, xy: Any, tmp_path: Path, operators: list[Any]
+) -> None:
+    frame = pd.DataFrame(xy[0], columns=[f"nm{index}" for index in range(10)])
+    frame.assign(y=xy[1]).to_csv(tmp_path / "all.csv", index=False)
+    of_file = runner.run([FOLDS, *operators], tmp_path / "all.csv", verbose=0)
+    assert of_file.score() == pytest.approx(runner.run([FOLDS, *operators], (frame, xy[1]), verbose=0).score())
+    best = of_file.best()
+    assert np.allclose(runner.predict(best, tmp_path / "all.csv"), runner.predict(best, frame), rtol=1e-9)

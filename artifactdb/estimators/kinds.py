@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from artifactdb.records import ArtifactType
@@ -116,11 +117,35 @@ def gives_labels_back(obj: Any) -> bool:
     return isinstance(obj, LabelBinarizer | LabelEncoder | OneHotEncoder) and not several
 
 
+def named_columns(obj: Any) -> set[str]:
+    """Give the names of columns that an operator chooses, or one inside it: such as only a frame has.
+
+    Examples
+    --------
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> sorted(named_columns(make_pipeline(ColumnTransformer([("some", "passthrough", ["a", "b"])]))))
+    ['a', 'b']
+    """
+    inside = _answered(lambda one: list(one.get_params().values()), obj) or []
+    return {name for one in [obj, *inside] for name in _answered(_chosen, one) or ()}
+
+
 def artifact_type(obj: Any) -> ArtifactType:
     """Give the type under which a fitted object is stored."""
     if is_model(obj):
         return ArtifactType.MODEL
     return ArtifactType.SPLITTER if is_splitter(obj) else ArtifactType.TRANSFORMER
+
+
+def _chosen(estimator: Any) -> list[str]:
+    from sklearn.compose import ColumnTransformer
+
+    given = [columns for _, _, columns in estimator.transformers] if isinstance(estimator, ColumnTransformer) else []
+    given += [getattr(estimator, name, None) for name in ("categorical_features", "monotonic_cst")]
+    ends = [[one.start, one.stop] if isinstance(one, slice) else one for one in given]
+    several = [one if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in ends]
+    return [str(name) for names in several for name in names if isinstance(name, str)]
 
 
 def _answered(ask: Any, obj: Any) -> Any:

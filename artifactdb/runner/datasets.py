@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike
@@ -126,7 +126,9 @@ class Dataset:
         return html_fields(shown)
 
 
-def read_dataset(given: Any, *, name: str | None = None, target: str | Sequence[str] | None = None) -> Dataset:
+def read_dataset(
+    given: Any, *, name: str | None = None, target: str | Sequence[str] | None = None, named: Collection[str] = ()
+) -> Dataset:
     """Give a dataset, made of what people have and checked.
 
     Parameters
@@ -138,6 +140,9 @@ def read_dataset(given: Any, *, name: str | None = None, target: str | Sequence[
         By default the file's name without its ending, else "dataset".
     target : str or list of str, optional
         Which columns of a DataFrame or a file are y; by default the one called y or target, else the last.
+    named : collection of str, optional
+        Columns that operators choose by name: a file that has one becomes a DataFrame of pandas even if all of it is
+        numbers.
 
     Raises
     ------
@@ -153,7 +158,7 @@ def read_dataset(given: Any, *, name: str | None = None, target: str | Sequence[
     <Dataset wheat: 3 samples, 2 features>
     """
     if isinstance(given, str | PathLike):
-        return _of_table(_read_file(given), name or Path(given).stem, target)
+        return _of_table(_read_file(given), name or Path(given).stem, target, named)
     if blocks.is_frame(given):
         return _of_table(given, name or "dataset", target)
     if target is not None:
@@ -256,7 +261,7 @@ def _of_dict(given: Mapping[str, Any], name: str | None) -> Dataset:
     )
 
 
-def _of_table(table: Any, name: str, target: str | Sequence[str] | None) -> Dataset:
+def _of_table(table: Any, name: str, target: str | Sequence[str] | None, named: Collection[str] = ()) -> Dataset:
     names = _names(table)
     if target is None:
         chosen = ([column for column in names if column.lower() in ("y", "target")] or names[-1:])[:1]
@@ -267,7 +272,9 @@ def _of_table(table: Any, name: str, target: str | Sequence[str] | None) -> Data
     if not chosen or not rest:
         raise InvalidValueError(f"{name} has no column besides the target {', '.join(chosen) or '(none)'}.")
     y, _ = blocks.read_y(measured if blocks.is_frame(measured) else _values(measured), "y")
-    sources, _ = blocks.read_blocks(_features(_pick(table, rest, "feature")), "X")
+    sources, _ = blocks.read_blocks(
+        _features(_pick(table, rest, "feature"), any(column in named for column in rest)), "X"
+    )
     return Dataset(name, sources, y, features=[rest], target=chosen)
 
 
@@ -310,7 +317,7 @@ def _features(table: Any, as_frame: bool = False) -> Any:
     try:
         return _with_floats(table).to_pandas()
     except ImportError:
-        why = "its operators were fitted on a data frame" if numbers else "it has columns that are no numbers"
+        why = "its operators know columns by name" if numbers else "it has columns that are no numbers"
         raise InvalidValueError(
             f"the file has to become a data frame, as {why}, and these need pandas.",
             hint='pip install "artifactdb[frames]"',

@@ -16,7 +16,7 @@ from artifactdb.errors import ArtifactDBError, InvalidValueError
 from artifactdb.estimators.blocks import is_frame
 from artifactdb.estimators.configuration import to_plain
 from artifactdb.estimators.grids import expand
-from artifactdb.estimators.kinds import is_classifier
+from artifactdb.estimators.kinds import is_classifier, named_columns
 from artifactdb.estimators.scores import task_of
 from artifactdb.runner.datasets import Dataset, read_dataset, read_features
 from artifactdb.runner.fitting import Job, Trained
@@ -180,8 +180,11 @@ class PipelineRunner:
             raise InvalidValueError(
                 f"n_jobs is a whole number and not 0, not {jobs_at_once!r}.", hint="-1 for all cores."
             )
-        data = read_dataset(dataset, name=dataset_name, target=target)
-        plans = self._plans(config, metric, several=data.y.ndim > 1)
+        plans = self._plans(config, metric)
+        named = {name for _, read in plans for step in read.steps for name in named_columns(step.operator)}
+        data = read_dataset(dataset, name=dataset_name, target=target, named=named)
+        if data.y.ndim > 1:
+            _require_no_classifier(plans)
         described = {
             "fingerprint": data.fingerprint(),
             "n_samples": data.n_samples,
@@ -231,12 +234,8 @@ class PipelineRunner:
             )
         return predictions
 
-    def _plans(self, config: Any, metric: str | None, *, several: bool) -> list[tuple[Any, Plan]]:
+    def _plans(self, config: Any, metric: str | None) -> list[tuple[Any, Plan]]:
         plans = [(settled(steps), plan(steps, self.allow)) for steps in map(in_order, expand(config))]
-        if several:
-            found = next((step for _, read in plans for step in read.models if is_classifier(step.operator)), None)
-            if found is not None:
-                raise InvalidValueError(f"{found.class_name} is trained on one column of classes, and y has several.")
         if metric is not None:
             task = task_of(metric)
             for _, read in plans:
@@ -317,6 +316,12 @@ class PipelineRunner:
             raise
         except (ValueError, TypeError) as error:
             raise InvalidValueError(f"{source!r} cannot predict this X ({error}).") from error
+
+
+def _require_no_classifier(plans: Sequence[tuple[Any, Plan]]) -> None:
+    found = next((step for _, read in plans for step in read.models if is_classifier(step.operator)), None)
+    if found is not None:
+        raise InvalidValueError(f"{found.class_name} is trained on one column of classes, and y has several.")
 
 
 def _require_metric(read: Plan, metric: str, task: str) -> None:
