@@ -178,6 +178,8 @@ class TestQueries:
 
     def test_parameters_may_be_any_mapping_or_none(self, workspace: Workspace) -> None:
         assert workspace.query("SELECT :a", MappingProxyType({"a": np.int64(1)})).rows == [(1,)]
+        assert workspace.query("SELECT ?, ?", np.array([0, 2])).rows == [(0, 2)]
+        assert workspace.query("SELECT ?", np.array([0])).rows == [(0,)]
         assert workspace.query("SELECT 1", None).rows == [(1,)]  # type: ignore[arg-type]
 
     def test_wrong_sql_and_wrong_parameters_say_so(self, workspace: Workspace) -> None:

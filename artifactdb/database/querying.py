@@ -71,7 +71,7 @@ def query(
         if isinstance(parameters, Mapping):
             parameters = {name: plain(value) for name, value in parameters.items()}
         else:
-            parameters = [plain(value) for value in parameters or ()]
+            parameters = [plain(value) for value in (() if parameters is None else parameters)]
         with translated(database.path):
             if database.in_transaction:
                 return _run(database.connection(), sql, parameters, timeout_s, max_rows)
