@@ -164,6 +164,26 @@ def test_an_output_that_takes_no_more_is_said(study: Path, count: int) -> None:
     assert done.returncode == 7 and done.stderr.startswith("artifactdb: ") and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["ls"], 0), (["sql"], 0), (["show", "none"], 3)])
+def test_streams_that_are_closed_are_no_traceback_and_nothing_goes_elsewhere(
+    study: Path, arguments: list[str], code: int
+) -> None:
+    command, *more = arguments
+    for closed in (["stdin", "stdout", "stderr"], ["stdin", "stderr"]):
+        out = io.StringIO()
+        with (
+            patch.object(sys, "argv", ["artifactdb", command, str(study), *more]),
+            redirect_stdout(out),
+            patch.multiple(sys, **dict.fromkeys(closed)),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                main()
+            for name in closed:
+                getattr(sys, name).close()
+        assert (ended.value.code or 0) == code
+        assert bool(out.getvalue()) == (command == "ls" and "stdout" not in closed)
+
+
 def test_an_interrupt_while_the_program_starts_is_no_traceback() -> None:
     code = (
         "import signal, sys\nfrom artifactdb.cli import main\n"

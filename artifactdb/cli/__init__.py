@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ def main() -> None:
 
 
 def _run() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as services may start a program; so no file gets its number, either
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+
     from artifactdb.cli.app import app
     from artifactdb.errors import ArtifactDBError, ReadOnlyError, StorageFullError
 
