@@ -22,6 +22,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     StackingRegressor,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -224,6 +225,17 @@ def test_what_was_logged_predicts_by_the_id_of_its_pipeline(runner: PipelineRunn
     assert np.array_equal(runner.predict(ridge.artifact_id, x), runner.predict("0001_" + ridge.pipeline_id[5:], x))
     runner.workspace.library.save_pipeline_full("diabetes", logged.pipeline_id, "logged")
     assert np.array_equal(runner.predict("logged", x), fitted.predict(x))
+
+
+def test_what_takes_texts_by_themselves_predicts_when_it_is_loaded_and_the_hint_says_so(runner: PipelineRunner) -> None:
+    texts, y = ["red wine", "white wine", "beer", "stout"] * 3, [1.0, 2.0, 3.0, 4.0] * 3
+    fitted = make_pipeline(TfidfVectorizer(), Ridge()).fit(texts, y)
+    logged = runner.workspace.log(fitted, texts, y)
+    with pytest.raises(InvalidValueError, match=r"shape \(12,\).*load\(id\).predict"):
+        runner.predict(logged.pipeline_id, texts)
+    with pytest.raises(InvalidValueError, match=r"cannot predict this X \(AttributeError: .*lower"):
+        runner.predict(logged.pipeline_id, np.array(texts).reshape(-1, 1))
+    assert np.array_equal(runner.workspace.load(logged.artifact_id).predict(texts), fitted.predict(texts))
 
 
 def replays(runner: PipelineRunner, predictions: Any, x: Any) -> bool:
@@ -613,6 +625,15 @@ def test_other_features_than_in_training_are_refused_with_both_numbers(runner: P
     two = runner.run([FOLDS, Ridge()], ([x, x], y)).best()
     with pytest.raises(InvalidValueError, match="2 sources, X has 1"):
         runner.predict(two, x)
+
+
+def test_what_cannot_predict_x_is_named_by_its_id(runner: PipelineRunner, xy: Any) -> None:
+    best = runner.run([FOLDS, Ridge()], xy).best()
+    for source in (best, best["pipeline_id"]):
+        with pytest.raises(
+            InvalidValueError, match=rf"^'?{best['pipeline_id']}'? cannot predict this X \(ValueError: .*NaN"
+        ):
+            runner.predict(source, xy[0] * np.nan)
 
 
 def test_a_chain_that_cannot_be_replayed_says_what_is_missing(runner: PipelineRunner, xy: Any) -> None:

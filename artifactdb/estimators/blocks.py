@@ -221,6 +221,9 @@ def _block(given: Any, what: str) -> Any:
     if block.ndim == 2:
         return block
     hint = f"For one feature give {what}.reshape(-1, 1), for one sample {what}.reshape(1, -1)."
+    if block.dtype.kind == "U":
+        hint += " What takes texts by themselves, as a TfidfVectorizer, is kept by Workspace.log, and predicts by "
+        hint += f"Workspace.load(id).predict({what})."
     raise InvalidValueError(
         f"{what} has the shape {block.shape}; it needs two dimensions, samples and features.",
         hint=hint if block.ndim == 1 and block.size else "",

@@ -305,17 +305,18 @@ class PipelineRunner:
         replay = Replay(chosen.find_record, chosen.load_records, len(blocks))
         replay.load([record for record in chosen.needed.values() if str(record.artifact_type) != "splitter"])
         models = [replay.model(record) for record in chosen.records]
+        what = repr(source) if isinstance(source, str) else chosen.records[0].pipeline_id
         weights = None
         if weighted and len(models) > 1:
             if not chosen.scores:
-                raise InvalidValueError(f"the scores of {source!r} are not known.", hint="Leave weighted out.")
+                raise InvalidValueError(f"the scores of {what} are not known.", hint="Leave weighted out.")
             weights = weights_of(chosen.metric, chosen.scores)
         try:
             return averaged(models, blocks, weights)
         except ArtifactDBError:
             raise
-        except (ValueError, TypeError) as error:
-            raise InvalidValueError(f"{source!r} cannot predict this X ({error}).") from error
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise InvalidValueError(f"{what} cannot predict this X ({type(error).__name__}: {error}).") from error
 
 
 def _require_no_classifier(plans: Sequence[tuple[Any, Plan]]) -> None:
