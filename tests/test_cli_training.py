@@ -83,6 +83,20 @@ def test_steps_are_read_from_yaml_too(study: Path, monkeypatch: pytest.MonkeyPat
     assert 0.4 < said["best"][0]["score"] < 0.6
 
 
+def test_a_configuration_says_each_thing_once_and_its_numbers_are_numbers(study: Path) -> None:
+    file, text = study / "w.sqlite", "- model: sklearn.linear_model.Ridge\n  params: {alpha: [1e-3, 1.0]}\n"
+    (study / "twice.yaml").write_text(text + "  params: {alpha: 10}\n")
+    Workspace(file).close()
+    for command in (
+        ["run", study / "twice.yaml", study / "wheat.csv", "-w", file],
+        ["library", "save", file, "t", "--config", study / "twice.yaml"],
+    ):
+        assert "'params' stands twice" in refused(*command)
+    (study / "once.yaml").write_text(text)
+    said = answered("run", study / "once.yaml", study / "wheat.csv", "--target", "protein", "-w", file)
+    assert (said["pipelines"], said["failed"]) == (2, [])
+
+
 def test_a_configuration_cannot_call_what_it_names(study: Path) -> None:
     (study / "evil.json").write_text(json.dumps([{"class": "os.system", "params": {"command": "touch hacked"}}]))
     said = refused("run", study / "evil.json", study / "wheat.csv", "-w", study / "evil.sqlite")

@@ -9,7 +9,7 @@ import yaml
 
 from artifactdb.artifacts.reading import parse_json
 from artifactdb.errors import InvalidValueError
-from artifactdb.interop.texts import parse_yaml
+from artifactdb.interop.texts import parse_configuration, parse_yaml
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -66,3 +66,29 @@ def test_times_stay_text_and_an_empty_file_is_nothing() -> None:
 def test_broken_json_is_refused(text: str) -> None:
     with pytest.raises(InvalidValueError):
         parse_json(text, "pipeline.json")
+
+
+def test_in_what_somebody_wrote_a_key_stands_once() -> None:
+    """In what programs wrote the last one counts, as it did: an import loses nothing."""
+    for name, text, said in (
+        (
+            "a.yaml",
+            "- model: x\n  params: {a: 1}\n  params: {a: 2}\n",
+            r"a.yaml: the key 'params' stands twice \(line 3\)",
+        ),
+        ("a.yml", "a: &a {x: 1}\nb: {<<: *a, <<: *a}", "the key '<<' stands twice"),
+        ("a.json", '[{"model": "x", "model": "y"}]', "a.json: the key 'model' stands twice.*Keep one"),
+    ):
+        with pytest.raises(InvalidValueError, match=said):
+            parse_configuration(text, name)
+    assert parse_yaml("{a: 1, a: 2}", "m") == parse_json('{"a": 1, "a": 2}', "m") == {"a": 2}
+    text = "base: &b {x: 1, y: 2}\nmore: {<<: *b, y: 3}"
+    assert parse_configuration(text, "m.yaml") == yaml.safe_load(text)
+
+
+def test_numbers_that_somebody_wrote_are_those_of_yaml_today() -> None:
+    numbers = ["1e-3", "1E5", "-.5", "2.5e+3", "+1.", "12", "0x1f"]
+    assert parse_configuration(f"[{', '.join(numbers)}]", "a.yaml") == [1e-3, 1e5, -0.5, 2500.0, 1.0, 12, 31]
+    texts = ["e3", "1e", "1e3x", ".", "-", "1.2.3", "2026-01-01"]
+    assert parse_configuration(f"[{', '.join(texts)}, '1e-3', !!str 1e-3]", "a.yaml") == [*texts, "1e-3", "1e-3"]
+    assert parse_yaml("1e-3", "m") == "1e-3", "as programs write a text"

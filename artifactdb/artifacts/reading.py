@@ -101,8 +101,13 @@ def text_of(path: Path) -> bytes:
     return text
 
 
-def parse_json(text: bytes | str, name: str) -> Any:
+def parse_json(text: bytes | str, name: str, *, by_hand: bool = False) -> Any:
     """Give the value of JSON text.
+
+    Parameters
+    ----------
+    by_hand : bool, default False
+        Somebody wrote it: a key that stands twice is refused; else the last one counts.
 
     Raises
     ------
@@ -119,6 +124,22 @@ def parse_json(text: bytes | str, name: str) -> Any:
     if count > MAX_VALUES:
         raise InvalidValueError(f"{name} has more than {MAX_VALUES:,} values, which is the most that is read.")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_once if by_hand else None)
     except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidValueError):
+            raise InvalidValueError(f"{name}: {error.message}", hint=error.hint) from None
         raise InvalidValueError(f"{name} is no JSON ({error}).") from None
+
+
+def key_twice(key: Any, where: str = "") -> InvalidValueError:
+    """Give the error of a key that stands twice in what somebody wrote."""
+    return InvalidValueError(f"the key {key!r} stands twice{where}.", hint="Keep one; several values are a list.")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise key_twice(key)
+        found[key] = value
+    return found

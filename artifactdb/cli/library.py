@@ -151,11 +151,9 @@ def _read(file: Path) -> object:
     """Read a configuration, JSON or YAML; nothing in it is run."""
     if not file.is_file():
         raise WorkspaceNotFoundError(f"{file} is not there.")
-    from artifactdb.artifacts.reading import parse_json
-    from artifactdb.interop.texts import parse_yaml
+    from artifactdb.interop.texts import parse_configuration
 
     try:
-        parse = parse_json if file.suffix == ".json" else parse_yaml
-        return parse(file.read_bytes(), file.name)
+        return parse_configuration(file.read_bytes(), file.name)
     except OSError as error:
         raise InvalidValueError(f"{file} cannot be read ({error.strerror}).") from None

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from artifactdb.artifacts.reading import parse_json
 from artifactdb.cli import render
 from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument
 from artifactdb.database.opening import workspace_file
 from artifactdb.errors import DeserializationError, InvalidValueError, WorkspaceNotFoundError
-from artifactdb.interop.texts import parse_yaml
+from artifactdb.interop.texts import parse_configuration
 from artifactdb.results import QueryResult
 from artifactdb.workspace import Workspace
 
@@ -146,10 +145,8 @@ def log(
 def _steps(config: Path) -> Any:
     if not config.is_file():
         raise WorkspaceNotFoundError(f"{config} is not there.", hint="Name a JSON or YAML file with the steps.")
-    if config.suffix == ".json":
-        return parse_json(config.read_bytes(), config.name)
-    if config.suffix in (".yaml", ".yml"):
-        return parse_yaml(config.read_bytes(), config.name)
+    if config.suffix in (".json", ".yaml", ".yml"):
+        return parse_configuration(config.read_bytes(), config.name)
     raise InvalidValueError(f"{config} ends neither in .json, .yaml nor .yml.")
 
 

@@ -6,6 +6,7 @@ It is read event by event, so that neither depth nor aliases ("billion laughs") 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from artifactdb.artifacts.reading import MAX_VALUES
+from artifactdb.artifacts.reading import MAX_VALUES, key_twice, parse_json
 from artifactdb.errors import InvalidValueError
 
 MAX_NODES = 2 * MAX_VALUES
@@ -36,8 +37,19 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def parse_yaml(text: bytes | str, name: str) -> Any:
+def parse_configuration(text: bytes | str, name: str) -> Any:
+    """Give the value of a configuration that somebody wrote, as JSON or YAML by the ending of its name."""
+    return (parse_json if name.endswith(".json") else parse_yaml)(text, name, by_hand=True)
+
+
+def parse_yaml(text: bytes | str, name: str, *, by_hand: bool = False) -> Any:
     """Give the value of YAML text.
+
+    Parameters
+    ----------
+    by_hand : bool, default False
+        Somebody wrote it: a key that stands twice is refused, and ``1e-3`` is a number, as in YAML 1.2. Else the last
+        one counts, and it is a text, as programs write it that know YAML 1.1.
 
     Examples
     --------
@@ -47,12 +59,12 @@ def parse_yaml(text: bytes | str, name: str) -> Any:
     try:
         loader = _Loader(text)
         try:
-            return _Builder(loader).build()
+            return _Builder(loader, by_hand).build()
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError, UnicodeError) as error:
         if isinstance(error, InvalidValueError):
-            raise InvalidValueError(f"{name}: {error.message}") from None
+            raise InvalidValueError(f"{name}: {error.message}", hint=error.hint) from None
         raise InvalidValueError(f"{name} is no YAML ({' '.join(str(error).split())[:200]}).") from None
 
 
@@ -72,8 +84,9 @@ class _Open:
 class _Builder:
     """Builds one document of events."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, by_hand: bool) -> None:
         self._loader = loader
+        self._by_hand = by_hand
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._open: list[_Open] = []
         self._result: Any = None
@@ -82,10 +95,10 @@ class _Builder:
         documents = 0
         nodes = 0
         while True:
-            event = self._loader.get_event()
+            self._event = event = self._loader.get_event()
             kind = type(event)
             if kind is yaml.ScalarEvent:
-                nodes = self._add(_scalar(event.value, event.tag, event.implicit), 1, event.anchor)
+                nodes = self._add(_scalar(event.value, event.tag, event.implicit, self._by_hand), 1, event.anchor)
             elif kind is yaml.SequenceStartEvent or kind is yaml.MappingStartEvent:
                 self._start(event, [] if kind is yaml.SequenceStartEvent else {})
             elif kind is yaml.SequenceEndEvent or kind is yaml.MappingEndEvent:
@@ -132,6 +145,8 @@ class _Builder:
         else:
             if not isinstance(value, Hashable):
                 raise InvalidValueError("a key of a mapping is a list or a mapping.")
+            if self._by_hand and value in around.value:
+                raise key_twice("<<" if value is _MergeKey else value, f" (line {self._event.start_mark.line + 1})")
             around.key, around.waits_for_value = value, True
         return around.nodes
 
@@ -148,15 +163,15 @@ def _merged(value: Any) -> Any:
     return value
 
 
-def _scalar(text: str, tag: str | None, implicit: tuple[bool, bool]) -> Any:
+def _scalar(text: str, tag: str | None, implicit: tuple[bool, bool], by_hand: bool) -> Any:
     # Names and numbers come again and again, and finding out what they are takes a regular expression each time.
-    return (_resolved if len(text) <= _REMEMBERED_CHARACTERS else _resolved.__wrapped__)(text, tag, implicit)
+    return (_resolved if len(text) <= _REMEMBERED_CHARACTERS else _resolved.__wrapped__)(text, tag, implicit, by_hand)
 
 
 @lru_cache(50_000)
-def _resolved(text: str, tag: str | None, implicit: tuple[bool, bool]) -> Any:
+def _resolved(text: str, tag: str | None, implicit: tuple[bool, bool], by_hand: bool) -> Any:
     if tag is None or tag == "!":
-        tag = _RESOLVER.resolve(yaml.ScalarNode, text, implicit) if tag is None else f"{_PREFIX}str"
+        tag = _RESOLVERS[by_hand].resolve(yaml.ScalarNode, text, implicit) if tag is None else f"{_PREFIX}str"
     if tag == _MERGE:
         return _MergeKey
     if tag not in _SCALARS:
@@ -173,5 +188,12 @@ def _resolved(text: str, tag: str | None, implicit: tuple[bool, bool]) -> Any:
         raise InvalidValueError(f"{text[:40]!r} is no {tag.removeprefix(_PREFIX)}.") from None
 
 
-_RESOLVER: Any = yaml.resolver.Resolver()
+class _NumbersOfNow(yaml.resolver.Resolver):
+    """Knows 1e-3 and -.5, which YAML 1.1 did not."""
+
+
+_NumbersOfNow.add_implicit_resolver(
+    f"{_PREFIX}float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
+_RESOLVERS: dict[bool, Any] = {False: yaml.resolver.Resolver(), True: _NumbersOfNow()}
 _CONSTRUCTOR: Any = yaml.constructor.SafeConstructor()
