@@ -115,6 +115,49 @@ def test_files_of_one_stem_stay_apart(workspace: Workspace, tmp_path: Path, fitt
     assert take(workspace, folder).artifacts == 2
 
 
+LONG = "x" * 100
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("alpha 0.1", "alpha=0.1", "alpha_0.1"),
+        (f"{LONG}1", f"{LONG}2", f"{LONG}3"),
+        (f"a/{LONG}1", f"a/{LONG}2", f"a/{LONG}3"),
+        ("a/b", "a_b", "a b"),
+    ],
+)
+def test_folders_of_like_names_are_pipelines_of_their_own(
+    workspace: Workspace, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "models"
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for fold in range(2):
+            joblib.dump((name, fold), folder / name / f"fold_{fold}.joblib")
+    report = take(workspace, folder)
+    assert (report.ok, report.pipelines, report.artifacts) == (True, 3, 6)
+    folds: dict[str, set[Any]] = {}
+    for record in workspace.records():
+        name, fold = workspace.load(record.artifact_id)
+        folds.setdefault(record.pipeline_id, set()).add((name, fold, record.fold_id))
+    assert sorted(map(sorted, folds.values())) == sorted([(name, 0, 0), (name, 1, 1)] for name in names)
+    assert take(workspace, folder).present == {"pipelines": 3, "artifacts": 6}
+
+
+def test_files_of_like_names_stay_apart(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    names = [f"{text}.{suffix}" for text in ("alpha 0.1", "alpha=0.1", "alpha_0.1") for suffix in ("joblib", "pkl")]
+    names += ["fold_0/of fold.pkl", "Fold 0/of=fold.pkl", "fold-0/of_fold.pkl", "fold.0/of_fold.pkl"]
+    for name in names:
+        (folder / "grid" / name).parent.mkdir(parents=True, exist_ok=True)
+        joblib.dump(name, folder / "grid" / name)
+    report = take(workspace, folder)
+    assert (report.ok, report.pipelines, report.artifacts) == (True, 1, len(names))
+    assert sorted(workspace.load(record.artifact_id) for record in workspace.records()) == sorted(names)
+    assert take(workspace, folder).present == {"pipelines": 1, "artifacts": len(names)}
+
+
 def test_other_folders_say_what_was_looked_for(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("nothing")
     with pytest.raises(InvalidValueError, match=r"store\.sqlite"):

@@ -32,11 +32,12 @@ _MAX_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the path of a file says: its pipeline, the parts of its chain, and its fold."""
+    """What the path of a file says: its pipeline, the parts of its chain, its fold, and the folder as it is called."""
 
     pipeline: tuple[str, ...]
     parts: tuple[str, ...]
     fold_id: int | None
+    folder: tuple[str, ...]
 
 
 def files_of(source: Path) -> list[Path]:
@@ -61,9 +62,9 @@ def name_of(relative: Path, root: str) -> Named:
     Examples
     --------
     >>> name_of(Path("study/pls/fold_3.joblib"), "models")
-    Named(pipeline=('study', 'pls'), parts=('study', 'pls'), fold_id=3)
-    >>> name_of(Path("ridge-fold0.pkl"), "models")
-    Named(pipeline=('ridge',), parts=('ridge',), fold_id=0)
+    Named(pipeline=('study', 'pls'), parts=('study', 'pls'), fold_id=3, folder=('study', 'pls'))
+    >>> name_of(Path("alpha=0.1-fold0.pkl"), "models")
+    Named(pipeline=('alpha_0.1',), parts=('alpha_0.1',), fold_id=0, folder=('alpha=0.1',))
     """
     fold_id = None
     kept = []
@@ -74,10 +75,11 @@ def name_of(relative: Path, root: str) -> Named:
             fold_id = int(match[1])
             text = text[: match.start()].rstrip("_-. ")
         if text:
-            kept.append((position, _NOT_IN_NAMES.sub("_", text)[:_MAX_NAME]))
-    folders = tuple(text for position, text in kept if position < len(texts) - 1)
-    parts = tuple(text for _, text in kept) or (_NOT_IN_NAMES.sub("_", root)[:_MAX_NAME] or "object",)
-    return Named(folders or parts, parts, fold_id)
+            kept.append((position, text))
+    raw = tuple(text for _, text in kept) or (root or "object",)
+    folder = tuple(text for position, text in kept if position < len(texts) - 1) or raw
+    parts = tuple(_NOT_IN_NAMES.sub("_", text)[:_MAX_NAME] for text in raw)
+    return Named(parts[: len(folder)], parts, fold_id, folder)
 
 
 def import_objects(
@@ -96,34 +98,39 @@ def _pipelines(folder: Folder, files: Iterable[Path], dataset: str, report: Impo
     taken: set[str] = set()
     for file in files:
         try:
-            named = name_of(file.relative_to(folder.path), folder.root.name)
-            if named.pipeline not in pipelines:
-                pipeline_id = _pipeline_id(named.pipeline, ids)
-                pipelines[named.pipeline] = Pipeline(dataset, pipeline_id, [])
-            pipeline = pipelines[named.pipeline]
+            relative = file.relative_to(folder.path)
+            named = name_of(relative, folder.root.name)
+            if named.folder not in pipelines:
+                pipelines[named.folder] = Pipeline(dataset, _pipeline_id(named, ids), [])
+            pipeline = pipelines[named.folder]
             found = folder.find(file.name, [file.parent])
-            pipeline.items.append(_item(found, file, named, pipeline, taken))
+            pipeline.items.append(_item(found, relative, named, pipeline, taken))
         except (ArtifactDBError, OSError) as error:
             report.refused.append((folder.named(file), str(error)))
     return [pipeline for pipeline in pipelines.values() if pipeline.items]
 
 
-def _pipeline_id(parts: tuple[str, ...], ids: dict[str, tuple[str, ...]]) -> str:
-    """Join the names of folders; where two folders come to the same, the second is told apart by a hash."""
-    joined = "_".join(parts)
-    if len(joined) > _MAX_NAME or ids.get(joined, parts) != parts:
-        joined = f"{joined[:_MAX_NAME]}_{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:6]}"
-    ids[joined] = parts
-    return validate_pipeline_id(joined)
+def _pipeline_id(named: Named, ids: dict[str, tuple[str, ...]]) -> str:
+    """Join the names of folders; where several folders come to the same, all but the first are told apart by a hash."""
+    joined = "_".join(named.pipeline)
+    short = joined[:_MAX_NAME]
+    # What is cleaned and cut may be alike; the names as they are, are not.
+    choices = [joined] * (joined == short)
+    choices += [f"{short}_{_hash(named.pipeline, 6)}", f"{short}_{_hash(named.folder, 12)}"]
+    pipeline_id = next((choice for choice in choices if ids.get(choice, named.folder) == named.folder), choices[-1])
+    ids[pipeline_id] = named.folder
+    return validate_pipeline_id(pipeline_id)
 
 
-def _item(file: Path, given: Path, named: Named, pipeline: Pipeline, taken: set[str]) -> Item:
+def _item(file: Path, relative: Path, named: Named, pipeline: Pipeline, taken: set[str]) -> Item:
     head = read_head(file)
-    chain = _chain(named.parts)
-    artifact_id = artifact_id_of_hash(pipeline.pipeline_id, chain.to_hash(), named.fold_id)
-    if artifact_id in taken:  # model.joblib beside model.pkl
-        chain = _chain((*named.parts[:-1], f"{named.parts[-1]}{_NOT_IN_NAMES.sub('_', given.name)}"))
+    *folders, last = named.parts
+    beside = f"{last}{_NOT_IN_NAMES.sub('_', relative.name)}"  # model.joblib beside model.pkl
+    for name in (last, beside, f"{beside}_{_hash(relative.parts, 12)}"):
+        chain = _chain((*folders, name))
         artifact_id = artifact_id_of_hash(pipeline.pipeline_id, chain.to_hash(), named.fold_id)
+        if artifact_id not in taken:
+            break
     taken.add(artifact_id)
     module, class_name = class_of(head)
     record = ArtifactRecord(
@@ -144,6 +151,11 @@ def _item(file: Path, given: Path, named: Named, pipeline: Pipeline, taken: set[
 
 def _chain(parts: tuple[str, ...]) -> OperatorChain:
     return OperatorChain([OperatorNode(step, part) for step, part in enumerate(parts, start=1)])
+
+
+def _hash(parts: Iterable[str], length: int) -> str:
+    # Names of files need not be UTF-8, and Python has surrogates for what is not.
+    return hashlib.sha256("/".join(parts).encode(errors="surrogatepass")).hexdigest()[:length]
 
 
 def _format_of(file: Path, head: bytes) -> str:
