@@ -19,6 +19,7 @@ from artifactdb.content import StoredContent
 from artifactdb.formats import container, dump, serializer
 from artifactdb.formats.canonical import _forms as canonical_forms
 from artifactdb.formats.canonical import canonical
+from artifactdb.trust.pickles.restricted import restricted_load
 
 OFFSET = 3.0
 
@@ -77,6 +78,50 @@ def test_an_array_comes_back_as_it_was_and_writable(name: str) -> None:
     assert loaded.flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous
     assert loaded.flags.writeable
     assert digest(loaded) == digest(array)
+
+
+FIELDS = [("a", "u1"), ("b", "f8")]
+RECORD = np.dtype((np.record, FIELDS))
+MEASURED = np.dtype([("x", np.dtype("f8", metadata={"unit": "nm"}))])
+NUMPY_VALUES = {
+    "record array": np.rec.array([(1, 2.5)], dtype=FIELDS),
+    "array of records": np.zeros(2, RECORD),
+    "records in a field": np.zeros(2, [("inner", RECORD, (2,))]),
+    "record": np.rec.array([(1, 2.5)], dtype=FIELDS)[0],
+    "dtype of records": RECORD,
+    "records beside the like": [np.zeros(2, FIELDS), np.zeros(2, RECORD)],
+    "metadata beside the like": [np.zeros(1, [("x", "f8")]), np.zeros(1, MEASURED), np.zeros(1, [("y", MEASURED)])],
+    "aligned beside the like": [np.zeros(1, "u1,u1"), np.zeros(1, np.dtype("u1,u1", align=True))],
+    "zeros at the end": [np.str_("A7\0\0"), np.bytes_(b"A7\0"), np.str_("\0"), np.bytes_(b"\0"), np.str_("")],
+}
+
+
+def described(value: Any) -> Any:
+    """Give what ``==`` of numpy leaves out."""
+    if isinstance(value, list):
+        return [described(item) for item in value]
+    if isinstance(value, np.dtype):
+        inner = {name: described(value[name]) for name in value.names or ()}
+        item = value.subdtype and (described(value.subdtype[0]), value.subdtype[1])
+        return value.str, value.type, value.isalignedstruct, value.metadata and dict(value.metadata), inner, item
+    plain = value[:] if isinstance(value, str | bytes) else value.tobytes()
+    return type(value), plain, None if isinstance(value, str | bytes) else described(value.dtype)
+
+
+@pytest.mark.parametrize("name", NUMPY_VALUES)
+def test_a_value_of_numpy_comes_back_as_what_it_was(name: str) -> None:
+    values = [{"no data"}, NUMPY_VALUES[name]]
+    content = dump(values)[0].content
+    loaded = serializer("pickle5").load(stored(content))
+    assert described(loaded[1]) == described(values[1])
+    assert digest(loaded) == content.digest
+    assert described(restricted_load(stored(content), ["numpy.*"])[1]) == described(values[1])
+
+
+def test_equal_dtypes_are_one_object() -> None:
+    arrays = [np.zeros(1, np.dtype(FIELDS)), np.zeros(1, np.dtype(FIELDS)), {"no data"}]
+    loaded = back(arrays)
+    assert loaded[0].dtype is loaded[1].dtype
 
 
 def test_a_shared_array_stays_one_and_a_circle_stays_a_circle() -> None:

@@ -123,6 +123,25 @@ def has_gaps(dtype: Any) -> bool:
     return sum(field.itemsize for field in fields) != dtype.itemsize or any(map(has_gaps, fields))
 
 
+def beside_layout(dtype: Any) -> Any:
+    """Give what equal dtypes differ in: to numpy a record is equal to a void, and alignment and metadata do not count.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> plain = numpy.dtype([("a", "u1"), ("b", "u1")])
+    >>> plain == (record := numpy.dtype((numpy.record, plain))), beside_layout(plain) == beside_layout(record)
+    (True, False)
+    """
+    if dtype.metadata is not None:
+        return id(dtype)  # its values may be anything
+    if dtype.subdtype is not None:
+        return beside_layout(dtype.subdtype[0])
+    if dtype.names is None:
+        return None
+    return dtype.type, dtype.isalignedstruct, *(beside_layout(dtype[name]) for name in dtype.names)
+
+
 def tidied(array: Any, numpy: Any) -> Any:
     """Give a copy with zeros between the fields: numpy leaves there whatever the memory held before.
 

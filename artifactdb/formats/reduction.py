@@ -14,7 +14,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 from artifactdb.formats.container import OUT_OF_BAND_BYTES, ArrayBuffer
-from artifactdb.formats.dtypes import laid_out
+from artifactdb.formats.dtypes import beside_layout, laid_out
 
 _MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 _PLAIN_KINDS = frozenset("biufcSUMm")
@@ -115,7 +115,7 @@ class Reducer:
     def _dtype(self, dtype: Any) -> Any:
         numpy = self._numpy
         assert numpy is not None
-        if dtype.metadata is not None or dtype.subdtype is not None:
+        if dtype.metadata is not None or dtype.subdtype is not None or (dtype.names and dtype.type is not numpy.void):
             return NotImplemented
         if dtype.kind in _PLAIN_KINDS and numpy.dtype(dtype.str) == dtype:
             return numpy.dtype, (dtype.str,)
@@ -132,7 +132,7 @@ class Reducer:
 
     def _one_of_its_value(self, dtype: Any) -> Any:
         # Equal dtypes are not always one object, and become others after a load.
-        return self._dtypes.setdefault(dtype, dtype) if dtype.metadata is None else dtype
+        return self._dtypes.setdefault((dtype, beside_layout(dtype)), dtype) if dtype.metadata is None else dtype
 
 
 def _scalar(scalar: Any, numpy: Any) -> Any:
@@ -140,4 +140,11 @@ def _scalar(scalar: Any, numpy: Any) -> Any:
         numpy.bool_, numpy.int8, numpy.int16, numpy.int32, numpy.int64, numpy.uint8, numpy.uint16, numpy.uint32,
         numpy.uint64, numpy.float16, numpy.float32, numpy.float64, numpy.complex64, numpy.complex128,
     )  # fmt: skip
-    return (type(scalar), (scalar.item(),)) if type(scalar) in exact else NotImplemented
+    kind = type(scalar)
+    if kind in exact:
+        return kind, (scalar.item(),)
+    # numpy takes zeros at the end of a text for what fills it up; only as a text of Python they stay.
+    for text, zero in ((numpy.str_, "\0"), (numpy.bytes_, b"\0")):
+        if kind is text and scalar[-1:] == zero:
+            return kind, (scalar[:],)
+    return NotImplemented

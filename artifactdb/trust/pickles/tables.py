@@ -118,8 +118,8 @@ MAKERS: Final = table(
     artifactdb.artifacts.composite: Composite Part
     joblib.numpy_pickle: NumpyArrayWrapper
     numpy: ndarray dtype matrix bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intc uintc longlong
-        ulonglong float16 float32 float64 longdouble complex64 complex128 clongdouble str_ bytes_ void datetime64
-        timedelta64
+        ulonglong float16 float32 float64 longdouble complex64 complex128 clongdouble str_ bytes_ void record
+        datetime64 timedelta64
     numpy._core.multiarray: _reconstruct scalar
     numpy.core.multiarray: _reconstruct scalar
     numpy._core.numeric: _frombuffer
