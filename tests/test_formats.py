@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import pickle
 import random
+import re
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import FunctionTransformer
 
-from artifactdb import ArtifactRegistry, DeserializationError, Workspace
+from artifactdb import ArtifactRegistry, DeserializationError, SerializationError, Workspace
 from artifactdb.content import StoredContent
 from artifactdb.formats import container, dump, serializer
 from artifactdb.formats.canonical import _forms as canonical_forms
@@ -271,6 +274,45 @@ def test_a_hint_chooses_the_serializer(registry: ArtifactRegistry, fitted: dict[
         assert registry.load_artifact(record).n_components == 4
     record = registry.register_with_chain({"folds": [[0, 1], [2]]}, "s9.Split", "splitter", 9, format_hint="json")
     assert registry.load_artifact(record) == {"folds": [[0, 1], [2]]}
+
+
+class Name(str):
+    __slots__ = ()
+
+
+ROWS = [1, 2]
+NOT_JSON = {
+    "a sparse matrix that keeps its items in a dict": scipy.sparse.dok_matrix(np.eye(3)),
+    "a sparse array that keeps its items in a dict": scipy.sparse.dok_array(np.eye(3)),
+    "an ordered dict": collections.OrderedDict(a=1),
+    "a counter": {"deep": [collections.Counter("a")]},
+    "an enum": re.IGNORECASE,
+    "a number of numpy": [np.float64(1)],
+    "a str of a class of its own": Name("a"),
+    "a key of a class of its own": {Name("a"): 1},
+    "a key that is no str": {1: 1, "1": 2},
+    "a tuple": [(0, 1)],
+    "a list twice": {"train": ROWS, "test": ROWS},
+    "not a number": [float("nan")],
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_json_takes_what_comes_back_as_it_was_and_nothing_else(name: str) -> None:
+    with pytest.raises(SerializationError, match="cannot be serialized"):
+        dump(NOT_JSON[name], "json")
+
+
+@settings(max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_json_gives_plain_values_back(value: Any) -> None:
+    assert repr(back(value, "json")) == repr(value)
 
 
 def test_a_serializer_of_the_users_is_found_by_its_entry_point(

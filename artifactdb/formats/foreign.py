@@ -58,10 +58,9 @@ class JsonSerializer:
     executable = False
 
     def dump(self, obj: Any) -> Dumped:
-        """Give compact JSON; raises when anything in it would not come back equal."""
+        """Give compact JSON; raises when anything in it would not come back equal, of the same type and as often."""
         text = json.dumps(obj, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if json.loads(text) != obj:
-            raise TypeError("JSON would not give back an equal object")
+        _require_same(obj, json.loads(text), set())
         return Dumped(_bytes(text.encode()))
 
     def load(self, content: StoredContent) -> Any:
@@ -70,6 +69,22 @@ class JsonSerializer:
             return json.loads(content.data)
         except (ValueError, RecursionError, MemoryError) as error:
             raise DeserializationError(f"it is no JSON ({type(error).__name__}: {error}).") from error
+
+
+def _require_same(obj: Any, read: Any, seen: set[int]) -> None:
+    """See that what was read is what was written; ``==`` takes a subclass, or what answers for itself, for the same."""
+    kind = type(obj)
+    if kind is not type(read):
+        raise TypeError(f"JSON would give {kind.__module__}.{kind.__qualname__} back as {type(read).__qualname__}")
+    if kind is list or kind is dict:
+        if id(obj) in seen:
+            raise TypeError(f"the same {kind.__qualname__} stands there twice")
+        seen.add(id(obj))
+        holders = [(*each, *each.values()) if kind is dict else each for each in (obj, read)]
+        for item, other in zip(*holders, strict=True):
+            _require_same(item, other, seen)
+    elif obj != read:
+        raise TypeError("JSON would not give back an equal object")
 
 
 def _bytes(data: bytes) -> Content:
