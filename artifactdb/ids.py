@@ -165,8 +165,23 @@ def parse_legacy_id(artifact_id: object) -> LegacyId | None:
     )
 
 
+def require_pipeline_id(pipeline_id: object) -> str:
+    """Give the id back when a record may have it as its pipeline's: what belongs to none has its own id there.
+
+    Raises
+    ------
+    InvalidIdError
+    """
+    if not _is_sane(pipeline_id):
+        raise InvalidIdError(
+            f"{_shown(pipeline_id)} cannot be a pipeline id.",
+            hint=f"It is printable text of 1 to {MAX_ID_CHARACTERS} characters.",
+        )
+    return str(pipeline_id)
+
+
 def validate_pipeline_id(pipeline_id: object) -> str:
-    """Give the id of a pipeline back, or raise InvalidIdError."""
+    """Give the id of a pipeline back when ids can be made of it, or raise InvalidIdError."""
     sane = _is_sane(pipeline_id) and len(str(pipeline_id)) <= MAX_NAME_CHARACTERS
     if not sane or "$" in str(pipeline_id):
         raise InvalidIdError(

@@ -21,16 +21,19 @@ import yaml
 
 from artifactdb import (
     ArtifactType,
+    InvalidIdError,
     InvalidValueError,
     MetaModelConfig,
     StorageFullError,
     Workspace,
     compute_chain_hash,
 )
+from artifactdb.artifacts.foreign import record_of
 from artifactdb.interop import entering
 from artifactdb.interop.exporting import export
 from artifactdb.interop.importing import import_folder
 from artifactdb.interop.report import ExportReport, ImportReport
+from artifactdb.runs.manifests import enter_pipeline
 
 
 def take(workspace: Workspace, path: Path, **options: Any) -> ImportReport:
@@ -408,6 +411,33 @@ def test_what_is_here_with_other_metrics_or_entries_stays_and_is_listed(workspac
     assert (report.entries, report.present) == (0, {"entries": 1})
     assert workspace.pipelines()[0].metrics["val"]["all"]["rmse"] == 1.0
     assert workspace.library.load_template("base") == [1.0]
+
+
+def test_every_id_that_register_takes_comes_back(workspace: Workspace, tmp_path: Path) -> None:
+    registry = workspace.registry("wheat")
+    ids = [
+        "0001_pls$00000000000f:all", "0001:3:0", "a weird id", "$x$00000000000f:all", "a$b$00000000000f:0", "$000:all",
+        "p$zz:all", "p$00000000000f:01", "x$00000000000f", "..", "a/../b", f"{'p' * 600}$00000000000f:all", "p" * 4096,
+    ]  # fmt: skip
+    for number, artifact_id in enumerate(ids):
+        registry.register({"number": number}, artifact_id, "model")
+    workspace.library.save_pipeline_full("runs/wheat", "a$b$00000000000f:0", "odd")
+    workspace.export(tmp_path / "tree")
+    with Workspace(tmp_path / "again.sqlite") as again:
+        report = again.import_folder(tmp_path / "tree")
+        assert report.ok and report.artifacts == len(ids) and report.entries == 1
+        assert [again.load(artifact_id) for artifact_id in ids] == [{"number": number} for number in range(len(ids))]
+        assert {record.artifact_id: record.to_dict() for record in again.records()} == {
+            record.artifact_id: record.to_dict() for record in workspace.records()
+        }
+
+
+@pytest.mark.parametrize("pipeline_id", ["", "a\nb", "a\x00b", "\ud800", "p" * 5000, 7])
+def test_what_can_be_no_pipeline_is_refused(workspace: Workspace, pipeline_id: Any) -> None:
+    with pytest.raises(InvalidIdError, match="cannot be a pipeline id"):
+        record_of({"artifact_id": "0001:3:0", "pipeline_id": pipeline_id or "\t"}, "wheat", "0001")
+    with pytest.raises(InvalidIdError, match="cannot be a pipeline id"):
+        enter_pipeline(workspace.database, {"dataset": "wheat", "pipeline_id": pipeline_id})
 
 
 def test_files_are_the_bytes_and_names_that_differ_in_case_stay_apart(study: Workspace, tmp_path: Path) -> None:

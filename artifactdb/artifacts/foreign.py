@@ -13,9 +13,9 @@ from artifactdb.ids import (
     is_id_of_chain,
     is_v3_artifact_id,
     require_artifact_id,
+    require_pipeline_id,
     validate_artifact_id,
     validate_index,
-    validate_pipeline_id,
 )
 from artifactdb.records import ArtifactRecord, register_artifact_type
 
@@ -45,7 +45,7 @@ def record_of(values: Mapping[str, Any], dataset: str, pipeline_id: str) -> tupl
         artifact_id=artifact_id,
         content_hash=_hash(values.get("content_hash")),
         chain_path=chain_path,
-        pipeline_id=validate_pipeline_id(own),
+        pipeline_id=require_pipeline_id(own),
         branch_path=[validate_index("branch_path", index) for index in _list("branch_path", values)],
         step_index=validate_index("step_index", values.get("step_index") or 0),
         artifact_type=register_artifact_type(str(values.get("artifact_type") or "model")),

@@ -16,7 +16,7 @@ from artifactdb.artifacts.manifest import SCHEMA_VERSION, export_manifest
 from artifactdb.artifacts.save import key_of_environment
 from artifactdb.database import Database
 from artifactdb.errors import DuplicateError, InvalidValueError
-from artifactdb.ids import validate_pipeline_id
+from artifactdb.ids import require_pipeline_id
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs import store
 from artifactdb.runs.naming import require_dataset_name
@@ -107,7 +107,7 @@ def enter_pipeline(database: Database, manifest: Mapping[str, Any]) -> int:
         When the dataset has a pipeline of that id with another configuration.
     """
     dataset = require_dataset_name(manifest.get("dataset"))
-    pipeline_id = validate_pipeline_id(manifest.get("pipeline_id"))
+    pipeline_id = require_pipeline_id(manifest.get("pipeline_id"))
     steps = manifest.get("pipeline")
     plain = steps["steps"] if isinstance(steps, Mapping) and "steps" in steps else steps
     configuration = json_text(plain, canonical=True)
