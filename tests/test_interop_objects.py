@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,16 @@ def test_files_of_like_names_stay_apart(workspace: Workspace, tmp_path: Path) ->
     assert (report.ok, report.pipelines, report.artifacts) == (True, 1, len(names))
     assert sorted(workspace.load(record.artifact_id) for record in workspace.records()) == sorted(names)
     assert take(workspace, folder).present == {"pipelines": 1, "artifacts": len(names)}
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are Unicode there")
+def test_a_folder_whose_name_is_no_utf8_comes_in_and_is_written_down(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "m\udcff"
+    folder.mkdir()
+    joblib.dump({"a": 1}, folder / "a.joblib")
+    assert take(workspace, folder, dataset="wheat").artifacts == 1
+    (event,) = (event for event in workspace.history() if event.act == "imported" and not event.artifact_id)
+    assert event.details == {"from": "m\\udcff", "artifacts": 1}
 
 
 def test_other_folders_say_what_was_looked_for(workspace: Workspace, tmp_path: Path) -> None:

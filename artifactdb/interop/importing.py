@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifactdb.artifacts import history
 from artifactdb.artifacts.folder import Folder
+from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.database import Database
 from artifactdb.database.opening import FILE_NAME
@@ -70,7 +71,9 @@ def import_folder(
     take_in = _layout_of(source, report)
     with workspace_database.transaction(keep=False) if dry_run else nullcontext():
         take_in(workspace_database, catalog, dataset, progress)
-        history.note(workspace_database, "imported", details={"from": source.name, "artifacts": report.artifacts})
+        # A folder's name need not be UTF-8.
+        details = {"from": readable(source.name), "artifacts": report.artifacts}
+        history.note(workspace_database, "imported", details=details)
     return report
 
 
