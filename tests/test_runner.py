@@ -52,7 +52,7 @@ from artifactdb import (
 from artifactdb.errors import ArtifactDBError
 from tests import fresh
 from tests.campaigns.studies import copied
-from tests.operators import Leaving, Memorizing, NeedsY, Neither
+from tests.operators import Centring, Leaving, Memorizing, NeedsY, Neither
 
 FOLDS = KFold(4, shuffle=True, random_state=0)
 
@@ -284,6 +284,37 @@ def test_operators_that_work_in_place_change_nobody_elses_data(runner: PipelineR
         each = [runner.predict(row["id"], x) for row in predictions.to_dicts()]
         assert np.allclose(runner.predict(predictions.best(), x), np.mean(each, axis=0), rtol=1e-12)
         assert np.array_equal(x, xy[0])
+
+
+@pytest.mark.parametrize(
+    "in_place",
+    [
+        PLSRegression(2, copy=False),
+        TransformedTargetRegressor(Ridge(), transformer=StandardScaler(copy=False)),
+        Centring(),
+        make_pipeline(StandardScaler(), Centring()),
+    ],
+)
+def test_a_model_that_writes_into_y_spoils_no_model_behind_it(runner: PipelineRunner, xy: Any, in_place: Any) -> None:
+    plain = runner.run([FOLDS, Ridge()], xy).score()
+    config = [FOLDS, {"branch": {"in place": [{"model": in_place}], "plain": [Ridge()]}}]
+    predictions = runner.run(config, xy)
+    assert replays(runner, predictions, xy[0])
+    assert {row["branch_name"]: row["score"] for row in predictions.top().to_dicts()}["plain"] == plain
+
+
+def test_a_transformer_that_writes_into_y_spoils_no_model_behind_it(runner: PipelineRunner, xy: Any) -> None:
+    plain = runner.run([FOLDS, StandardScaler(), Ridge()], xy).score()
+    assert runner.run([FOLDS, Centring(), StandardScaler(), Ridge()], xy).score() == plain
+
+
+def test_classes_stay_though_an_encoder_goes_back_in_place(runner: PipelineRunner) -> None:
+    x, y = load_iris(return_X_y=True)
+    encoder = {"y_processing": MinMaxScaler(copy=False)}
+    predictions = runner.run([FOLDS, encoder, LogisticRegression(max_iter=500)], (x[:100], y[:100] * 4.0 + 1))
+    assert predictions.score() == 1
+    assert replays(runner, predictions, x)
+    assert set(runner.predict(predictions.best(), x[:100])) == {1, 5}
 
 
 def clipped(x: Any) -> Any:

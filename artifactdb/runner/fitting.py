@@ -262,7 +262,7 @@ class _Fit:
 
     def _learn(self, fitted: Any, block: Any, y: Any, step: Step) -> Any:
         """Fit a transformer, and give the block transformed."""
-        given = (block,) if self.shared else (block, y)
+        given = (block,) if self.shared else (block, own(fitted, y))
         try:
             if hasattr(fitted, "fit_transform"):
                 # Some, as TargetEncoder, treat the rows that they learn from in another way.
@@ -308,7 +308,7 @@ class _Fit:
                 f"{step.class_name} takes one.",
                 hint="Use LabelEncoder, or leave it out: labels are kept as they are.",
             )
-        fitted.fit(own(fitted, joined(flow.data)), flow.y)
+        fitted.fit(own(fitted, joined(flow.data)), own(fitted, flow.y))
         as_stored(fitted)
         nodes = (*merged(flow.chains), node_of(step))
         kept = self._keep(step, fitted, nodes, flow.upstream + flow.encoder_ids, None)

@@ -233,6 +233,7 @@ def decoded(values: Any, encoders: Sequence[Any]) -> Any:
     """Give predictions in the units of y: back through the encoders, the last one first."""
     values = _flat(np.asarray(values))
     for encoder in reversed(encoders):
+        values = own(encoder, values)
         try:
             if kinds.takes_labels(encoder):
                 values = encoder.inverse_transform(values)
