@@ -36,6 +36,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     StandardScaler,
 )
+from sklearn.tree import DecisionTreeClassifier
 
 from artifactdb import InvalidValueError, PipelineRunner, Workspace
 from artifactdb.estimators.scores import score
@@ -118,6 +119,38 @@ def test_what_computes_with_y_sees_none_of_the_rows_held_out(runner: PipelineRun
     encoders = list(runner.workspace.records(artifact_type="encoder"))
     assert sorted(record.fold_id for record in encoders) == [0, 1, 2]
     assert all(runner.workspace.load(record.artifact_id).n_ < len(xy[1]) for record in encoders)
+
+
+def mirrored(y: Any) -> Any:
+    return 2 - y
+
+
+@pytest.mark.parametrize(
+    ("encoders", "labels"),
+    [
+        ([FunctionTransformer(mirrored, mirrored, check_inverse=False), LabelEncoder()], KINDS_OF_FLOWERS),
+        ([LabelEncoder(), FunctionTransformer(mirrored, mirrored, check_inverse=False)], KINDS_OF_FLOWERS),
+        ([OrdinalEncoder(), LabelEncoder()], np.array(["low", "mid", "high"])[KINDS_OF_FLOWERS]),
+    ],
+)
+def test_encoders_are_gone_through_in_their_order_wherever_the_splitter_stands(
+    runner: PipelineRunner, encoders: list[Any], labels: Any
+) -> None:
+    steps: list[Any] = [{"y_processing": encoder} for encoder in encoders]
+    found = []
+    for position in range(3):
+        config = [*steps[:position], StratifiedKFold(3), *steps[position:], DecisionTreeClassifier(random_state=0)]
+        predictions = runner.run(config, (FLOWERS, labels))
+        assert not predictions.failed, predictions.failed[0].error
+        for row in predictions.to_dicts():
+            arrays = runner.workspace.catalog.get(row["id"])
+            predicted = runner.predict(row["id"], FLOWERS[arrays["sample_indices"].astype(int)])
+            names = np.array(arrays["metadata"].get("classes", np.unique(labels)))
+            assert np.array_equal(names[arrays["y_pred"]], predicted)
+        found.append((predictions.score(), runner.predict(predictions.best(), FLOWERS).tolist()))
+    assert found[0][0] > 0.9 and found[0] == found[1] == found[2]
+    encoded = list(runner.workspace.records(artifact_type="encoder"))
+    assert {record.fold_id for record in encoded} == {0, 1, 2}
 
 
 def test_a_selector_that_also_predicts_selects(runner: PipelineRunner, xy: Any) -> None:

@@ -86,20 +86,6 @@ def takes_labels(obj: Any) -> bool:
     return next(iter(inspect.signature(obj.fit).parameters), "") == "y"
 
 
-def numbers_labels(obj: Any) -> bool:
-    """Tell whether an encoder of y gives labels numbers, and computes with none.
-
-    Examples
-    --------
-    >>> from sklearn.preprocessing import LabelEncoder, StandardScaler
-    >>> numbers_labels(LabelEncoder()), numbers_labels(StandardScaler())
-    (True, False)
-    """
-    from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinarizer
-
-    return isinstance(obj, LabelBinarizer | LabelEncoder | MultiLabelBinarizer)
-
-
 def gives_labels_back(obj: Any) -> bool:
     """Tell whether an encoder of y makes a label of whatever numbers come back, so that a regressor classifies.
 

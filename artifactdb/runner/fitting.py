@@ -1,9 +1,9 @@
 """Fitting one pipeline: every operator on the rows it may see, and what its models predict for those they may not.
 
 Nothing here touches a file, so it runs in any process. What stands before the splitter is fitted once, on X of all rows
-and never on y; what stands behind it, and encoders of y that compute with numbers, within each fold. A meta-model
-learns from out-of-fold predictions that are made within the rows of its own fold, by splitting these again: so no value
-of a row that it is tested on reaches it.
+and never on y; what stands behind it, and encoders of y wherever they stand, within each fold. A meta-model learns from
+out-of-fold predictions that are made within the rows of its own fold, by splitting these again: so no value of a row
+that it is tested on reaches it.
 """
 
 from __future__ import annotations

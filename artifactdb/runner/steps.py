@@ -73,11 +73,6 @@ class Step:
         """Whether it is a model or a meta-model."""
         return self.role in _PREDICTING
 
-    @property
-    def learns_from_y(self) -> bool:
-        """Whether it is an encoder that computes with y, rather than numbering its labels."""
-        return self.role == "encoder" and not kinds.numbers_labels(self.operator)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -104,14 +99,14 @@ class Plan:
         return next((step for step in self.steps if step.role == "splitter"), None)
 
     def before_folds(self) -> list[Step]:
-        """Give the steps that all folds share: of those before the splitter, what learns nothing from numbers in y."""
-        return [step for step in self._before_splitter() if not step.learns_from_y]
+        """Give the steps that all folds share: of those before the splitter all but encoders, which learn from y."""
+        return [step for step in self._before_splitter() if step.role != "encoder"]
 
     def within_folds(self) -> list[Step]:
         """Give the steps that each fold has for itself; all of them where there is no splitter."""
         before = self._before_splitter()
         after = self.steps if self.splitter is None else self.steps[len(before) + 1 :]
-        return [*(step for step in before if step.learns_from_y), *after]
+        return [*(step for step in before if step.role == "encoder"), *after]
 
     def _before_splitter(self) -> list[Step]:
         return [] if self.splitter is None else list(self.steps[: self.steps.index(self.splitter)])
