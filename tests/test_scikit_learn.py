@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier, StackingClassifier, StackingRegressor
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier, StackingRegressor
 from sklearn.feature_selection import RFE
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import (
@@ -36,6 +36,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     StandardScaler,
 )
+from sklearn.svm import OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
 from artifactdb import InvalidValueError, PipelineRunner, Workspace
@@ -80,6 +81,32 @@ def test_what_clusters_predicts_by_the_id_of_its_pipeline(runner: PipelineRunner
     fitted = make_pipeline(StandardScaler(), KMeans(2, n_init=1, random_state=0)).fit(xy[0])
     logged = runner.workspace.log(fitted, dataset="d")
     assert np.array_equal(runner.predict(logged.pipeline_id, xy[0]), fitted.predict(xy[0]))
+
+
+@pytest.mark.parametrize(
+    "detector", [IsolationForest(n_estimators=10, random_state=0), make_pipeline(StandardScaler(), OneClassSVM())]
+)
+def test_what_tells_outliers_is_scored_by_accuracy_and_votes(runner: PipelineRunner, detector: Any) -> None:
+    usual = np.where(KINDS_OF_FLOWERS == 2, -1, 1)
+    folds = StratifiedKFold(3)
+    fitted = [(clone(detector).fit(FLOWERS[train]), test) for train, test in folds.split(FLOWERS, usual)]
+    predictions = runner.run([folds, {"model": detector}], (FLOWERS, usual))
+    expected = np.mean([np.mean(model.predict(FLOWERS[test]) == usual[test]) for model, test in fitted])
+    assert (predictions.best()["metric"], predictions.score()) == ("accuracy", pytest.approx(expected))
+    votes = np.sum([model.predict(FLOWERS) for model, _ in fitted], axis=0)
+    assert np.array_equal(runner.predict(predictions.best(), FLOWERS), np.sign(votes))
+    assert not runner.run([folds, {"model": detector}], (FLOWERS, usual), metric="f1_macro").failed
+    with pytest.raises(InvalidValueError, match="rmse is a metric of regression"):
+        runner.run([folds, {"model": detector}], (FLOWERS, usual), metric="rmse")
+
+
+def test_clusters_of_several_folds_are_not_averaged(runner: PipelineRunner, xy: Any) -> None:
+    predictions = runner.run([FOLDS, {"model": KMeans(3, n_init=1, random_state=0)}], xy)
+    with pytest.raises(InvalidValueError, match="KMeans numbers its clusters in each fold anew") as refused:
+        runner.predict(predictions.best(), xy[0])
+    assert "Name the artifact of one fold" in str(refused.value)
+    of_one_fold = runner.predict(predictions.to_dicts()[0]["model_artifact_id"], xy[0])
+    assert set(of_one_fold) == {0, 1, 2}
 
 
 def test_masks_are_folds_too(workspace: Workspace, runner: PipelineRunner, xy: Any) -> None:

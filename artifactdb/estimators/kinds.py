@@ -74,6 +74,38 @@ def is_regressor(obj: Any) -> bool:
     return bool(_answered(asked, obj))
 
 
+def predicts_labels(obj: Any) -> bool:
+    """Tell whether what an object predicts is no measure: classes, or 1 and -1 for what is usual and what is not.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.linear_model import Ridge
+    >>> predicts_labels(IsolationForest()), predicts_labels(Ridge())
+    (True, False)
+    """
+    from sklearn.base import is_outlier_detector as asked
+
+    return is_classifier(obj) or bool(_answered(asked, obj))
+
+
+def is_clusterer(obj: Any) -> bool:
+    """Tell whether an object numbers clusters.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.linear_model import Ridge
+    >>> is_clusterer(KMeans()), is_clusterer(Ridge())
+    (True, False)
+    """
+    from sklearn import base
+
+    if hasattr(base, "is_clusterer"):
+        return bool(_answered(base.is_clusterer, obj))
+    return getattr(obj, "_estimator_type", None) == "clusterer"  # before scikit-learn 1.6
+
+
 def takes_labels(obj: Any) -> bool:
     """Tell whether an encoder of y wants one dimension, as ``LabelEncoder`` does.
 

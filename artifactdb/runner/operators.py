@@ -78,8 +78,8 @@ class Model:
 
     @property
     def classifies(self) -> bool:
-        """Whether it predicts classes: it is a classifier, or an encoder of y makes labels of what it predicts."""
-        return kinds.is_classifier(self.fitted) or any(map(kinds.gives_labels_back, self.encoders))
+        """Whether it predicts labels, by itself or because an encoder of y makes labels of what it predicts."""
+        return kinds.predicts_labels(self.fitted) or any(map(kinds.gives_labels_back, self.encoders))
 
     @property
     def classes(self) -> Any:

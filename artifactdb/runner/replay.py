@@ -14,6 +14,7 @@ from artifactdb.catalog.columns import lower_is_better
 from artifactdb.chain import compute_chain_hash
 from artifactdb.database import Database
 from artifactdb.errors import InvalidValueError, MissingDependencyError
+from artifactdb.estimators import kinds
 from artifactdb.ids import artifact_id_of_hash
 from artifactdb.runner.chains import inputs_of
 from artifactdb.runner.operators import MetaModel, Model, Node, Source, Transformer
@@ -185,7 +186,7 @@ def weights_of(metric: str, scores: Sequence[float]) -> list[float]:
 
 
 def averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[float] | None) -> Any:
-    """Give what fold models predict together: the mean of numbers, the class of the greatest mean probability.
+    """Give what fold models predict together: the mean of numbers, the label of the most probability or votes.
 
     Parameters
     ----------
@@ -205,6 +206,12 @@ def _averaged(models: Sequence[Model], blocks: Sequence[Any], weights: Sequence[
         raise InvalidValueError("no fold has a score that it could be weighed by.", hint="Leave weighted out.")
     models = [model for model, weight in zip(models, counted, strict=True) if weight]  # 0 times NaN would be NaN
     counted = counted[counted > 0]
+    numbering = next((model.fitted for model in models if kinds.is_clusterer(model.fitted)), None)
+    if numbering is not None and len(models) > 1:
+        raise InvalidValueError(
+            f"{type(numbering).__name__} numbers its clusters in each fold anew, and {len(models)} folds have no mean.",
+            hint="Name the artifact of one fold.",
+        )
     if not any(model.classifies for model in models):
         return np.average([model.predict(blocks, memo) for model in models], axis=0, weights=counted)
     probas = [model.predict_proba(blocks, memo) for model in models]

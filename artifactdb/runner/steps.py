@@ -86,8 +86,8 @@ class Plan:
         return [step for step in self.steps if step.predicts]
 
     def classifies(self, model: Step) -> bool:
-        """Tell whether a model predicts classes: as a classifier, or through an encoder of y that gives labels back."""
-        return kinds.is_classifier(model.operator) or any(
+        """Tell whether a model predicts labels: by itself, or through an encoder of y that gives labels back."""
+        return kinds.predicts_labels(model.operator) or any(
             step.role == "encoder" and step.branch == model.branch[: len(step.branch)]
             for step in self.steps[: self.steps.index(model)]
             if model.role == "model" and kinds.gives_labels_back(step.operator)
