@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -561,6 +562,31 @@ def test_folds_that_are_given_are_the_folds_within_folds_too(runner: PipelineRun
         meta = Ridge().fit(shown[~of_fold], y[~of_fold])
         expected = meta.predict(Ridge().fit(x[~of_fold], y[~of_fold]).predict(x[of_fold])[:, None])
         assert np.allclose(runner.workspace.catalog.get(row["id"])["y_pred"], expected)
+
+
+@pytest.mark.parametrize("n_labels", [80, 160])
+def test_folds_that_are_given_for_other_data_are_refused(runner: PipelineRunner, xy: Any, n_labels: int) -> None:
+    x, y = xy[0][:120], xy[1][:120]
+    (failed,) = runner.run([PredefinedSplit(np.arange(n_labels) % 4), Ridge()], (x, y)).failed
+    assert f"PredefinedSplit has {n_labels} labels for 120 samples" in str(failed.error)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Has a state that cannot be set."""
+
+    random_state: int | None = None
+
+    def split(self, x: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
+        return ShuffleSplit(2, test_size=0.5, random_state=self.random_state).split(x)
+
+    def get_n_splits(self, *given: Any) -> int:
+        return 2
+
+
+def test_a_splitter_whose_state_cannot_be_set_splits_as_it_does(runner: PipelineRunner, xy: Any) -> None:
+    predictions = runner.run([Halves(), Ridge()], xy)
+    assert replays(runner, predictions, xy[0]) and len(predictions.to_dicts()) == 2
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,14 @@ def _split(splitter: Step, seed: int, before: _Flow, dataset: Dataset, rows: Any
     groups = None if dataset.groups is None else dataset.groups[rows]
     count = 0
     operator = drawing(splitter.operator, seed)
-    if isinstance(operator, PredefinedSplit) and len(operator.test_fold) > len(rows):
-        operator = PredefinedSplit(operator.test_fold[rows])
+    if isinstance(operator, PredefinedSplit):
+        given, needed = len(operator.test_fold), len(dataset.y)
+        if given != needed:
+            raise InvalidValueError(
+                f"PredefinedSplit has {given} labels for {needed} samples.", hint="Give one for each."
+            )
+        if len(rows) < needed:
+            operator = PredefinedSplit(operator.test_fold[rows])
     for train, held_out in operator.split(joined(flow.data), dataset.y[rows], groups):
         count += 1
         yield positions(train), positions(held_out)

@@ -6,6 +6,7 @@ Training and replaying both predict with these, with the same calls on the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -145,7 +146,8 @@ def drawing(splitter: Any, seed: int) -> Any:
     """
     own = deepcopy(splitter)
     if getattr(own, "random_state", seed) is None and getattr(own, "shuffle", True):
-        own.random_state = seed
+        with suppress(AttributeError):  # one that cannot be told draws as it does
+            own.random_state = seed
     return own
 
 
