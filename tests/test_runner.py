@@ -367,6 +367,23 @@ def test_classifiers_without_probabilities_are_stacked_though_a_fold_lacks_a_cla
     assert replays(runner, runner.run(config, (x, y)), x)
 
 
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_decisions_between_pairs_are_stacked_by_number_where_each_fold_has_all_classes(
+    runner: PipelineRunner, n_classes: int
+) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % n_classes
+    x = rng.normal(size=(80, 3)) + y[:, None]
+    steps = [make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")), {"meta_model": LogisticRegression()}]
+    assert replays(runner, runner.run([StratifiedKFold(4), {"model": steps[0], "name": "svc"}, steps[1]], (x, y)), x)
+    for record in runner.workspace.records(artifact_type="meta_model"):
+        names = runner.workspace.loader("dataset").load_meta_model_with_sources(record.artifact_id)[-1]
+        assert list(names) == [f"svc_decision_{pair}" for pair in range(n_classes * (n_classes - 1) // 2)]
+    (failed,) = runner.run([KFold(5), *steps], (x[np.argsort(y)], np.sort(y))).failed
+    assert "SVC decides between pairs of classes" in str(failed.error)
+    assert "decision_function_shape='ovr'" in str(failed.error)
+
+
 def test_a_score_that_is_no_number_costs_no_pipeline(runner: PipelineRunner, xy: Any) -> None:
     x, y = xy[0][:12], xy[1][:12]
     predictions = runner.run([LeaveOneOut(), Ridge()], (x, y), metric="r2")

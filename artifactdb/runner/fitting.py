@@ -28,6 +28,7 @@ from artifactdb.runner.operators import (
     Node,
     Source,
     Transformer,
+    as_of,
     as_stored,
     drawing,
     encoded,
@@ -324,9 +325,9 @@ class _Fit:
 
     def _meta_model(self, step: Step) -> None:
         sources = [self.models[source] for source in step.sources]
-        columns, covered = self._out_of_fold(step.sources)
+        shown, covered = self._out_of_fold(step.sources)
         fitted = _fresh(step.operator)
-        fitted.fit(columns[covered], self.job.dataset.y[self.rows][covered])
+        fitted.fit(np.column_stack(shown)[covered], self.job.dataset.y[self.rows][covered])
         as_stored(fitted)
         before = merged([source.nodes[:-1] for source in sources])
         stacked = side_by_side(one for source in sources for one in source.nodes[-1].each())
@@ -334,14 +335,14 @@ class _Fit:
         kept = replace(
             self._kept(step, fitted, nodes),
             source_models=tuple(source.artifact_id for source in sources),
-            feature_columns=tuple(_columns_of(step.sources, sources, self.job.dataset.y)),
+            feature_columns=tuple(_columns_of(step.sources, sources, shown)),
         )
         self.artifacts.append(kept)
         model = MetaModel(fitted, sources=[source.model for source in sources])
         self.models[step] = _FittedModel(model, kept.artifact_id, nodes, "")
 
-    def _out_of_fold(self, steps: Sequence[Step]) -> tuple[Any, Any]:
-        """Give what models that did not see a row predict for it, and which rows there are such predictions for."""
+    def _out_of_fold(self, steps: Sequence[Step]) -> tuple[list[Any], Any]:
+        """Give what each model predicts for rows that it did not see, and which rows there are such predictions for."""
         filled: list[Any] = [None] * len(steps)
         covered = np.zeros(len(self.rows), dtype=bool)
         for held_out, models in self._split_again(steps):
@@ -350,12 +351,12 @@ class _Fit:
                 continue
             blocks, memo = [take(block, self.rows[new]) for block in self.job.dataset.sources], {}  # type: ignore[var-annotated]
             for position, step in enumerate(steps):
-                found = _as_of(self.models[step].model, models[step].model, models[step].model.columns(blocks, memo))
+                found = as_of(self.models[step].model, models[step].model, models[step].model.columns(blocks, memo))
                 if filled[position] is None:
                     filled[position] = np.zeros((len(self.rows), found.shape[1]))
                 filled[position][new] = found
             covered[new] = True
-        return np.column_stack(filled), covered
+        return filled, covered
 
     def _split_again(self, sources: Sequence[Step]) -> list[tuple[Any, dict[Step, _FittedModel]]]:
         """Fit source models on parts of this fold's rows; once, for all meta-models that stack the same."""
@@ -421,30 +422,7 @@ def _with_sources(steps: Iterable[Step]) -> frozenset[Step]:
     return frozenset(found)
 
 
-def _as_of(model: Model, other: Model, columns: Any) -> Any:
-    """Give columns of a model that may have seen fewer classes in the order of one that saw them all."""
-    if not kinds.is_classifier(model.fitted):
-        return columns
-    known, seen = list(model.classes), list(other.classes)
-    if known == seen:
-        return columns
-    if len(seen) == 2:
-        columns = np.column_stack([-columns if model.decides else 1 - columns, columns])
-    placed = np.full((len(columns), len(known)), columns.min() if model.decides else 0.0)
-    for position, name in enumerate(seen):
-        if name in known:
-            placed[:, known.index(name)] = columns[:, position] if len(seen) > 1 else 1.0
-    return placed[:, 1:] if len(known) == 2 else placed
-
-
-def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel], y: Any) -> Iterator[str]:
-    for step, one in zip(steps, models, strict=True):
+def _columns_of(steps: Sequence[Step], models: Sequence[_FittedModel], shown: Sequence[Any]) -> Iterator[str]:
+    for step, one, columns in zip(steps, models, shown, strict=True):
         label = f"{step.branch_name}/{step.name}" if step.branch else step.name
-        if kinds.is_classifier(one.model.fitted):
-            classes = list(one.model.classes)
-            what = "decision" if one.model.decides else "proba"
-            yield from (f"{label}_{what}_{name}" for name in (classes[1:] if len(classes) == 2 else classes))
-        elif np.ndim(y) == 2:
-            yield from (f"{label}_pred_{target}" for target in range(np.shape(y)[1]))
-        else:
-            yield f"{label}_pred"
+        yield from (f"{label}_{name}" for name in one.model.column_names(columns.shape[1]))

@@ -15,6 +15,7 @@ import numpy as np
 
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds
+from artifactdb.fitted.structure import class_name, final_estimator
 
 Blocks = Sequence[Any]
 """X as it was given, one block a source."""
@@ -117,10 +118,24 @@ class Model:
             found = np.asarray(labels[:, None] == np.asarray(self.fitted.classes_)[None, :], dtype=float)
         return found[:, 1:] if found.shape[1] == 2 else found
 
+    def column_names(self, width: int) -> list[str]:
+        """Name the columns that a meta-model is shown: by the classes that they are of, else by their numbers."""
+        if not kinds.is_classifier(self.fitted):
+            return ["pred"] if width == 1 else [f"pred_{target}" for target in range(width)]
+        names = self.classes[1:] if len(self.classes) == 2 else self.classes
+        what = "decision" if self.decides else "proba"
+        return [f"{what}_{name}" for name in (range(width) if self.decides_pairs or len(names) != width else names)]
+
     @property
     def decides(self) -> bool:
         """Whether a classifier is asked for its decision function, because it gives no probabilities."""
         return not hasattr(self.fitted, "predict_proba") and hasattr(self.fitted, "decision_function")
+
+    @property
+    def decides_pairs(self) -> bool:
+        """Whether its decision function has a column for each pair of classes, which are as many for three of them."""
+        shape = getattr(final_estimator(self.fitted), "decision_function_shape", "ovr")
+        return self.decides and shape == "ovo" and len(self.fitted.classes_) > 2
 
 
 @dataclass(eq=False)
@@ -133,6 +148,28 @@ class MetaModel(Model):
     def features(self, blocks: Blocks, memo: Memo) -> Any:
         """Give the predictions of the source models, side by side."""
         return np.column_stack([source.columns(blocks, memo) for source in self.sources])
+
+
+def as_of(model: Model, other: Model, columns: Any) -> Any:
+    """Give columns of a model that may have seen fewer classes in the order of one that saw them all."""
+    if not kinds.is_classifier(model.fitted):
+        return columns
+    known, seen = list(model.classes), list(other.classes)
+    if known == seen:
+        return columns
+    if model.decides_pairs or columns.shape[1] != (1 if len(seen) == 2 else len(seen)):
+        name = class_name(final_estimator(model.fitted))
+        raise InvalidValueError(
+            f"{name} decides between pairs of classes, and not all of them are in each fold.",
+            hint="Take decision_function_shape='ovr', or a splitter that stratifies.",
+        )
+    if len(seen) == 2:
+        columns = np.column_stack([-columns if model.decides else 1 - columns, columns])
+    placed = np.full((len(columns), len(known)), columns.min() if model.decides else 0.0)
+    for position, name in enumerate(seen):
+        if name in known:
+            placed[:, known.index(name)] = columns[:, position] if len(seen) > 1 else 1.0
+    return placed[:, 1:] if len(known) == 2 else placed
 
 
 def drawing(splitter: Any, seed: int) -> Any:
