@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics
+from sklearn import config_context, metrics
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
@@ -178,6 +178,12 @@ def test_encoders_are_gone_through_in_their_order_wherever_the_splitter_stands(
     assert found[0][0] > 0.9 and found[0] == found[1] == found[2]
     encoded = list(runner.workspace.records(artifact_type="encoder"))
     assert {record.fold_id for record in encoded} == {0, 1, 2}
+
+
+def test_an_encoder_of_y_may_give_frames(runner: PipelineRunner, xy: Any) -> None:
+    expected = runner.run([{"y_processing": StandardScaler()}, FOLDS, Ridge()], xy).score()
+    with config_context(transform_output="pandas"):
+        assert runner.run([{"y_processing": StandardScaler()}, FOLDS, Ridge()], xy).score() == expected
 
 
 def test_a_selector_that_also_predicts_selects(runner: PipelineRunner, xy: Any) -> None:
@@ -373,6 +379,14 @@ def test_an_encoder_of_several_columns_says_what_to_take_instead(runner: Pipelin
     assert "LabelEncoder" in str(predictions.failed[0].error)
 
 
+def test_an_encoder_of_one_column_suits_a_classifier(runner: PipelineRunner) -> None:
+    labels = np.array(["a", "b"])[KINDS_OF_FLOWERS[:100]]
+    predictions = runner.run(
+        [{"y_processing": LabelBinarizer()}, StratifiedKFold(3), RandomForestClassifier(3)], (FLOWERS[:100], labels)
+    )
+    assert predictions.score() > 0.9 and set(runner.predict(predictions.best(), FLOWERS[:100])) == {"a", "b"}
+
+
 NAMES = np.array(["low", "mid", "high"])[KINDS_OF_FLOWERS]
 
 
@@ -433,7 +447,7 @@ def test_a_label_that_is_in_no_y_stays_what_it_is(
 
 
 @pytest.mark.parametrize("labels", [NAMES, KINDS_OF_FLOWERS])
-@pytest.mark.parametrize("encoder", [LabelBinarizer(), OneHotEncoder(sparse_output=False)])
+@pytest.mark.parametrize("encoder", [LabelBinarizer(), OneHotEncoder(), OneHotEncoder(sparse_output=False)])
 def test_a_regressor_whose_encoder_gives_labels_back_classifies(
     runner: PipelineRunner, encoder: Any, labels: Any
 ) -> None:

@@ -263,9 +263,8 @@ def _is_strided(value: Any) -> bool:
 def encoded(fitted: Any, y: Any) -> Any:
     """Give y as a fitted encoder has it; one target stays of one dimension."""
     y = own(fitted, y)
-    if kinds.takes_labels(fitted):
-        return fitted.transform(y)
-    return _flat(fitted.transform(np.asarray(y).reshape(len(y), -1)))
+    found = fitted.transform(y if kinds.takes_labels(fitted) else np.asarray(y).reshape(len(y), -1))
+    return _flat(np.asarray(found.toarray() if hasattr(found, "toarray") else found))
 
 
 def decoded(values: Any, encoders: Sequence[Any]) -> Any:
