@@ -280,3 +280,14 @@ def places(values: Any, among: Any) -> Any:
     """
     order = np.argsort(among)
     return order[np.searchsorted(among, values, sorter=order)]
+
+
+def labels_behind(known: Any, predicted: Any) -> Any:
+    """Give the labels that are known, and behind them what else is predicted, as for what is rejected.
+
+    Examples
+    --------
+    >>> labels_behind(np.array(["b", "c"]), np.array(["c", "a"])).tolist()
+    ['b', 'c', 'a']
+    """
+    return np.concatenate([known, np.setdiff1d(predicted, known)])

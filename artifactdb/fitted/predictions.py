@@ -11,7 +11,7 @@ from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.columns import lower_is_better
 from artifactdb.errors import InvalidValueError
 from artifactdb.estimators import kinds, scores
-from artifactdb.estimators.blocks import places, positions, take
+from artifactdb.estimators.blocks import labels_behind, places, positions, take
 from artifactdb.fitted.structure import class_name, final_estimator
 
 UNNAMED = "score"
@@ -167,7 +167,7 @@ def _predicted(
     if task == "regression" or {measured.dtype.kind, predicted.dtype.kind} <= set("biuf"):
         return {"y_true": measured, "y_pred": predicted}, computed
     known = np.unique(measured if among is None else np.asarray(among))
-    classes = np.concatenate([known, np.setdiff1d(predicted, known)])
+    classes = labels_behind(known, predicted)
     return {
         "y_true": places(measured, classes),
         "y_pred": places(predicted, classes),

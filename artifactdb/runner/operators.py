@@ -158,9 +158,9 @@ def as_of(model: Model, other: Model, columns: Any) -> Any:
     if known == seen:
         return columns
     if model.decides_pairs or columns.shape[1] != (1 if len(seen) == 2 else len(seen)):
-        name = class_name(final_estimator(model.fitted))
+        decider = class_name(final_estimator(model.fitted))
         raise InvalidValueError(
-            f"{name} decides between pairs of classes, and not all of them are in each fold.",
+            f"{decider} decides between pairs of classes, and not all of them are in each fold.",
             hint="Take decision_function_shape='ovr', or a splitter that stratifies.",
         )
     if len(seen) == 2:

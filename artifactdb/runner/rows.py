@@ -11,7 +11,7 @@ import numpy as np
 
 from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.columns import lower_is_better
-from artifactdb.estimators.blocks import places
+from artifactdb.estimators.blocks import labels_behind, places
 from artifactdb.estimators.scores import CLASSIFICATION, REGRESSION, scores
 from artifactdb.runner.steps import Step
 
@@ -41,9 +41,8 @@ def rows_of(job: Job, tested: Sequence[Tested]) -> list[dict[str, Any]]:
     labels = _labels(job) if any(one.classifies for one in tested) else None
     classes = None
     if labels is not None and labels.dtype.kind not in "biufc":
-        # What is in no y, as a label for what is rejected, stands behind: all folds count the others alike.
         predicted = [predicted for one in tested for _, _, predicted, _ in one.found.values()]
-        classes = np.concatenate([labels, np.setdiff1d(np.concatenate([labels, *predicted]), labels)])
+        classes = labels_behind(labels, np.concatenate([labels, *predicted]))  # so that all folds count alike
     return [row for one in tested for row in _rows(job, one, models.index(one.step), labels, classes)]
 
 
