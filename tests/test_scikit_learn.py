@@ -30,6 +30,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     LabelBinarizer,
     LabelEncoder,
     OneHotEncoder,
@@ -477,6 +478,18 @@ def test_an_encoder_that_has_no_label_for_a_number_says_which_has(runner: Pipeli
     ):
         (failed,) = runner.run(steps, (FLOWERS, NAMES)).failed
         assert said in str(failed.error)
+
+
+def test_a_classifier_of_intervals_is_refused_as_it_could_never_be_right(runner: PipelineRunner) -> None:
+    intervals = KBinsDiscretizer(3, encode="ordinal", strategy="uniform")
+    for steps in ([{"y_processing": intervals}], [{"y_processing": intervals}, {"y_processing": LabelEncoder()}]):
+        (failed,) = runner.run([*steps, FOLDS, DecisionTreeClassifier()], (FLOWERS, FLOWERS[:, 0])).failed
+        assert "to which the encoders of y go back, and no y is that" in str(failed.error)
+        assert "take a regressor" in str(failed.error)
+    thirds = np.round(KINDS_OF_FLOWERS / 3, 2)  # labels, as they come back
+    assert (
+        runner.run([{"y_processing": LabelEncoder()}, FOLDS, DecisionTreeClassifier()], (FLOWERS, thirds)).score() > 0.9
+    )
 
 
 @pytest.mark.parametrize(("classes", "passthrough"), [(2, False), (3, False), (3, True)])

@@ -321,7 +321,18 @@ class _Fit:
         kept = self._keep(step, fitted, nodes, flow.upstream + flow.encoder_ids, None)
         before = "|".join(node.operator_class for node in flow.chains[0])
         model = Model(fitted, list(flow.nodes), flow.encoders)
+        if kinds.is_classifier(fitted) and flow.encoders and hasattr(fitted, "classes_"):
+            self._require_labels(model, step)
         self.models[step] = _FittedModel(model, kept.artifact_id, nodes, before)
+
+    def _require_labels(self, model: Model, step: Step) -> None:
+        """See that the classes go back to labels of y: the middle of an interval is none, and never right."""
+        strange = model.classes[~np.isin(model.classes, self.job.dataset.y)]
+        if len(strange):
+            raise InvalidValueError(
+                f"{step.class_name} would predict {strange[0]}, to which the encoders of y go back, and no y is that.",
+                hint="Make classes of y before the run, or take a regressor.",
+            )
 
     def _meta_model(self, step: Step) -> None:
         sources = [self.models[source] for source in step.sources]
