@@ -403,10 +403,20 @@ def test_features_are_picked_by_name_in_the_order_of_training(frame: Any) -> Non
     assert list(read_features(table, [["a", "b"]])[0].columns) == ["a", "b"], "as a dataset of one source names them"
     assert list(read_features(table, None, ["y"])[0].columns) == ["b", "extra", "a"]
     assert list(read_features(table)[0].columns) == ["y", "b", "extra", "a"]
+    for one in ([table], {"X": [table]}, {"X": table}):
+        assert list(read_features(one, ["a", "b"])[0].columns) == ["a", "b"]
     two = read_features([table, table], [["a"], ["b", "y"]])
     assert [list(one.columns) for one in two] == [["a"], ["b", "y"]]
     with pytest.raises(InvalidValueError, match=r"no feature 'w1', 'w2', 'w3', 'w4', 'w5' and 2 more"):
         read_features(table, [f"w{number}" for number in range(1, 8)])
+
+
+def test_a_table_of_arrow_is_taken_by_name(write: Any) -> None:
+    table = pa.table({"protein": [9.5, 8.5], "b": [3, 4], "a": [1, 2]})
+    data = read_dataset(table)
+    assert (data.features, data.target, data.y.tolist()) == ([["protein", "b"]], ["a"], [1, 2])
+    assert read_dataset(table, target="protein").features == [["b", "a"]]
+    assert read_features(table, ["a", "b"])[0].tolist() == [[1.0, 3.0], [2.0, 4.0]]
 
 
 def test_features_of_a_file_need_no_target(write: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -159,8 +160,8 @@ def read_dataset(
     """
     if isinstance(given, str | PathLike):
         return _of_table(_read_file(given), name or Path(given).stem, target, named)
-    if blocks.is_frame(given):
-        return _of_table(given, name or "dataset", target)
+    if blocks.is_frame(given) or _is_arrow(given):
+        return _of_table(given, name or "dataset", target, named)
     if target is not None:
         raise InvalidValueError("target names columns of a DataFrame or a file, and neither was given.")
     if isinstance(given, Dataset):
@@ -187,7 +188,7 @@ def read_features(
 
     Parameters
     ----------
-    given : array-like, list of blocks, Dataset, dict with X, DataFrame, or path
+    given : array-like, list of blocks, Dataset, dict with X, DataFrame, table of Arrow, or path
     features : sequence of str, or one such sequence for each source, optional
         The columns of training: of a DataFrame or a file these are taken, in this order.
     target : sequence of str, optional
@@ -218,12 +219,12 @@ def read_features(
             raise InvalidValueError(f"the dict has no X; it has {', '.join(map(str, given)) or 'nothing'}.")
         given = given["X"]
     known = [features] if features and isinstance(features[0], str) else list(features or [])
-    if isinstance(given, str | PathLike) or blocks.is_frame(given):
-        table = given if blocks.is_frame(given) else _read_file(given, texts)
+    if isinstance(given, str | PathLike) or blocks.is_frame(given) or _is_arrow(given):
+        table = _read_file(given, texts) if isinstance(given, str | PathLike) else given
         left = [name for name in _names(table) if name not in (target or ())]
         given = _features(_pick(table, known[0] if len(known) == 1 else left, "feature"), as_frame)
     found, _ = blocks.read_blocks(given, "X")
-    if len(found) == len(known) > 1:
+    if known and len(found) == len(known):
         pairs = zip(found, known, strict=True)
         found = [_pick(block, names, "feature") if blocks.is_frame(block) else block for block, names in pairs]
     blocks.check(found, "X")
@@ -276,6 +277,12 @@ def _of_table(table: Any, name: str, target: str | Sequence[str] | None, named: 
         _features(_pick(table, rest, "feature"), any(column in named for column in rest)), "X"
     )
     return Dataset(name, sources, y, features=[rest], target=chosen)
+
+
+def _is_arrow(value: Any) -> bool:
+    """Tell whether a value is a table of Arrow, which is not imported for it."""
+    arrow = sys.modules.get("pyarrow")
+    return arrow is not None and isinstance(value, arrow.Table)
 
 
 def _names(table: Any) -> list[str]:
