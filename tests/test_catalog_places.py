@@ -17,6 +17,7 @@ import pytest
 
 from artifactdb import BusyError, Catalog, InvalidValueError, ReadOnlyError, StorageError, Workspace
 from artifactdb.catalog import copying, views
+from artifactdb.catalog.files import catalog_folder, is_shared
 from tests import fresh
 from tests.campaigns.acts import prediction
 
@@ -127,6 +128,44 @@ class TestOthersInTheFolder:
         for file in files:
             with Workspace(file) as workspace:
                 assert len(workspace.catalog) == 5 and workspace.verify().ok
+
+    def test_a_copy_that_shares_the_folder_and_the_original_lose_nothing(self, tmp_path: Path) -> None:
+        original, copy = tmp_path / "wheat.sqlite", tmp_path / "wheat"
+        with Workspace(filled(original)) as workspace:
+            workspace.catalog.compact()
+        shutil.copy(original, copy)
+        for file, number in ((original, 3), (copy, 3), (original, 4)):
+            with Workspace(file) as workspace:
+                workspace.catalog.add(**prediction(number))
+                workspace.catalog.compact()
+        for file, count in ((original, 5), (copy, 4)):
+            with Workspace(file) as workspace:
+                assert len(workspace.catalog) == count and workspace.verify().ok
+        copy.unlink()
+        with Workspace(original) as workspace:
+            workspace.catalog.compact()
+            assert sorted(path.name for path in workspace.catalog.folder.iterdir()) == [
+                "predictions_data.parquet",
+                "predictions_meta.parquet",
+            ]
+
+    def test_a_folder_is_shared_by_files_whose_names_give_one(self, tmp_path: Path) -> None:
+        names = (
+            "wheat",
+            "wheat.sqlite",
+            "wheat.db",
+            "wheat.db.sqlite",
+            "rye.sqlite",
+            "workspace.sqlite",
+            "catalog.sqlite",
+        )
+        for name in names:
+            (tmp_path / name).touch()
+        (tmp_path / "rye").symlink_to("rye.sqlite")
+        (tmp_path / "oats").mkdir()
+        files = [tmp_path / name for name in (*names, "oats.sqlite")]
+        shared = [file.name for file in files if is_shared(catalog_folder(file), file)]
+        assert shared == ["wheat", "wheat.sqlite", "wheat.db", "wheat.db.sqlite"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file can be moved")

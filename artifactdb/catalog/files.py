@@ -84,6 +84,15 @@ def beside(file: Path, what: str) -> Path:
     )
 
 
+def is_shared(folder: Path, file: Path) -> bool:
+    """Tell whether another file beside a workspace has the same folder, as ``wheat`` beside ``wheat.sqlite``."""
+    namesakes = (folder.with_suffix(suffix) for suffix in ("", ".sqlite"))
+    return any(
+        other != file and catalog_folder(other) == folder and other.is_file() and not other.is_symlink()
+        for other in namesakes
+    )
+
+
 def live_files(database: Database | Snapshot) -> list[CatalogFile]:
     """Give the files that count, oldest first.
 
@@ -363,9 +372,10 @@ def discard(database: Database, paths: Iterable[Path]) -> None:
 def sweep(database: Database, folder: Path, timeout_s: float = 0.0, replaced: Container[str] = ()) -> None:
     """Remove files of this workspace that do not count: left over from a crash, or replaced and no longer read.
 
-    Whoever still reads some is waited for once, not once for each; those that stay go at the next merge.
+    Whoever still reads some is waited for once, not once for each; those that stay go at the next merge. While the
+    folder is shared, all stay: the other file may be a copy, which bears the same id, and count what this one replaced.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or is_shared(folder, database.path):
         return
     require_in_place(database.connection(), database.path)  # or what it names lies in another folder by now
     deadline = time.monotonic() + timeout_s

@@ -26,6 +26,7 @@ from artifactdb.catalog.files import (
     discard,
     enter,
     is_own,
+    is_shared,
     live_files,
     new_name,
     only_writer,
@@ -339,8 +340,10 @@ def _in_files(
 
 
 def _may_have_name(store: Store, file: CatalogFile, replaced: Container[str] = ()) -> bool:
-    """Tell whether a file may take the name of the seed: nobody else's file has it."""
+    """Tell whether a file may take the name of the seed: nobody else's file has it, or may count under it."""
     final = store.folder / FINAL_NAMES[file.kind]
+    if is_shared(store.folder, store.database.path):
+        return False
     return final.name in replaced or not final.exists() or is_own(final, owner_of(store.database))
 
 
