@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,6 +116,21 @@ class TestOthersInTheFolder:
             workspace.catalog.compact()
             assert len(workspace.catalog) == 2
         assert left and all(path.exists() for path in left)
+
+    def test_what_another_program_put_in_the_place_of_a_file_stays_when_that_is_given_up(self, tmp_path: Path) -> None:
+        with Workspace(filled(tmp_path / "study")) as workspace:
+            catalog = workspace.catalog
+            catalog.compact()
+            theirs, broken = (catalog.folder / f"predictions_{kind}.parquet" for kind in ("meta", "data"))
+            theirs.unlink()
+            pq.write_table(pa.table({"x": [1, 2]}), theirs)
+            broken.write_bytes(broken.read_bytes()[:-9] + b"otherPAR1")
+            assert catalog.compact(skip_damaged=True) and not catalog.compact(skip_damaged=True)
+            catalog.add(**prediction(7))
+            catalog.compact()
+            assert pq.read_table(theirs).to_pydict() == {"x": [1, 2]}
+            assert len(catalog) == 1 and workspace.verify().ok
+            assert len(list(catalog.folder.iterdir())) == 3, "what is broken is nobody's, and was replaced"
 
     def test_two_workspaces_in_one_folder_leave_each_other_alone(self, tmp_path: Path) -> None:
         files = [filled(tmp_path / "wheat.sqlite", 3), tmp_path / "wheat"]

@@ -134,17 +134,23 @@ def is_own(path: Path, owner: bytes) -> bool:
 
     nirs4all gives its own files the same two names, and so does a workspace that was lost.
     """
+    said = says_own(path, owner)
+    return path.name not in FINAL_NAMES.values() and not _is_finished(path) if said is None else said
+
+
+def says_own(path: Path, owner: bytes) -> bool | None:
+    """Tell whether the metadata of a file say that a workspace wrote it; None when they cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         found = pq.read_metadata(path)
-        # Before files said whose they were, those of artifactdb alone had no metadata at all.
-        if not found.metadata:
-            return str(found.created_by).startswith(_WITHOUT_OWNER)
-        return bool(found.metadata.get(OWNER) == owner)
     except (pa.ArrowException, OSError):
-        return path.name not in FINAL_NAMES.values() and not _is_finished(path)
+        return None
+    # Before files said whose they were, those of artifactdb alone had no metadata at all.
+    if not found.metadata:
+        return str(found.created_by).startswith(_WITHOUT_OWNER)
+    return bool(found.metadata.get(OWNER) == owner)
 
 
 def _is_finished(path: Path) -> bool:

@@ -32,6 +32,7 @@ from artifactdb.catalog.files import (
     only_writer,
     owner_of,
     remove_unread,
+    says_own,
     sweep,
 )
 from artifactdb.catalog.staging import arrays_of, stage
@@ -80,7 +81,7 @@ def flush(store: Store, progress: Progress | None = None) -> int:
         if merges:
             _publish(store, merges, last_deletion)
         # Only now: a state keeps its files in place, under whatever second name.
-        sweep(store.database, store.folder, replaced=_replaced(merges))
+        sweep(store.database, store.folder, replaced=_replaced(store, state, merges))
     return staged
 
 
@@ -108,13 +109,22 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
             referenced_only = last_deletion > 0  # a flush that merged deletions away left the arrays
             _write(store, state, merges, progress, referenced_only=referenced_only)
         _publish(store, merges, last_deletion, referenced_only=referenced_only)
-        _take_final_names(store, _replaced(merges))
-        sweep(database, store.folder, database.timeout_s, _replaced(merges))
+        replaced = _replaced(store, state, merges)
+        _take_final_names(store, replaced)
+        sweep(database, store.folder, database.timeout_s, replaced)
     return True
 
 
-def _replaced(merges: Sequence[_Merge]) -> set[str]:
-    return {file.name for merge in merges for file in merge.files if not file.inside}
+def _replaced(store: Store, state: State, merges: Sequence[_Merge]) -> set[str]:
+    """Give the names of what was merged or given up, but for those that another program's files have by now."""
+    owner = owner_of(store.database)
+    return {
+        file.name
+        for merge in merges
+        for file in merge.files
+        if not file.inside
+        and (file.file_key not in state.problems or says_own(store.folder / file.name, owner) is not False)
+    }
 
 
 def _is_compact(store: Store) -> bool:
