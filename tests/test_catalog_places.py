@@ -376,6 +376,17 @@ class TestOthersMeanwhile:
         monkeypatch.setattr(views, "live_files", then_compact)
         assert len(catalog) == 4
 
+    def test_a_question_is_answered_while_another_thread_reads_files_whole(self, catalog: Catalog) -> None:
+        inspector = catalog._store.inspector
+
+        class FileKey(int):
+            def __hash__(self) -> int:  # in the moment in which it is looked at
+                inspector._whole[len(inspector._whole) + 1000] = ()
+                return super().__hash__()
+
+        inspector._whole = {FileKey(-1): ()}
+        assert len(catalog) == 3
+
     def test_closing_does_not_wait_for_readers(self, tmp_path: Path) -> None:
         file = filled(tmp_path / "study.sqlite")
         with Workspace(file, mode="ro") as reader, reader.database.reading():

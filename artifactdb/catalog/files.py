@@ -187,7 +187,8 @@ class Inspector:
                     problems[file.file_key] = problem
             seen = self._seen
             self._seen = {file.file_key: seen[file.file_key] for file in files if file.file_key in seen}
-            self._whole = {key: signature for key, signature in self._whole.items() if key in self._seen}
+            # Listed at once: another thread may be putting in what it has read.
+            self._whole = {key: signature for key, signature in list(self._whole.items()) if key in self._seen}
             yield problems
         finally:
             for descriptor in descriptors:
