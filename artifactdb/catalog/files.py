@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifactdb.database import Database, Snapshot, disk
+from artifactdb.database.identity import workspace_id_of
 from artifactdb.database.moved import require_in_place
 from artifactdb.database.opening import FILE_NAME
 from artifactdb.database.turns import lock_within, unlock
@@ -125,8 +126,7 @@ def new_name(kind: str) -> str:
 
 def owner_of(source: Database | Snapshot) -> bytes:
     """Give what a workspace writes into its files to know them by."""
-    found = source.rows("SELECT lower(hex(workspace_id)) FROM identity")
-    return str(found[0][0]).encode() if found else b""
+    return workspace_id_of(source).hex().encode()
 
 
 def is_own(path: Path, owner: bytes) -> bool:

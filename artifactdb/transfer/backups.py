@@ -26,6 +26,7 @@ from artifactdb.catalog.checking import check as check_catalog
 from artifactdb.catalog.files import catalog_file_kind, catalog_folder, device_errors, only_writer
 from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk
+from artifactdb.database.identity import workspace_id_of
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import is_workspace_name
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, WorkspaceNotFoundError
@@ -41,7 +42,6 @@ _PATIENCE = timedelta(days=1)
 _FORMAT = "artifactdb backup 1"
 _PIECES, _LISTS, _UNFINISHED = "pieces", "copies", ".unfinished-"
 _HASH = re.compile(r"[0-9a-f]{64}")
-_WORKSPACE_ID = "SELECT lower(hex(workspace_id)) FROM identity"
 _HALF = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
@@ -93,7 +93,7 @@ def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progr
             taken_at = _next_moment(folder)
             file = copying.backup(store, unfinished / store.database.path.name, None)
             _require_sound(file)
-            made = _keep(folder, file, taken_at, str(store.database.value(_WORKSPACE_ID)), progress)
+            made = _keep(folder, file, taken_at, workspace_id_of(store.database).hex(), progress)
         finally:
             disk.remove_folder(unfinished)
         if keep is not None:

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from artifactdb.database import Database
 from artifactdb.database.grants import Secret, granted_by
-from artifactdb.errors import ArtifactDBError, CorruptWorkspaceError
+from artifactdb.database.identity import workspace_id_of
+from artifactdb.errors import ArtifactDBError
 from artifactdb.records import ArtifactRecord
 from artifactdb.trust.own_key import own_key
 
@@ -100,7 +101,7 @@ def signer_of(database: Database) -> Signer:
     """Give who signs in a workspace: the user; in a worker, the user whose process sent it the workspace."""
     found: Signer | None = database.kept.get("signer")
     if found is None:
-        workspace_id = _workspace_id(database)
+        workspace_id = workspace_id_of(database)
         granted = next((by for by in database.grants if by.endswith(f":{workspace_id.hex()}")), None)
         if granted is None:
             key = own_key()
@@ -137,13 +138,6 @@ def _own_key_of(text: str) -> bytes | None:
     if signature is None or signature.key_id != own_key().key_id:
         return None
     return own_key().for_workspace(signature.workspace_id)
-
-
-def _workspace_id(database: Database) -> bytes:
-    found = database.value("SELECT workspace_id FROM identity")
-    if not isinstance(found, bytes) or len(found) != 16:
-        raise CorruptWorkspaceError(f"{database.path} does not say which workspace it is.")
-    return found
 
 
 @granted_by
