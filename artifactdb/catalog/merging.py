@@ -89,30 +89,28 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
     """Make exactly the two files of the seed of all that counts; give whether there was anything to do."""
     database = store.database
     with device_errors(store.folder), only_writer(store.folder, database.timeout_s):
-        with state_of(database, store.inspector) as state:
-            if skip_damaged:
-                state.read_whole(state.files)
-            damaged = bool(state.problems)
-        if _is_compact(store) and not damaged:
-            sweep(database, store.folder, database.timeout_s)
-            return False
+        merges: list[_Merge] = []
         with state_of(database, store.inspector, skip_damaged=skip_damaged) as state:
-            state.read_whole(state.files)
-            for kind in FINAL_NAMES:
-                state.of_kind(kind)  # raises for a damaged file, unless it is to be given up
-            merges = [
-                _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
-                       store.folder / new_name(kind))
-                for kind in FINAL_NAMES
-            ]  # fmt: skip
             last_deletion = _last_deletion(state.snapshot)
             referenced_only = last_deletion > 0  # a flush that merged deletions away left the arrays
-            _write(store, state, merges, progress, referenced_only=referenced_only)
-        _publish(store, merges, last_deletion, referenced_only=referenced_only)
+            if skip_damaged:
+                state.read_whole(state.files)
+            if state.problems or not _is_compact(store, state):
+                state.read_whole(state.files)
+                for kind in FINAL_NAMES:
+                    state.of_kind(kind)  # raises for a damaged file, unless it is to be given up
+                merges = [
+                    _Merge(kind, [file for file in state.files if file.kind == kind], _last(state.snapshot, kind),
+                           store.folder / new_name(kind))
+                    for kind in FINAL_NAMES
+                ]  # fmt: skip
+                _write(store, state, merges, progress, referenced_only=referenced_only)
         replaced = _replaced(store, state, merges)
-        _take_final_names(store, replaced)
+        if merges:
+            _publish(store, merges, last_deletion, referenced_only=referenced_only)
+            _take_final_names(store, replaced)
         sweep(database, store.folder, database.timeout_s, replaced)
-    return True
+    return bool(merges)
 
 
 def _replaced(store: Store, state: State, merges: Sequence[_Merge]) -> set[str]:
@@ -127,16 +125,14 @@ def _replaced(store: Store, state: State, merges: Sequence[_Merge]) -> set[str]:
     }
 
 
-def _is_compact(store: Store) -> bool:
-    database = store.database
-    files = live_files(database)
-    pending = database.value(
+def _is_compact(store: Store, state: State) -> bool:
+    ((pending,),) = state.snapshot.rows(
         "SELECT EXISTS (SELECT 1 FROM staged_predictions) OR EXISTS (SELECT 1 FROM staged_arrays) "
         "OR EXISTS (SELECT 1 FROM deleted_predictions)"
     )
-    if pending or sorted(file.kind for file in files) not in ([], sorted(FINAL_NAMES)):
+    if pending or sorted(file.kind for file in state.files) not in ([], sorted(FINAL_NAMES)):
         return False
-    return not any(file.name != FINAL_NAMES[file.kind] and _may_have_name(store, file) for file in files)
+    return not any(file.name != FINAL_NAMES[file.kind] and _may_have_name(store, file) for file in state.files)
 
 
 def _small(state: State, kind: str, rows: int) -> list[CatalogFile]:
