@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from artifactdb.catalog.columns import column_list
@@ -15,6 +14,7 @@ from artifactdb.catalog.engine import Session, require_reading, time_limit, tran
 from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
+from artifactdb.database.querying import plain, require_limits
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult, told_apart
 
@@ -63,10 +63,7 @@ def ask(
     ------
     QueryError, CatalogFileError
     """
-    if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
-        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
-    if max_rows is not None and max_rows < 0:
-        raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
+    require_limits(timeout_s, max_rows)
     engine = store.engine if memory_limit is None else store.new_engine(memory_limit)
     with (
         state_of(store.database, store.inspector, skip_damaged=skip_damaged) as state,
@@ -131,14 +128,10 @@ def among(column: str, values: Sequence[str]) -> Iterator[tuple[str, list[Any]]]
 
 def _bound(parameters: Parameters) -> Any:
     if isinstance(parameters, Mapping):
-        return {name: _plain(value) for name, value in parameters.items()}
+        return {name: plain(value) for name, value in parameters.items()}
     if not isinstance(parameters, list | tuple):
         raise InvalidValueError(f"parameters are a list or a dict, not a {type(parameters).__name__}.")
-    return [_plain(value) for value in parameters]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return [plain(value) for value in parameters]
 
 
 def _readable(table: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ from artifactdb.catalog.columns import (
     require_columns,
 )
 from artifactdb.catalog.store import Store
+from artifactdb.database.querying import plain
 from artifactdb.database.translate import interprets
 from artifactdb.errors import CatalogFileError, InvalidValueError, PredictionNotFoundError
 from artifactdb.results import QueryResult
@@ -55,8 +56,7 @@ def where(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def _comparable(column: str, value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if not isinstance(value, str | int | float):
         raise InvalidValueError(f"{column} is compared with text or a number, not with {type(value).__name__}.")
     # Else DuckDB would compare numbers: the pipelines 1, 01 and 0001 are three.

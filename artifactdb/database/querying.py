@@ -63,10 +63,7 @@ def query(
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
-    if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
-        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
-    if max_rows is not None and max_rows < 0:
-        raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
+    require_limits(timeout_s, max_rows)
     try:
         if isinstance(parameters, Mapping):
             parameters = {name: plain(value) for name, value in parameters.items()}
@@ -81,6 +78,14 @@ def query(
             return _ask(database, sql, parameters, timeout_s, max_rows)
     except (UnicodeEncodeError, OverflowError, TypeError) as error:
         raise InvalidValueError(f"SQLite takes no such text or number ({error}).") from None
+
+
+def require_limits(timeout_s: float | None, max_rows: int | None) -> None:
+    """Refuse limits that make no sense."""
+    if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
+        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
+    if max_rows is not None and max_rows < 0:
+        raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
 
 
 def plain(value: Any) -> Any:
