@@ -135,11 +135,7 @@ class Everything(RuleBasedStateMachine):
         known = sorted(self.records)
         depends_on = known[source % len(known)] if known and source >= 0 else None
         artifact_id = self.workspace.registry(DATASET, pipeline).generate_id(chain, fold, pipeline)
-        is_there = artifact_id in self.records and self.records[artifact_id][0] == number
-        # Of what is there already the sources are not looked at, but for itself.
-        cycle = depends_on == artifact_id or (
-            depends_on is not None and not is_there and artifact_id in self.reached(depends_on)
-        )
+        cycle = depends_on == artifact_id or (depends_on is not None and artifact_id in self.reached(depends_on))
         arguments = (pipeline, chain, fold, number, depends_on)
         if cycle:
             with pytest.raises(DependencyCycleError):
@@ -157,8 +153,7 @@ class Everything(RuleBasedStateMachine):
         else:
             made = save(self.workspace, *arguments)
         assert made == artifact_id
-        if not is_there:  # the same content changes nothing
-            self.records[made] = (number, (depends_on,) if depends_on else ())
+        self.records[made] = (number, (depends_on,) if depends_on else ())
 
     @rule(pipeline=st.sampled_from(PIPELINES), cascade=st.booleans(), content=st.booleans())
     def delete(self, pipeline: str, cascade: bool, content: bool) -> None:
