@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifactdb.artifacts import dependencies, find, stacking
@@ -19,6 +18,7 @@ from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
 from artifactdb.errors import CorruptBlobError, DeserializationError, InvalidValueError, UntrustedArtifactError
+from artifactdb.paths import local_path
 from artifactdb.records import ArtifactRecord, artifact_type_name
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ArtifactLoader:
         self._database = database_of(workspace)
         self._own = self._database is not getattr(workspace, "database", None)
         self.dataset = require_name("dataset", dataset)
-        self.results_dir = Path(results_dir) if results_dir is not None else None
+        self.results_dir = local_path(results_dir) if results_dir is not None else None
         self._loaded = LoadedObjects(self._database, dataset, LRUCache(cache_size, max_bytes=cache_bytes))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -98,10 +98,10 @@ class ArtifactLoader:
         """
         items = items_of(manifest)
         named = manifest.get("dataset") if isinstance(manifest, Mapping) else None
-        named = named or (items[0].get("dataset") if items else None) or Path(results_dir).name or "imported"
+        named = named or (items[0].get("dataset") if items else None) or local_path(results_dir).name or "imported"
         dataset = require_name("dataset", named)
         folder = tempfile.TemporaryDirectory(prefix="artifactdb-")
-        loader = cls(Path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
+        loader = cls(local_path(folder.name) / "manifest.sqlite", dataset, results_dir, cache_size)
         loader._folder = folder
         loader.import_from_manifest([{**item, "dataset": dataset} for item in items], results_dir, trust=trust)
         return loader
@@ -135,7 +135,7 @@ class ArtifactLoader:
         trust: bool = False,
     ) -> ManifestImport:
         """Take in the records of a manifest and the files they name; runs none of it. ``trust`` vouches for it."""
-        done = import_manifest(self._database, manifest, Path(results_dir), self.dataset, trust=trust)
+        done = import_manifest(self._database, manifest, local_path(results_dir), self.dataset, trust=trust)
         self._loaded.left_out.refused += done.refused
         self._loaded.left_out.missing += done.missing
         return done

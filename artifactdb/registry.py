@@ -26,6 +26,7 @@ from artifactdb.ids import (
     validate_artifact_id,
     validate_pipeline_id,
 )
+from artifactdb.paths import local_path
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
 from artifactdb.runs.naming import require_dataset_name
 from artifactdb.runs.store import RunKey
@@ -358,7 +359,7 @@ class ArtifactRegistry:
 
         ``trust`` vouches for all of it, as for what is saved here.
         """
-        return import_manifest(self._database, manifest, Path(results_dir), self.dataset, trust=trust)
+        return import_manifest(self._database, manifest, local_path(results_dir), self.dataset, trust=trust)
 
     def export_to_manifest(self) -> dict[str, Any]:
         """Give the dataset's records (of the registry's pipeline, if it has one) as a manifest."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifactdb.errors import InvalidValueError, ReadOnlyError, StorageFullError, WorkspaceNotFoundError
+from artifactdb.paths import local_path
 
 if TYPE_CHECKING:
     import pandas
@@ -163,7 +164,7 @@ class QueryResult(Sequence[tuple[Any, ...]]):
         WorkspaceNotFoundError, ReadOnlyError, StorageFullError
             When the folder is not there, or cannot be written.
         """
-        target = Path(path)
+        target = local_path(path)
         try:
             return self._write(target)
         except FileNotFoundError as error:

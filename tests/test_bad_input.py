@@ -77,6 +77,51 @@ def test_paths_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             Workspace(path)
 
 
+def test_a_tilde_is_the_home_in_whatever_names_a_file(
+    workspace: Workspace, registry: ArtifactRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(home))
+    monkeypatch.chdir(here)
+    record = registry.register_with_chain(np.arange(9000.0), "s1.A", "model", 1)
+    prediction = workspace.catalog.add(
+        dataset_name="wheat", model_name="pls", partition="val", y_true=[1.0], y_pred=[2.0]
+    )
+    workspace.library.save_template([1], "plain")
+    assert workspace.pack("~/packed.sqlite") == home / "packed.sqlite"
+    assert workspace.backup("~/backup.sqlite") == home / "backup.sqlite"
+    assert workspace.catalog.export_csv(prediction, "~/one.csv") == home / "one.csv"
+    assert workspace.query("SELECT 1 AS one").write("~/answer.csv") == home / "answer.csv"
+    workspace.backup_to("~/backups")
+    assert len(Workspace.backups("~/backups")) == 1
+    Workspace.restore("~/backups", "~/restored.sqlite")
+    for copy in ("packed", "backup", "restored"):
+        with Workspace(f"~/{copy}.sqlite", mode="ro") as opened:
+            assert np.array_equal(opened.load(record.artifact_id), np.arange(9000.0))
+    with Workspace(workspace.library.export("plain", "~/entry.sqlite"), mode="ro") as entry:
+        assert entry.library.load_template("plain") == [1]
+    assert list(here.iterdir()) == [] and not list(home.glob(".*"))
+    # A home that nobody has is a name like others.
+    with Workspace(here / workspace.pack("~nobody-of-this-name.sqlite"), mode="ro") as packed:
+        assert len(packed.records()) == 1
+
+
+@pytest.mark.parametrize("path", [None, b"x.sqlite", 3, "", "a\0b", "t/d\udce9/p.sqlite"])
+def test_what_is_no_path_is_refused_in_a_sentence(path: Any, workspace: Workspace, registry: ArtifactRegistry) -> None:
+    workspace.library.save_template([1], "plain")
+    for ask in (
+        Workspace, workspace.pack, workspace.merge, workspace.export, workspace.import_folder, workspace.backup,
+        workspace.backup_to, Workspace.backups, workspace.catalog.import_parquet, workspace.query("SELECT 1").write,
+        lambda path: workspace.library.export("plain", path), lambda path: registry.import_from_manifest([], path),
+        lambda path: Workspace.restore("backups", path), lambda path: recover(path, path),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValueError, match="path"):
+            ask(path)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 def test_a_pipe_is_no_damaged_file_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "artifactdb"
 # From the ground up: a module may import from its own row or from a lower one. The longest prefix counts.
 LAYERS = [
     ["errors", "version"],
-    ["chain", "content", "results"],
+    ["chain", "content", "paths", "results"],
     ["ids", "cache", "graph", "records"],
     ["database"],
     ["formats", "blobs", "estimators", "trust"],

@@ -21,6 +21,7 @@ from artifactdb.database import Database
 from artifactdb.database.session import require_no_transaction
 from artifactdb.database.snapshot import release_space
 from artifactdb.errors import BusyError, InvalidValueError, QueryError, ReadOnlyError, StorageError
+from artifactdb.paths import local_path
 from artifactdb.results import QueryResult
 
 if TYPE_CHECKING:
@@ -201,9 +202,9 @@ class Catalog:
         """Read every file back, compare it with its hash, and say what is wrong."""
         return check(self._store, progress)
 
-    def backup(self, target: Path, progress: Progress | None = None) -> Path:
+    def backup(self, target: str | os.PathLike[str], progress: Progress | None = None) -> Path:
         """Copy the workspace with its Parquet files, all of one state."""
-        return copying.backup(self._store, target, progress)
+        return copying.backup(self._store, local_path(target), progress)
 
     def _require_writing(self, what: str) -> None:
         if self.database.mode == "ro":
@@ -371,7 +372,8 @@ class Catalog:
         data_path : str or Path, optional
             The file of the arrays, if it lies elsewhere than beside the rows.
         """
-        ids = exchange.import_parquet(self._store, Path(path), None if data_path is None else Path(data_path))
+        data = None if data_path is None else local_path(data_path)
+        ids = exchange.import_parquet(self._store, local_path(path), data)
         self.flush_if_grown()
         return ids
 
@@ -383,7 +385,7 @@ class Catalog:
         path : str or Path, optional
             A file or a folder; else ``exports/best_predictions/`` of the workspace.
         """
-        return exchange.export_csv(self._store, prediction_id, None if path is None else Path(path))
+        return exchange.export_csv(self._store, prediction_id, None if path is None else local_path(path))
 
     def plot_predictions(self, prediction_id: str, ax: Axes | None = None) -> Axes:
         """Draw predicted against measured for all folds of a prediction's model (``pip install artifactdb[plot]``)."""

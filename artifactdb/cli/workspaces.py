@@ -107,10 +107,10 @@ def pack(
     """Write everything to one file, predictions inside, checked, without what nobody reaches."""
     with Workspace(path, mode="ro") as workspace, render.progress("pack", in_bytes=True) as progress:
         if dry_run:
-            workspace.pack(target, overwrite=overwrite, dry_run=True)
+            made = workspace.pack(target, overwrite=overwrite, dry_run=True)
             stats = workspace.stats()
-            answer = {"path": str(target), "would_replace": target.exists(), "artifacts": stats["total_artifacts"]}
-            done = f"would write {stats['total_artifacts']} artifacts to {target}"
+            answer = {"path": str(made), "would_replace": made.exists(), "artifacts": stats["total_artifacts"]}
+            done = f"would write {stats['total_artifacts']} artifacts to {made}"
         else:
             made = workspace.pack(target, overwrite=overwrite, progress=progress)
             answer = {"path": str(made), "size_bytes": made.stat().st_size}
@@ -224,11 +224,10 @@ def export(
 ) -> None:
     """Write runs, artifacts, library and predictions as folders and files."""
     with Workspace(path, mode="ro") as workspace, render.progress("export") as progress:
-        replaces = {"would_replace": target.exists()} if dry_run else {}
         report = workspace.export(
             target, layout=layout, dataset=dataset, overwrite=overwrite, dry_run=dry_run, progress=progress
         )
-    answer = {**report.to_dict(), **replaces}
+    answer = {**report.to_dict(), **({"would_replace": report.path.exists()} if dry_run else {})}
     render.as_json(answer) if as_json else render.fields(answer)
 
 

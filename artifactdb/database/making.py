@@ -58,7 +58,7 @@ def new_file(target: Path, *, overwrite: bool = False, beside: Path | None = Non
     try:
         require_place(target, overwrite=overwrite)
         _remove_leftovers(target)
-        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
+        unfinished = target.absolute().with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
         # Held while it is made, so that nobody takes it for one that was left over. Closed after SQLite's own.
         descriptor = disk.create(unfinished)
         if fcntl is not None:

@@ -16,6 +16,7 @@ from artifactdb.database.strict import restrict
 from artifactdb.database.structure import look_over
 from artifactdb.database.translate import translated
 from artifactdb.errors import InvalidValueError, NotAWorkspaceError, ReadOnlyError, WorkspaceNotFoundError
+from artifactdb.paths import local_path
 
 FILE_NAME = "workspace.sqlite"
 _FILE_SUFFIXES = {".sqlite", ".sqlite3", ".db", ".artifactdb"}
@@ -32,18 +33,7 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     >>> workspace_file("wheat.sqlite").name, workspace_file("wheat").name
     ('wheat.sqlite', 'workspace.sqlite')
     """
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidValueError(f"a workspace is named by a path, not by {type(path).__name__}.")
-    text = os.fspath(path)
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidValueError("a workspace needs a path that is not empty and holds no NUL character.")
-    try:
-        text.encode()
-        location = Path(text).expanduser().absolute()
-    except UnicodeEncodeError:
-        raise InvalidValueError(f"{text!r} is a path that UTF-8 cannot hold.", hint="Choose another name.") from None
-    except RuntimeError:  # of somebody whom nobody knows
-        location = Path(text).absolute()
+    location = local_path(path).absolute()
     try:
         if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
             location = location / FILE_NAME

@@ -68,7 +68,7 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 def export(
     database: Database,
     catalog: Catalog,
-    path: str | os.PathLike[str],
+    path: Path,
     *,
     layout: str = "v3",
     dataset: str | None = None,
@@ -80,7 +80,7 @@ def export(
 
     Parameters
     ----------
-    path : str or Path
+    path : Path
         A folder that is not there, or empty.
     layout : {"v3"}
     dataset : str, optional
@@ -101,7 +101,7 @@ def export(
     """
     if layout not in _LAYOUTS:
         raise InvalidValueError(f"layout is one of {', '.join(_LAYOUTS)}, not {layout!r}.")
-    target = Path(path).expanduser().absolute()
+    target = path.absolute()
     _require_free(target, database, overwrite=overwrite)
     report = ExportReport(target, layout)
     if dry_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +32,7 @@ _LOOKED_FOR = (
 def import_folder(
     workspace_database: Database,
     catalog: Catalog,
-    path: str | os.PathLike[str],
+    path: Path,
     *,
     dataset: str | None = None,
     trust: bool = False,
@@ -48,7 +47,7 @@ def import_folder(
 
     Parameters
     ----------
-    path : str or Path
+    path : Path
     dataset : str, optional
         For plain files, the dataset that they belong to (else the folder's name); of a workspace, only this dataset.
     trust : bool, default False
@@ -64,7 +63,7 @@ def import_folder(
         When the folder is none of these.
     WorkspaceNotFoundError
     """
-    source = Path(path).expanduser().absolute()
+    source = path.absolute()
     if not source.exists():
         raise WorkspaceNotFoundError(f"{source} is not there.")
     report = ImportReport(source=str(source), dry_run=dry_run, trusted=trust or everything_is_trusted())

@@ -17,6 +17,7 @@ from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError, RunNotFoundError
 from artifactdb.library import entries
 from artifactdb.library.entries import KINDS, Entry
+from artifactdb.paths import local_path
 from artifactdb.records import ArtifactRecord
 from artifactdb.runs import store as runs
 from artifactdb.runs.manifests import json_text
@@ -361,7 +362,7 @@ class LibraryManager:
         from artifactdb.library.cutting import cut_out
 
         entry = self.get(name, kind)
-        return cut_out(self.database, entry, Path(path), progress)
+        return cut_out(self.database, entry, local_path(path), progress)
 
 
 def _gathering(database: Database) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from artifactdb.database import snapshot
 from artifactdb.database.outdating import outdated_file, parity_file
 from artifactdb.database.session import require_no_transaction
 from artifactdb.errors import InvalidValueError
+from artifactdb.paths import local_path
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ class Care(Opened):
             When the target exists.
         """
         if self._has_predictions():
-            return self.catalog.backup(Path(path), progress)
-        return snapshot.backup(self.database, Path(path), progress)
+            return self.catalog.backup(path, progress)
+        return snapshot.backup(self.database, local_path(path), progress)
 
     def backup_to(
         self,
@@ -181,7 +182,7 @@ class Care(Opened):
         """
         from artifactdb.transfer import backups
 
-        return backups.take(self.catalog._store, Path(folder), keep=keep, progress=progress)
+        return backups.take(self.catalog._store, local_path(folder), keep=keep, progress=progress)
 
     @staticmethod
     def backups(folder: str | os.PathLike[str]) -> list[Copy]:
@@ -194,7 +195,7 @@ class Care(Opened):
         """
         from artifactdb.transfer import backups
 
-        return backups.copies(Path(folder))
+        return backups.copies(local_path(folder))
 
     @staticmethod
     def restore(
@@ -239,4 +240,4 @@ class Care(Opened):
         """
         from artifactdb.transfer import backups
 
-        return backups.restore(Path(folder), Path(path), at=at, progress=progress)
+        return backups.restore(local_path(folder), local_path(path), at=at, progress=progress)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifactdb.paths import local_path
 from artifactdb.workspace.opened import Opened
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ class Exchange(Opened):
         """
         from artifactdb.transfer.pack import pack, require_target
 
+        target = local_path(path)
         if dry_run:
-            require_target(self.catalog._store, Path(path), overwrite=overwrite)
-            return Path(path)
-        return pack(self.catalog._store, Path(path), overwrite=overwrite, progress=progress)
+            require_target(self.catalog._store, target, overwrite=overwrite)
+            return target
+        return pack(self.catalog._store, target, overwrite=overwrite, progress=progress)
 
     def merge(
         self,
@@ -130,8 +132,8 @@ class Exchange(Opened):
         from artifactdb.interop.exporting import export
 
         return export(
-            self.database, self.catalog, path, layout=layout, dataset=dataset, overwrite=overwrite, dry_run=dry_run,
-            progress=progress,
+            self.database, self.catalog, local_path(path), layout=layout, dataset=dataset, overwrite=overwrite,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     def import_folder(
@@ -170,5 +172,6 @@ class Exchange(Opened):
         from artifactdb.interop.importing import import_folder
 
         return import_folder(
-            self.database, self.catalog, path, dataset=dataset, trust=trust, dry_run=dry_run, progress=progress
-        )
+            self.database, self.catalog, local_path(path), dataset=dataset, trust=trust, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
