@@ -154,6 +154,21 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[
     assert "wheat:100:x" in shown and "[red]a[/red]" in shown and "[/x]" in shown and "\x1b[31m" not in shown
 
 
+def test_a_table_that_is_too_wide_is_shown_row_by_row(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    from rich.console import Console
+
+    from artifactdb.cli import render
+
+    columns, rows = ["artifact_id", *"abcdefghijkl"], [["0001_pls_ed7b25$4ebb5f7a7015:all", *range(12)]] * 2
+    for width, lines in ((80, 28), (20, 28), (200, 6)):
+        monkeypatch.setattr(render, "console", Console(force_terminal=True, width=width))
+        render.table(columns, rows)
+        shown = capsys.readouterr().out
+        assert len(shown.splitlines()) == lines
+        assert shown.count("0001_pls_ed7b25$4ebb5f7a7015:all") == 2
+        assert all(str(number) in shown for number in range(12))
+
+
 class TestProtection:
     @pytest.fixture(autouse=True)
     def _needs_zfec(self) -> None:

@@ -18,6 +18,8 @@ from artifactdb.results import to_json
 console = Console()
 messages = Console(stderr=True)
 
+_NARROWEST = 5
+"""Below so many characters a column that is folded cannot be read."""
 _SPELLED = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -30,18 +32,26 @@ def as_json(answer: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows as a table; piped, as lines with tabs, which no column width cuts."""
+    """Print rows as a table, or one below the other where it is too wide; piped, as lines with tabs, which none is."""
     if not console.is_terminal:
         print("\t".join(map(plain, columns)))
         for row in rows:
             print("\t".join(cell(value) for value in row))
         return
+    shown = [[Text(cell(value)) for value in row] for row in rows]
+    names = [Text(plain(column)) for column in columns]
+    widths = [max(text.cell_len for text in column) for column in zip(names, *shown, strict=True)]
+    # What names a row stays whole; an id that is cut short is of no use.
+    if sum([*widths[:1], *(min(width, _NARROWEST) for width in widths[1:])]) + 3 * len(widths) + 1 > console.width:
+        for row in rows:
+            fields(dict(zip(columns, row, strict=True)))
+            print()
+        return
     drawn = Table(header_style="bold")
-    for position, column in enumerate(columns):
-        # What names a row stays whole; an id that is cut short is of no use.
-        drawn.add_column(Text(plain(column)), overflow="fold", no_wrap=position == 0)
-    for row in rows:
-        drawn.add_row(*(Text(cell(value)) for value in row))
+    for position, name in enumerate(names):
+        drawn.add_column(name, overflow="fold", no_wrap=position == 0)
+    for row_shown in shown:
+        drawn.add_row(*row_shown)
     console.print(drawn)
 
 
@@ -49,7 +59,7 @@ def fields(values: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
-        print(f"{name:<{width}}  {cell(value)}")
+        print(f"{plain(name):<{width}}  {cell(value)}")
 
 
 def cell(value: Any) -> str:
