@@ -122,6 +122,34 @@ def test_what_is_no_path_is_refused_in_a_sentence(path: Any, workspace: Workspac
             ask(path)
 
 
+def test_what_a_callback_raises_comes_out_as_it_is(
+    workspace: Workspace, registry: ArtifactRegistry, tmp_path: Path
+) -> None:
+    registry.register_with_chain(np.arange(9000.0), "s1.A", "model", 1)
+    workspace.catalog.add(dataset_name="wheat", model_name="pls", partition="val", y_pred=[1.0])
+    workspace.catalog.flush()
+    mine = ValueError("a mistake of my own")
+
+    def progress(done: int, total: int) -> None:
+        raise mine
+
+    with Workspace(tmp_path / "other.sqlite") as other:
+        for ask in (
+            lambda: workspace.verify(progress), lambda: workspace.verify(progress=progress),
+            lambda: workspace.export(tmp_path / "out", progress=progress),
+            lambda: workspace.pack(tmp_path / "packed.sqlite", progress=progress),
+            lambda: other.merge(workspace, progress=progress), lambda: workspace.catalog.verify(progress),
+            lambda: workspace.optimize(progress=progress),
+            lambda: workspace.backup(tmp_path / "backup.sqlite", progress=progress),
+            lambda: workspace.backup_to(tmp_path / "series", progress=progress),
+        ):  # fmt: skip
+            with pytest.raises(ValueError) as said:
+                ask()
+            assert said.value is mine
+        assert other.records() == []
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 def test_a_pipe_is_no_damaged_file_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -98,14 +99,35 @@ def taken_back(path: Path | str) -> StorageFullError:
     )
 
 
+class _OfProgress(Exception):  # noqa: N818 - it carries one
+    """Carries what the caller's ``progress`` raised past whatever would take it for a fault of the file."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self.raised = raised
+
+
+def _carrying(progress: Callable[..., None]) -> Callable[..., None]:
+    def call(*counts: int) -> None:
+        try:
+            progress(*counts)
+        except Exception as error:
+            raise _OfProgress(error) from None
+
+    return call
+
+
 def interprets(function: Callable[P, T]) -> Callable[P, T]:
     """Let a function that makes values of rows say what is wrong with a row that artifactdb cannot have written.
+
+    What its argument ``progress`` raises, which is the caller's, comes out as it is.
 
     Raises
     ------
     CorruptWorkspaceError
         For texts, JSON and types that are not what they should be; a stranger's file may hold anything.
     """
+    form = signature(function)
 
     @wraps(function)
     def interpreting(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -120,7 +142,19 @@ def interprets(function: Callable[P, T]) -> Callable[P, T]:
                 hint=_DAMAGED,
             ) from error
 
-    return interpreting
+    @wraps(function)
+    def interpreting_but_progress(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = form.bind(*args, **kwargs)
+        if given.arguments.get("progress") is None:
+            return interpreting(*args, **kwargs)
+        given.arguments["progress"] = _carrying(given.arguments["progress"])
+        try:
+            return interpreting(*given.args, **given.kwargs)
+        except _OfProgress as carried:
+            raised = carried.raised
+        raise raised
+
+    return interpreting_but_progress if "progress" in form.parameters else interpreting
 
 
 @contextmanager
