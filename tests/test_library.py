@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -63,6 +63,10 @@ def test_bad_input_is_refused(workspace: Workspace) -> None:
     with pytest.raises(LibraryEntryNotFoundError, match="none yet"):
         workspace.library.load_template("a")
     workspace.library.save_template({}, "a")
+    nothing = cast("Any", None)
+    for ask in (workspace.library.get, workspace.library.load_template, workspace.library.delete):
+        with pytest.raises(InvalidValueError, match="name of an entry"):
+            ask(nothing)
     with pytest.raises(FileNotFoundError, match="It has a"):
         workspace.library.delete_template("b")
     workspace.library.delete_template("a")

@@ -270,7 +270,7 @@ class LibraryManager:
         LibraryEntryNotFoundError
             A FileNotFoundError.
         """
-        chosen = entries.found(self.database, kind=kind, name=name)
+        chosen = entries.found(self.database, kind=kind, name=_text(name))
         if not chosen:
             raise entries.not_found(self.database, name, kind)
         return max(chosen, key=lambda entry: KINDS.index(entry["type"]))
@@ -323,7 +323,7 @@ class LibraryManager:
         InvalidValueError
             When there are several of that name and the kind is not said.
         """
-        chosen = [entry["type"] for entry in entries.found(self.database, kind=kind, name=name)]
+        chosen = [entry["type"] for entry in entries.found(self.database, kind=kind, name=_text(name))]
         if len(chosen) > 1:
             raise InvalidValueError(
                 f"{name!r} is a {' and a '.join(chosen)}.", hint="Say which one with kind= (--kind)."
@@ -363,6 +363,12 @@ class LibraryManager:
 
         entry = self.get(name, kind)
         return cut_out(self.database, entry, local_path(path), progress)
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):  # for None, all entries would be looked through
+        raise InvalidValueError(f"the name of an entry is a text, not {name!r}.")
+    return name
 
 
 def _gathering(database: Database) -> tuple[Any, Any]:
