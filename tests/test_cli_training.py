@@ -118,6 +118,12 @@ def test_what_is_not_there_is_said(study: Path) -> None:
     assert "0001_x" in refused("predict", "0001_x", study / "wheat.csv", "-w", file)
 
 
+def test_a_study_that_is_refused_leaves_no_empty_workspace(study: Path) -> None:
+    new = study / "new.sqlite"
+    assert "rmze" in refused("run", study / "steps.json", study / "wheat.csv", "-w", new, "--metric", "rmze")
+    assert not new.exists()
+
+
 def test_when_every_pipeline_failed_the_exit_code_says_so(study: Path) -> None:
     (study / "bad.json").write_text(
         json.dumps([STEPS[1], {"model": "sklearn.linear_model.Ridge", "params": {"alpha": -1}}])

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from artifactdb import ArtifactDBError, Workspace
 from artifactdb.cli.app import app
+from artifactdb.database.making import remove_if_empty
 
 
 @pytest.fixture
@@ -133,8 +134,7 @@ def test_export_and_import(study: Path, tmp_path: Path, fitted: dict[str, Any]) 
         said("export", study, tmp_path / "corn", "--dry-run", "--dataset", "corn")
     assert (folder / "runs" / "wheat").is_dir()
     other = tmp_path / "other.sqlite"
-    with pytest.raises(ArtifactDBError, match="is not there"):
-        said("import", other, folder, "--dry-run")
+    assert answered("import", other, folder, "--dry-run")["artifacts"] == 1
     assert not other.exists()
     said("init", other)
     assert answered("import", other, folder, "--dry-run")["artifacts"] == 1
@@ -151,10 +151,39 @@ def test_export_and_import(study: Path, tmp_path: Path, fitted: dict[str, Any]) 
 def test_what_is_refused_leaves_no_empty_workspace(tmp_path: Path) -> None:
     new = tmp_path / "new.sqlite"
     joblib.dump(Ridge(), tmp_path / "unfitted.joblib")
-    for command, source, reason in (("import", "none", "is not there"), ("log", "unfitted.joblib", "is not fitted")):
-        with pytest.raises(ArtifactDBError, match=reason):
-            said(command, new, tmp_path / source)
+    joblib.dump(Ridge().fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0]), tmp_path / "fitted.joblib")
+    (tmp_path / "few.csv").write_text("a,y\n0,1\n1,0\n")
+    (tmp_path / "empty").mkdir()
+    for command, source, *options, reason in (
+        ("import", "none", "is not there"), ("import", "few.csv", "nothing that can be imported"),
+        ("import", "empty", "nothing that can be imported"), ("import", "fitted.joblib", "--dataset", "a/b", "name of"),
+        ("log", "unfitted.joblib", "is not fitted"),
+        ("log", "fitted.joblib", "--data", str(tmp_path / "few.csv"), "cannot be scored"),
+    ):  # fmt: skip
+        for new in (tmp_path / "new.sqlite", tmp_path / "new"):
+            with pytest.raises(ArtifactDBError, match=reason):
+                said(command, new, tmp_path / source, *options)
+            assert not new.exists()
+    new = tmp_path / "new.sqlite"
+    assert answered("import", new, tmp_path / "fitted.joblib", "--dry-run")["artifacts"] == 1
     assert not new.exists()
+    said("init", new)
+    with pytest.raises(ArtifactDBError, match="nothing that can be imported"):
+        said("import", new, tmp_path / "empty")
+    assert new.exists(), "it was there before"
+
+
+def test_a_new_workspace_that_another_has_open_or_filled_stays(tmp_path: Path, fitted: dict[str, Any]) -> None:
+    file = tmp_path / "new.sqlite"
+    with Workspace(file) as other:
+        remove_if_empty(file)
+        record = other.registry("wheat", "0001_a").register_with_chain(fitted["ridge"], "s1.Ridge", "model", 1)
+    remove_if_empty(file)
+    with Workspace(file) as other:
+        assert other.records() == [record]
+        other.registry("wheat").purge_dataset_artifacts(confirm=True)
+    remove_if_empty(file)
+    assert file.exists(), "its history says what was there"
 
 
 def test_an_import_that_is_not_whole_says_so(study: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from artifactdb.cli import render
-from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument
+from artifactdb.cli.options import DatasetOption, JsonOption, PathArgument, opened
 from artifactdb.database.opening import workspace_file
 from artifactdb.errors import DeserializationError, InvalidValueError, WorkspaceNotFoundError
 from artifactdb.interop.texts import parse_configuration
@@ -64,7 +64,8 @@ def run(
     steps = _steps(config)
     with (
         warnings.catch_warnings(),
-        PipelineRunner(workspace, n_jobs=jobs, backend=backend, allow=allow or [], verbose=0 if quiet else 1) as runner,
+        opened(workspace) as study,
+        PipelineRunner(study, n_jobs=jobs, backend=backend, allow=allow or [], verbose=0 if quiet else 1) as runner,
     ):
         warnings.filterwarnings("ignore", ".* pipelines failed", UserWarning)  # they are listed below
         predictions = runner.run(
@@ -131,9 +132,9 @@ def log(
     from artifactdb.fitted.log import estimators_of
 
     fitted = _fitted(file)
-    estimators_of(fitted)  # before there is a workspace, which what is refused would leave empty
+    estimators_of(fitted)  # before it is asked for its columns
     pairs = _pairs(fitted, data, target)
-    with Workspace(path) as workspace:
+    with opened(path) as workspace:
         logged = workspace.log(fitted, *pairs, dataset=dataset, name=name)
     if as_json:
         render.as_json(logged.to_dict())

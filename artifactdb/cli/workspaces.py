@@ -8,8 +8,16 @@ from typing import Annotated
 import typer
 
 from artifactdb.cli import render
-from artifactdb.cli.options import DatasetOption, DryRunOption, JsonOption, OverwriteOption, PathArgument, require_file
-from artifactdb.errors import InvalidValueError, RunNotFoundError, WorkspaceNotFoundError
+from artifactdb.cli.options import (
+    DatasetOption,
+    DryRunOption,
+    JsonOption,
+    OverwriteOption,
+    PathArgument,
+    opened,
+    require_file,
+)
+from artifactdb.errors import InvalidValueError, RunNotFoundError
 from artifactdb.runs.records import STATUSES
 from artifactdb.workspace import Workspace
 
@@ -240,11 +248,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Take in an exported folder, a workspace of nirs4all, or files of joblib; exit code 7 when a part was refused."""
-    if dry_run:
-        require_file(path)
-    if not folder.exists():
-        raise WorkspaceNotFoundError(f"{folder} is not there.")
-    with Workspace(path) as workspace, render.progress("import") as progress:
+    with opened(path) as workspace, render.progress("import") as progress:
         report = workspace.import_folder(folder, dataset=dataset, trust=trust, dry_run=dry_run, progress=progress)
     if as_json:
         render.as_json(report.to_dict())

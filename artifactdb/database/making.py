@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -33,6 +33,10 @@ except ImportError:  # Windows: what a killed process left over is then not clea
 
 _BESIDE = ("-wal", "-shm", "-journal")
 _MAX_NAME_CHARACTERS = 200
+# An identity a workspace has from the first.
+_FILLED_TABLES = """
+SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'identity'
+"""
 
 
 @contextmanager
@@ -123,6 +127,20 @@ def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 40
             yield database
         finally:
             database.close()
+
+
+def remove_if_empty(path: Path) -> None:
+    """Remove a workspace that holds nothing and that nobody else has open."""
+    with suppress(apsw.Error, OSError), closing(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))) as it:
+        it.pragma("journal_mode", "DELETE")  # refused to all but the only one who has it
+        it.execute("BEGIN EXCLUSIVE")  # who opens it now waits, and then finds that it is gone
+        tables = [name for (name,) in it.execute(_FILLED_TABLES)]
+        is_empty = not any(it.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchall() for name in tables)
+        if is_empty:
+            disk.remove(path)
+        it.execute("ROLLBACK")
+        if not is_empty:
+            it.pragma("journal_mode", "WAL")
 
 
 def require_place(target: Path, *, overwrite: bool) -> None:
