@@ -316,6 +316,14 @@ def test_one_question_is_one_statement(workspace: Workspace) -> None:
         workspace.query("SELECT ?", 5)  # type: ignore[arg-type]
 
 
+def test_a_named_parameter_needs_a_value(workspace: Workspace) -> None:
+    for ask in (workspace.query, workspace.sql):
+        with pytest.raises(QueryError, match="fold"):
+            ask("SELECT count(*) FROM artifacts WHERE fold_id = $fold", {"f": 0})
+    with workspace.transaction(), pytest.raises(QueryError, match="no value is given for :fold"):
+        workspace.query("SELECT 1 WHERE 1 = :fold", {})
+
+
 def test_a_branch_is_a_list_of_numbers(
     workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
 ) -> None:

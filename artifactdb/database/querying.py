@@ -59,7 +59,7 @@ def query(
     ------
     QueryError
         When the SQL is wrong, more than one statement, would change anything, takes longer than ``timeout_s`` seconds,
-        or needs more memory than 256 MB for itself and 1 GB for its answer.
+        or needs more memory than 256 MB for itself and 1 GB for its answer; when a parameter has no value.
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
@@ -76,6 +76,8 @@ def query(
                 with suppress(BusyError):  # the file was changed while a reader without locks looked at it
                     return _ask(database, sql, parameters, timeout_s, max_rows)
             return _ask(database, sql, parameters, timeout_s, max_rows)
+    except KeyError as error:
+        raise QueryError(f"no value is given for :{error.args[0]}.", hint="Give each named parameter one.") from None
     except (UnicodeEncodeError, OverflowError, TypeError) as error:
         raise InvalidValueError(f"SQLite takes no such text or number ({error}).") from None
 
