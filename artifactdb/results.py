@@ -186,7 +186,7 @@ class QueryResult(Sequence[tuple[Any, ...]]):
             target.write_text(self.to_csv(), encoding="utf-8", newline="")
         else:
             raise InvalidValueError(
-                f"{target} ends neither in .csv, .json or .parquet.", hint="The ending says how to write it."
+                f"{target} ends in neither .csv, .json nor .parquet.", hint="The ending says how to write it."
             )
         return target
 
@@ -210,15 +210,22 @@ class QueryResult(Sequence[tuple[Any, ...]]):
         """Give a polars data frame (``pip install artifactdb[frames]``)."""
         import polars
 
-        if self._table is not None:
-            return polars.DataFrame(polars.from_arrow(self._table))
-        return polars.DataFrame(self.rows, schema=self.columns, orient="row", infer_schema_length=None)
+        return polars.DataFrame(polars.from_arrow(self.to_arrow()))
 
     def to_arrow(self) -> pyarrow.Table:
-        """Give an Arrow table (``pip install artifactdb[frames]``)."""
+        """Give an Arrow table (``pip install artifactdb[frames]``); a column of several types is text."""
         import pyarrow
 
         if self._table is not None:
             return self._table
         values = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.columns)
-        return pyarrow.table([pyarrow.array(column) for column in values], names=self.columns)
+        return pyarrow.table([_arrow_column(column) for column in values], names=self.columns)
+
+
+def _arrow_column(values: Sequence[Any]) -> pyarrow.Array:
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # a column of SQLite may hold any
+        return pyarrow.array([None if value is None else str(_plain(value)) for value in values])

@@ -223,6 +223,20 @@ class TestQueries:
         assert "<table>" in result._repr_html_()
         assert len(workspace.query("SELECT hex(zeroblob(50000)) AS long")._repr_html_()) < 1000
 
+    def test_a_column_of_several_types_is_text_where_columns_have_one(
+        self, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        import pyarrow.parquet
+
+        result = workspace.query("VALUES ('scale', 1, x'01'), (0.1, 2.5, 'a'), (NULL, NULL, NULL), (3, 1, 2)")
+        texts, numbers = ["scale", "0.1", None, "3"], [1.0, 2.5, None, 1.0]
+        written = pyarrow.parquet.read_table(result.write(tmp_path / "mixed.parquet"))
+        for table in (result.to_arrow(), written):
+            assert [column.to_pylist() for column in table.columns] == [texts, numbers, ["01", "a", None, "2"]]
+        assert result.to_polars()["column1"].to_list() == texts
+        with pytest.raises(InvalidValueError, match="ends in neither"):
+            result.write(tmp_path / "mixed.txt")
+
     def test_named_parameters_and_views_answer_in_one_line(
         self, workspace: Workspace, registry: ArtifactRegistry, fold_models: list[Any]
     ) -> None:

@@ -148,7 +148,7 @@ def _steps(config: Path) -> Any:
         raise WorkspaceNotFoundError(f"{config} is not there.", hint="Name a JSON or YAML file with the steps.")
     if config.suffix in (".json", ".yaml", ".yml"):
         return parse_configuration(config.read_bytes(), config.name)
-    raise InvalidValueError(f"{config} ends neither in .json, .yaml nor .yml.")
+    raise InvalidValueError(f"{config} ends in neither .json, .yaml nor .yml.")
 
 
 def _as_rows(values: Any) -> QueryResult:
