@@ -246,7 +246,7 @@ class TestInPython:
         assert [row["id"] for row in json.loads((tmp_path / "best.json").read_text())] == [row[0] for row in found]
         again = study.catalog.sql("SELECT 1 AS n, 'NaN'::DOUBLE AS score")
         assert json.loads(again.write(tmp_path / "nan.json").read_text()) == [{"n": 1, "score": "NaN"}]
-        with pytest.raises(InvalidValueError, match=r"\.csv, \.json or \.parquet"):
+        with pytest.raises(InvalidValueError, match=r"neither \.csv, \.json nor \.parquet"):
             found.write(tmp_path / "best.xlsx")
 
 

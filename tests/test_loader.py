@@ -353,6 +353,16 @@ def test_a_stack_without_a_configuration_has_its_dependencies_as_sources(
         config = MetaModelConfig([{"artifact_id": ids[0], "feature_index": index}], ["first"])
         with pytest.raises(InvalidValueError, match="feature_index"):
             registry.register_with_chain(meta, "s7.Ridge", "meta_model", 7, meta_config=config)
+    for indexes, names, said in (
+        ((0, 0), [], "one feature_index"), ((0, 0), ["a", "b"], "one feature_index"),
+        ((0, 1), ["a"], "do not fit"), ((5,), ["a"], "do not fit"),
+    ):  # fmt: skip
+        sources = [{"artifact_id": ids[fold], "feature_index": index} for fold, index in enumerate(indexes)]
+        with pytest.raises(InvalidValueError, match=said):
+            registry.register_with_chain(meta, "s7.Ridge", "meta_model", 7, meta_config=MetaModelConfig(sources, names))
+    # A source may have a column for each class, and who gives no index means the order.
+    several = MetaModelConfig([{"artifact_id": source} for source in ids], ["a_0", "a_1", "b_0", "b_1"])
+    assert registry.register_with_chain(meta, "s7.Ridge", "meta_model", 7, meta_config=several).depends_on == ids
 
 
 def test_what_is_replaced_between_look_up_and_load_is_not_served_for_ever(

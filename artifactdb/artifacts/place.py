@@ -59,8 +59,8 @@ def checked_place(
     config = meta_config_of(meta_config)
     sources = _ids(depends_on or ())
     stacked = [require_artifact_id(source["artifact_id"]) for source in config.source_models] if config else []
-    for source in config.source_models if config else ():
-        validate_index("feature_index", source.get("feature_index", 0))
+    if config:
+        _require_fitting_columns(config)
     if type_name == ArtifactType.META_MODEL and not stacked and not sources:
         raise MissingDependencyError(
             "a meta-model needs its source models.", hint="Give meta_config or depends_on, or use register_meta_model."
@@ -108,6 +108,23 @@ def meta_config_of(value: Any) -> MetaModelConfig | None:
         raise InvalidValueError(f"meta_config has source_models and feature_columns, not {str(value)[:80]!r}.")
     # As it will be kept: JSON knows neither NaN nor the numbers of numpy.
     return MetaModelConfig([readable(source) for source in sources], [str(column) for column in columns])
+
+
+def _require_fitting_columns(config: MetaModelConfig) -> None:
+    """Refuse indexes and columns of which some source has none; it may have several, as of a classifier's classes."""
+    named = [source for source in config.source_models if "feature_index" in source]
+    indexes = [validate_index("feature_index", source["feature_index"]) for source in named]
+    columns = len(config.feature_columns)
+    if len(set(indexes)) < len(indexes):
+        raise InvalidValueError(
+            "two source models have one feature_index.", hint="It says which columns of X are whose."
+        )
+    if columns and max([len(config.source_models), *(index + 1 for index in indexes)]) > columns:
+        raise InvalidValueError(
+            f"{len(config.source_models)} source models, the last feature_index {max(indexes, default=0)}, "
+            f"do not fit {columns} feature_columns.",
+            hint="Each source has one or more.",
+        )
 
 
 def branch_indexes(value: Sequence[int]) -> list[int]:
