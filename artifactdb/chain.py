@@ -22,6 +22,10 @@ _KEY = re.compile(
 )
 
 
+def _plain(index: Any) -> Any:
+    return index.item() if hasattr(index, "item") else index  # numpy's
+
+
 @dataclass(slots=True)
 class OperatorNode:
     """One operator at one step of a pipeline.
@@ -89,12 +93,12 @@ class OperatorNode:
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain types."""
         fields: dict[str, Any] = {
-            "step_index": self.step_index,
+            "step_index": _plain(self.step_index),
             "operator_class": self.operator_class,
-            "branch_path": list(self.branch_path),
-            "source_index": self.source_index,
-            "fold_id": self.fold_id,
-            "substep_index": self.substep_index,
+            "branch_path": [_plain(index) for index in self.branch_path],
+            "source_index": _plain(self.source_index),
+            "fold_id": _plain(self.fold_id),
+            "substep_index": _plain(self.substep_index),
             "operator_name": self.operator_name,
         }
         if self.stacked:

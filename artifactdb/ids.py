@@ -205,6 +205,20 @@ def agreeing_fold(chain: str | OperatorChain, fold_id: int | None) -> int | None
     return validate_fold_id(of_chain if fold_id is None else fold_id)
 
 
+def validate_count(name: str, value: object, least: int = 0) -> int:
+    """Give how many are wanted as an int, or raise InvalidValueError.
+
+    Examples
+    --------
+    >>> validate_count("limit", 3)
+    3
+    """
+    integer = getattr(value, "__index__", None)
+    if integer is None or isinstance(value, bool) or integer() < least:
+        raise InvalidValueError(f"{name} is a whole number, {least} or more, not {value!r}.")
+    return int(integer())
+
+
 def validate_index(name: str, value: object) -> int:
     """Give a step, branch, source, substep or fold index as an int, or raise InvalidValueError.
 

@@ -13,7 +13,7 @@ from artifactdb.artifacts import dependencies, find, stacking
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.loaded import LoadedObjects
 from artifactdb.artifacts.manifest import ManifestImport, import_manifest, items_of
-from artifactdb.artifacts.place import branch_indexes, require_name
+from artifactdb.artifacts.place import branch_indexes, listed_ids, require_name
 from artifactdb.cache import LRUCache
 from artifactdb.chain import OperatorChain
 from artifactdb.database.connection import database_of
@@ -299,7 +299,7 @@ class ArtifactLoader:
 
     def get_step_binaries_by_artifact_ids(self, artifact_ids: Iterable[str]) -> list[tuple[str, Any]]:
         """Give (name, object) of several ids, in their order."""
-        return [self.load_by_artifact_id(artifact_id) for artifact_id in artifact_ids]
+        return [self.load_by_artifact_id(artifact_id) for artifact_id in listed_ids("artifact_ids", artifact_ids)]
 
     def find_artifact_by_custom_name(
         self,
@@ -389,9 +389,10 @@ class ArtifactLoader:
         if artifact_ids is None:
             records = find.filtered(self._database, dataset=self.dataset)
         else:
-            found = (find.by_id(self._database, artifact_id, self.dataset) for artifact_id in artifact_ids)
+            found = (find.by_id(self._database, one, self.dataset) for one in listed_ids("artifact_ids", artifact_ids))
             records = [record for record in found if record is not None]
-        wanted = None if artifact_types is None else {artifact_type_name(kind) for kind in artifact_types}
+        kinds = [artifact_types] if isinstance(artifact_types, str) else artifact_types
+        wanted = None if kinds is None else {artifact_type_name(kind) for kind in kinds}
         loaded = 0
         for record in records:
             if wanted is not None and record.artifact_type not in wanted:

@@ -11,7 +11,7 @@ from artifactdb.artifacts import delete, dependencies, find, load, save, statist
 from artifactdb.artifacts.delete import Orphan
 from artifactdb.artifacts.find import StoredRecord
 from artifactdb.artifacts.manifest import ManifestImport, export_manifest, import_manifest
-from artifactdb.artifacts.place import Place, checked_place, require_own_chain
+from artifactdb.artifacts.place import Place, checked_place, listed_ids, require_own_chain
 from artifactdb.chain import OperatorChain, OperatorNode, compute_chain_hash
 from artifactdb.database.connection import database_of
 from artifactdb.errors import InvalidValueError, MissingDependencyError
@@ -244,7 +244,7 @@ class ArtifactRegistry:
         feature_columns : sequence of str, optional
             Default: ``{ClassName}_pred`` of each source.
         """
-        source_model_ids = list(source_model_ids)
+        source_model_ids = listed_ids("source_model_ids", source_model_ids)
         sources = [(source_id, self.resolve(source_id)) for source_id in source_model_ids]
         missing = [source_id for source_id, record in sources if record is None]
         if missing:
@@ -340,8 +340,11 @@ class ArtifactRegistry:
 
     def load_artifact(self, record: ArtifactRecord | str) -> Any:
         """Give the object of an id, or of a record, be it of another dataset of the file."""
-        artifact_id, dataset = (record, "") if isinstance(record, str) else (record.artifact_id, record.dataset)
-        return load.load(self._database, find.require(self._database, artifact_id, dataset or self.dataset))
+        if isinstance(record, ArtifactRecord):
+            stored = find.require(self._database, record.artifact_id, record.dataset or self.dataset)
+        else:
+            stored = self._stored(record)
+        return load.load(self._database, stored)
 
     def _stored(self, artifact_id: str) -> StoredRecord:
         return find.require(self._database, artifact_id, self.dataset)

@@ -15,6 +15,7 @@ from artifactdb import (
     ArtifactDBError,
     ArtifactLoader,
     ArtifactRegistry,
+    ArtifactType,
     CorruptWorkspaceError,
     DeserializationError,
     InvalidValueError,
@@ -305,6 +306,39 @@ def test_numbers_of_numpy_find_what_their_own_kind_finds(
     for asked in ([three], {"step": three}, np.array([3])):
         assert len(workspace.query("SELECT * FROM records WHERE step_index = :step", asked)) == 1
     assert workspace.query("SELECT ?", [np.float32(0.5)]).rows == [(0.5,)]
+
+
+def test_one_id_or_type_stands_for_a_list_of_one(
+    workspace: Workspace, registry: ArtifactRegistry, fitted: dict[str, Any]
+) -> None:
+    record = registry.register_with_chain(fitted["pls"], "s3.PLS", "model", 3, fold_id=0)
+    loader = workspace.loader("wheat")
+    assert loader.preload_artifacts(record.artifact_id) == loader.preload_artifacts("0001:3:0") == 1
+    assert loader.preload_artifacts(artifact_types=ArtifactType.MODEL) == 1
+    assert len(loader.get_step_binaries_by_artifact_ids("0001:3:0")) == 1
+    stack_id = registry.generate_id("s4.Ridge")
+    stack = registry.register_meta_model(fitted["ridge"], stack_id, record.artifact_id)
+    assert stack.depends_on == [record.artifact_id]
+
+
+def test_what_is_no_id_number_or_pair_is_refused_in_a_sentence(
+    workspace: Workspace, registry: ArtifactRegistry, file: Path, tmp_path: Path
+) -> None:
+    record = registry.register_with_chain({"a": 1}, "s1.A", "model", 1)
+    loader, records = workspace.loader("wheat"), cast("Any", workspace.records)
+    for ask in (
+        lambda: loader.load_by_id(cast("Any", record)), lambda: loader.load_by_id(cast("Any", None)),
+        lambda: registry.load_artifact(cast("Any", None)), lambda: records(parameter={"n": 3}),
+        lambda: records(parameter="ab"), lambda: records(limit="a"), lambda: records(limit=-1),
+        lambda: workspace.query("SELECT 1", max_rows=cast("Any", "a")), lambda: workspace.sql("SELECT 1", max_rows=-1),
+        lambda: workspace.backup_to(tmp_path / "series", keep=0), lambda: Workspace(file, timeout_s=cast("Any", "x")),
+        lambda: Workspace(file, timeout_s=-1), lambda: Workspace(file, timeout_s=float("nan")),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValueError):
+            ask()
+    workspace.backup_to(tmp_path / "series", keep=np.int64(1))
+    with Workspace(file, timeout_s=float("inf")) as patient:
+        assert patient.load(record.artifact_id) == {"a": 1}
 
 
 def test_one_question_is_one_statement(workspace: Workspace) -> None:

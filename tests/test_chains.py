@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,8 @@ def test_chains_are_cut_joined_and_moved() -> None:
 
 def test_a_branch_may_be_an_array() -> None:
     assert OperatorNode(3, "PLS", np.array([0, 1])).to_key() == "s3.PLS[br=0.1]"  # type: ignore[arg-type]
+    node = OperatorNode(np.int64(3), "PLS", np.array([0, 1]), fold_id=np.int64(2))  # type: ignore[arg-type]
+    assert OperatorNode.from_dict(json.loads(json.dumps(node.to_dict()))) == OperatorNode(3, "PLS", [0, 1], fold_id=2)
 
 
 @given(st.text(min_size=1, max_size=40), st.none() | INDEX, CHAINS)

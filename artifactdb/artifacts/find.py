@@ -14,7 +14,7 @@ from artifactdb.database import Database
 from artifactdb.database.querying import plain
 from artifactdb.database.translate import interprets
 from artifactdb.errors import ArtifactNotFoundError, InvalidValueError
-from artifactdb.ids import LegacyId, agreeing_fold, generate_filename, parse_legacy_id
+from artifactdb.ids import LegacyId, agreeing_fold, generate_filename, parse_legacy_id, validate_count
 from artifactdb.records import ArtifactRecord, ArtifactType, MetaModelConfig
 from artifactdb.trust.signing import SIGNATURE_TEXT
 
@@ -345,6 +345,10 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
         conditions.append(
             "r.parameter_set_key IN (SELECT parameter_set_key FROM parameter_values WHERE name = ? AND value IS ?)"
         )
+        if not isinstance(parameter, tuple | list) or len(parameter) != 2 or not isinstance(parameter[0], str):
+            raise InvalidValueError(
+                f"parameter is a name and a value, not {str(parameter)[:80]!r}.", hint="As ('n_components', 10)."
+            )
         name, wanted = parameter
         values += [name, *(kept for _, kept in parameters.values(parameters.to_json({name: wanted})))]  # as it is kept
     if criteria.get("shared_only"):
@@ -355,7 +359,7 @@ def filter_sql(criteria: dict[str, Any], limit: int | None = None) -> tuple[str,
     tail = ORDER
     if limit is not None:
         tail += " LIMIT ?"
-        values.append(plain(limit))
+        values.append(validate_count("limit (--limit)", limit))
     return RECORD + where + tail, values
 
 

@@ -37,6 +37,8 @@ class LoadedObjects:
 
     def by_id(self, artifact_id: str) -> Any:
         """Give the object of an id; raises as ``require`` and ``load.load`` do."""
+        if not isinstance(artifact_id, str):
+            self.require(artifact_id)  # which says so
         version, _ = self._forget_what_changed()
         found = self.cache.get(artifact_id, _ABSENT)
         if found is not _ABSENT:

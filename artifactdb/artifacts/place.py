@@ -57,7 +57,7 @@ def checked_place(
     """
     type_name = artifact_type_name(artifact_type)
     config = meta_config_of(meta_config)
-    sources = _ids(depends_on or ())
+    sources = listed_ids("depends_on", depends_on or ())
     stacked = [require_artifact_id(source["artifact_id"]) for source in config.source_models] if config else []
     if config:
         _require_fitting_columns(config)
@@ -78,13 +78,13 @@ def checked_place(
     )
 
 
-def _ids(depends_on: Any) -> list[str]:
-    """Give the ids of sources, of which one may stand alone, and a record for its id."""
-    if isinstance(depends_on, str | ArtifactRecord):
-        depends_on = [depends_on]
-    if not isinstance(depends_on, Iterable):
-        raise InvalidValueError(f"depends_on is a list of artifact ids, not {str(depends_on)[:80]!r}.")
-    return [require_artifact_id(getattr(source, "artifact_id", source)) for source in depends_on]
+def listed_ids(what: str, given: Any) -> list[str]:
+    """Give a list of artifact ids, of which one may stand alone, and a record for its id."""
+    if isinstance(given, str | ArtifactRecord):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise InvalidValueError(f"{what} is a list of artifact ids, not {str(given)[:80]!r}.")
+    return [require_artifact_id(getattr(one, "artifact_id", one)) for one in given]
 
 
 def meta_config_of(value: Any) -> MetaModelConfig | None:

@@ -14,7 +14,7 @@ from artifactdb.catalog.engine import Session, require_reading, time_limit, tran
 from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
-from artifactdb.database.querying import plain, require_limits
+from artifactdb.database.querying import plain, checked_limit
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult, told_apart
 
@@ -63,7 +63,7 @@ def ask(
     ------
     QueryError, CatalogFileError
     """
-    require_limits(timeout_s, max_rows)
+    max_rows = checked_limit(timeout_s, max_rows)
     engine = store.engine if memory_limit is None else store.new_engine(memory_limit)
     with (
         state_of(store.database, store.inspector, skip_damaged=skip_damaged) as state,

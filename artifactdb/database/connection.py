@@ -22,7 +22,7 @@ from artifactdb.database.grants import Grants, grants_of
 from artifactdb.database.keys import require_free_keys
 from artifactdb.database.log import LOG_BYTES, shorten_log
 from artifactdb.database.moved import require_in_place
-from artifactdb.database.opening import open_connection, workspace_file
+from artifactdb.database.opening import open_connection, require_timeout, workspace_file
 from artifactdb.database.outdating import outdate
 from artifactdb.database.sealed import believed, shut
 from artifactdb.database.session import Level, Session
@@ -55,7 +55,7 @@ class Database:
             raise InvalidValueError(f"mode is 'rw' or 'ro', not {mode!r}.")
         self.path = workspace_file(path)
         self.mode = mode
-        self.timeout_s = timeout_s
+        self.timeout_s = require_timeout(timeout_s)
         self.grants = Grants()
         self._start()
         self._session()

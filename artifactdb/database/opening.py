@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Real
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from artifactdb.paths import local_path
 FILE_NAME = "workspace.sqlite"
 _FILE_SUFFIXES = {".sqlite", ".sqlite3", ".db", ".artifactdb"}
 _TRIES = 3
+_LONGEST_S = 1e6  # SQLite counts milliseconds in 32 bits
 
 
 def workspace_file(path: str | os.PathLike[str]) -> Path:
@@ -44,6 +46,13 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         kind = ReadOnlyError if isinstance(error, PermissionError) else InvalidValueError
         raise kind(f"{location} cannot be looked for ({error.strerror}).", hint="Check it, folder by folder.") from None
+
+
+def require_timeout(timeout_s: float) -> float:
+    """Give for how long to wait for others, in seconds, or raise InvalidValueError."""
+    if not isinstance(timeout_s, Real) or not timeout_s >= 0:  # NaN is neither
+        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s!r}.")
+    return min(float(timeout_s), _LONGEST_S)
 
 
 def is_workspace_name(name: object) -> bool:

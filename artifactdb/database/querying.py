@@ -16,6 +16,7 @@ from artifactdb.database.functions import ALLOWED, bound_functions
 from artifactdb.database.memory import QUERY_BYTES, bounded
 from artifactdb.database.translate import translated
 from artifactdb.errors import BusyError, InvalidValueError, QueryError
+from artifactdb.ids import validate_count
 from artifactdb.results import QueryResult, told_apart
 
 _READING_PRAGMAS = {
@@ -63,7 +64,7 @@ def query(
     """
     if not isinstance(sql, str):
         raise InvalidValueError(f"sql is a string, not {type(sql).__name__}.")
-    require_limits(timeout_s, max_rows)
+    max_rows = checked_limit(timeout_s, max_rows)
     try:
         if isinstance(parameters, Mapping):
             parameters = {name: plain(value) for name, value in parameters.items()}
@@ -82,12 +83,11 @@ def query(
         raise InvalidValueError(f"SQLite takes no such text or number ({error}).") from None
 
 
-def require_limits(timeout_s: float | None, max_rows: int | None) -> None:
-    """Refuse limits that make no sense."""
+def checked_limit(timeout_s: float | None, max_rows: int | None) -> int | None:
+    """Give how many rows are wanted; refuses limits that make no sense."""
     if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
         raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
-    if max_rows is not None and max_rows < 0:
-        raise InvalidValueError(f"max_rows is 0 or more, not {max_rows}.")
+    return None if max_rows is None else validate_count("max_rows (--limit)", max_rows)
 
 
 def plain(value: Any) -> Any:

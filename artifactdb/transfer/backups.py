@@ -30,6 +30,7 @@ from artifactdb.database.identity import workspace_id_of
 from artifactdb.database.making import new_file
 from artifactdb.database.opening import is_workspace_name
 from artifactdb.errors import CorruptWorkspaceError, InvalidValueError, WorkspaceNotFoundError
+from artifactdb.ids import validate_count
 from artifactdb.version import __version__
 
 Progress = Callable[[int, int], None]
@@ -79,10 +80,7 @@ class Copy:
 
 def take(store: Store, folder: Path, *, keep: int | None = None, progress: Progress | None = None) -> Copy:
     """Add a copy of one state of a workspace to a folder; what fails half way leaves the others as they are."""
-    if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
-        raise InvalidValueError(
-            f"keep is {keep!r}.", hint="It is how many copies stay, the new one included: 1 or more."
-        )
+    keep = None if keep is None else validate_count("keep", keep, least=1)  # the new one included
     with device_errors(folder), only_writer(folder, store.database.timeout_s):
         _require_series(folder)
         for left_over in folder.glob(f"{_UNFINISHED}*"):
