@@ -107,6 +107,8 @@ def test_what_is_wrong_has_an_exit_code(study: Path) -> None:
     run("gc", study.parent / "absent.sqlite", code=3)
     run("ls", study, "--branch", "x", code=2)
     run("ls", study, "--param", "alpha", code=2)
+    assert "--limit" in run("query", study, "SELECT 1", "--limit", "-1", code=2)
+    assert "artifactdb merge" in run("import", study.parent / "absent.sqlite", study, code=2)
     assert "nothing is known" in run("history", study, "0001:9:all", code=3)
     assert not (study.parent / "absent.sqlite").exists()
 
@@ -265,6 +267,8 @@ class TestPredictions:
         assert [row["score"] for row in rows] == [4.0, 2.0, 6.0]
         assert json.loads(run("top", scored, "rmse", "-n", "1", "--descending", "--json"))[0]["score"] == 9.0
         assert run("top", scored, "rmse", "-n", "2").splitlines()[1].split("\t")[1] == "1"
+        said = run("top", scored, "rmze", code=2)
+        assert "--ascending or --descending" in said and "scored in rmse" in said
 
     def test_predictions(self, scored: Path, tmp_path: Path) -> None:
         rows = json.loads(run("predictions", scored, "--where", "fold_id=0", "--where", "fold_id=4", "--json"))

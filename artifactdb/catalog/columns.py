@@ -176,6 +176,9 @@ HIGHER_IS_BETTER = frozenset(
 )
 
 
+WHICH_IS_BETTER = "Give ascending=True or False (--ascending or --descending)."
+
+
 def lower_is_better(metric: str) -> bool:
     """Tell whether a metric is better when lower; ``neg_`` turns it round, as in scikit-learn.
 
@@ -191,9 +194,7 @@ def lower_is_better(metric: str) -> bool:
         return True
     if name in HIGHER_IS_BETTER:
         return False
-    raise InvalidValueError(
-        f"whether {metric!r} is better when lower is not known.", hint="Give ascending=True or False."
-    )
+    raise InvalidValueError(f"whether {metric!r} is better when lower is not known.", hint=WHICH_IS_BETTER)
 
 
 def require_columns(names: Iterable[str], known: Iterable[str] = VALUES + ARRAY_IDS) -> None:

@@ -16,6 +16,7 @@ from artifactdb.catalog.columns import (
     JSON_COLUMNS,
     NUMBER_COLUMNS,
     PARTITIONS,
+    WHICH_IS_BETTER,
     column_list,
     lower_is_better,
     quoted,
@@ -28,6 +29,7 @@ from artifactdb.errors import CatalogFileError, InvalidValueError, PredictionNot
 from artifactdb.results import QueryResult
 
 _AT_ONCE = 100
+_METRICS = "SELECT DISTINCT metric FROM predictions WHERE metric IS NOT NULL ORDER BY metric LIMIT 10"
 
 
 def where(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -111,9 +113,14 @@ def is_lower_better(
     if ascending is not None:
         return ascending
     if metric is not None:
-        return lower_is_better(metric)
+        try:
+            return lower_is_better(metric)
+        except InvalidValueError as error:
+            there = [name for (name,) in put(_METRICS, [])]
+            listed = f" Predictions are scored in {', '.join(there)}." if there else ""
+            raise InvalidValueError(error.message, hint=error.hint + listed) from None
     if len(put(f"SELECT 1 FROM predictions WHERE {condition} LIMIT 1", parameters)):
-        raise InvalidValueError("the predictions name no metric.", hint="Give ascending=True or False, or a metric.")
+        raise InvalidValueError("the predictions name no metric.", hint=f"{WHICH_IS_BETTER[:-1]}, or a metric.")
     return True
 
 

@@ -11,7 +11,7 @@ from artifactdb.artifacts.folder import Folder
 from artifactdb.artifacts.parameters import readable
 from artifactdb.catalog.catalog import Catalog
 from artifactdb.database import Database
-from artifactdb.database.opening import FILE_NAME
+from artifactdb.database.opening import FILE_NAME, is_workspace_name
 from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
 from artifactdb.interop import objects, predictions
 from artifactdb.interop.entering import Entering
@@ -103,7 +103,9 @@ def _layout_of(source: Path, report: ImportReport) -> _TakeIn:
         return lambda database, _, dataset, progress: objects.import_objects(
             database, source, dataset, report, progress
         )
-    raise InvalidValueError(f"{source} is nothing that can be imported.", hint=_LOOKED_FOR)
+    # What else bears such a name only a look into the file would tell.
+    hint = "If it is a workspace: `artifactdb merge` takes these." if is_workspace_name(source.name) else _LOOKED_FOR
+    raise InvalidValueError(f"{source} is nothing that can be imported.", hint=hint)
 
 
 def _of_workspace(folder: Path, report: ImportReport, *, store: bool, tree: bool) -> _TakeIn:
