@@ -25,7 +25,9 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     if not isinstance(text, str):
         raise InvalidValueError(f"a path is a str or Path, not {type(given).__name__}.")
     if not text or "\0" in text:
-        raise InvalidValueError("a path is not empty, and holds no NUL character.")
+        raise InvalidValueError(
+            f"{text[:80]!r} is no name for a file or folder.", hint="A path is not empty, and holds no NUL character."
+        )
     try:
         text.encode()
         return Path(text).expanduser()
