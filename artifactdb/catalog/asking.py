@@ -14,7 +14,7 @@ from artifactdb.catalog.engine import Session, require_reading, time_limit, tran
 from artifactdb.catalog.semijoin import narrow_tables
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import State, define, rows_of, state_of
-from artifactdb.database.querying import plain, checked_limit
+from artifactdb.database.querying import checked_limit, plain
 from artifactdb.errors import InvalidValueError
 from artifactdb.results import QueryResult, told_apart
 
