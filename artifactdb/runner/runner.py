@@ -176,7 +176,7 @@ class PipelineRunner:
                 "a study commits by itself, pipeline by pipeline.", hint="Call run outside of the transaction."
             )
         jobs_at_once = self.n_jobs if n_jobs is None else n_jobs
-        if jobs_at_once is not None and (not isinstance(jobs_at_once, int) or jobs_at_once == 0):
+        if jobs_at_once is not None and (not isinstance(jobs_at_once, int | np.integer) or jobs_at_once == 0):
             raise InvalidValueError(
                 f"n_jobs is a whole number and not 0, not {jobs_at_once!r}.", hint="-1 for all cores."
             )
