@@ -468,7 +468,7 @@ class TestValues:
         assert workspace.catalog.get(added)["metadata"] == {"window": [1, 2]}
 
     def test_ids_that_are_none_are_refused(self, workspace: Workspace) -> None:
-        with pytest.raises(InvalidValueError, match="ids are texts"):
+        with pytest.raises(InvalidValueError, match="an id is a text"):
             workspace.catalog.delete(5)  # type: ignore[arg-type]
 
     def test_a_place_that_cannot_be_written_is_said(self, workspace: Workspace, tmp_path: Path) -> None:

@@ -145,10 +145,8 @@ def remove_if_empty(path: Path) -> None:
 
 def require_place(target: Path, *, overwrite: bool) -> None:
     """Refuse a target that no file can be written to, as ``new_file`` does."""
-    text = str(target)
-    is_utf8 = text.encode(errors="ignore").decode() == text  # SQLite takes no other path
-    if not is_utf8 or "\0" in text or not target.name or len(target.name) > _MAX_NAME_CHARACTERS:
-        raise InvalidValueError(f"{text[:80]!r} is no name for a file.", hint="Choose a shorter, printable one.")
+    if not target.name or len(target.name) > _MAX_NAME_CHARACTERS:
+        raise InvalidValueError(f"{str(target)[:80]!r} is no name for a file.", hint="Choose a shorter one.")
     if os.path.lexists(target):  # a link that leads nowhere, too, would be replaced
         if target.is_dir() or not overwrite:
             raise InvalidValueError(f"{target} is there already.", hint="Name a new file, or remove that one first.")
