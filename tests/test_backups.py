@@ -137,9 +137,8 @@ def test_a_copy_of_a_workspace_takes_the_place_of_none_of_its_own(file: Path, tm
     with Workspace(other) as workspace:
         copies += [workspace.backup_to(folder, keep=1) for _ in range(2)][1:]
     assert Workspace.backups(folder) == copies
-    with pytest.raises(InvalidValueError, match="copies of several workspaces"):
-        Workspace.restore(folder, tmp_path / "restored.sqlite")
-    assert Workspace.restore(folder, tmp_path / "restored.sqlite", at=copies[0].taken_at).exists()
+    assert Workspace.restore(folder, tmp_path / "newest.sqlite").exists()
+    assert Workspace.restore(folder, tmp_path / "first.sqlite", at=copies[0].taken_at).exists()
 
 
 @pytest.mark.campaign

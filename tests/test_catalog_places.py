@@ -166,20 +166,15 @@ class TestOthersInTheFolder:
             ]
 
     def test_a_folder_is_shared_by_files_whose_names_give_one(self, tmp_path: Path) -> None:
-        names = (
-            "wheat",
-            "wheat.sqlite",
-            "wheat.db",
-            "wheat.db.sqlite",
-            "rye.sqlite",
-            "workspace.sqlite",
-            "catalog.sqlite",
-        )
+        names = ("wheat", "wheat.sqlite", "wheat.db", "wheat.db.sqlite", "rye.sqlite", "catalog.sqlite", "pea.sqlite")
+        with Workspace(tmp_path / "workspace.sqlite"):
+            pass
         for name in names:
-            (tmp_path / name).touch()
+            shutil.copy(tmp_path / "workspace.sqlite", tmp_path / name)
+        (tmp_path / "pea").write_text("notes, and no workspace")
         (tmp_path / "rye").symlink_to("rye.sqlite")
         (tmp_path / "oats").mkdir()
-        files = [tmp_path / name for name in (*names, "oats.sqlite")]
+        files = [tmp_path / name for name in (*names, "workspace.sqlite", "oats.sqlite")]
         shared = [file.name for file in files if is_shared(catalog_folder(file), file)]
         assert shared == ["wheat", "wheat.sqlite", "wheat.db", "wheat.db.sqlite"]
 
@@ -207,16 +202,16 @@ class TestMoved:
             with Workspace(tmp_path / f"{name}.sqlite") as workspace:
                 assert len(workspace.catalog) == count and workspace.verify().ok
 
-    def test_what_was_saved_before_is_in_a_moved_one_when_it_is_closed(self, tmp_path: Path) -> None:
+    def test_what_was_saved_last_is_in_the_log_and_is_moved_along(self, tmp_path: Path) -> None:
         with Workspace(tmp_path / "wheat.sqlite") as workspace:
             workspace.library.save_template([], "first")
         workspace = Workspace(tmp_path / "wheat.sqlite")
         workspace.library.save_template([], "second")
         workspace.path.rename(tmp_path / "old.sqlite")
-        with pytest.raises(StorageError, match="Close it, and open it where it is now"):
+        with pytest.raises(StorageError, match=r"wheat.sqlite-wal, if it is there, holds what was saved last"):
             workspace.library.save_template([], "third")
         workspace.close()
-        assert [path.name for path in tmp_path.iterdir()] == ["old.sqlite"]
+        (tmp_path / "wheat.sqlite-wal").rename(tmp_path / "old.sqlite-wal")
         with Workspace(tmp_path / "old.sqlite") as workspace:
             assert [entry["name"] for entry in workspace.library.list_templates()] == ["first", "second"]
             assert workspace.verify().ok

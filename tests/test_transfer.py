@@ -304,7 +304,7 @@ class TestPack:
 
     @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "a\udcff.sqlite"])
     def test_a_name_that_no_file_can_have_is_refused(self, made: Callable[..., Workspace], name: str) -> None:
-        with pytest.raises(InvalidValueError, match="no name for a file|UTF-8 cannot hold"):
+        with pytest.raises(InvalidValueError, match=r"no name for a file|UTF-8 cannot hold"):
             made("study").pack(name)
 
     def test_a_backup_has_a_name_that_utf8_holds(self, made: Callable[..., Workspace], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from artifactdb.database import Database, Snapshot, disk
 from artifactdb.database.identity import workspace_id_of
 from artifactdb.database.moved import require_in_place
-from artifactdb.database.opening import FILE_NAME
+from artifactdb.database.opening import FILE_NAME, is_workspace
 from artifactdb.database.turns import lock_within, unlock
 from artifactdb.errors import (
     ArtifactDBError,
@@ -86,10 +86,10 @@ def beside(file: Path, what: str) -> Path:
 
 
 def is_shared(folder: Path, file: Path) -> bool:
-    """Tell whether another file beside a workspace has the same folder, as ``wheat`` beside ``wheat.sqlite``."""
+    """Tell whether another workspace beside one has the same folder, as ``wheat`` beside ``wheat.sqlite``."""
     namesakes = (folder.with_suffix(suffix) for suffix in ("", ".sqlite"))
     return any(
-        other != file and catalog_folder(other) == folder and other.is_file() and not other.is_symlink()
+        other != file and catalog_folder(other) == folder and not other.is_symlink() and is_workspace(other)
         for other in namesakes
     )
 

@@ -27,7 +27,7 @@ def opened(path: Path) -> Iterator[Workspace]:
     from artifactdb.catalog.files import catalog_folder  # with DuckDB and Arrow, which take a while
 
     file = workspace_file(path)
-    made = [part for part in (file, catalog_folder(file), file.parent) if not part.exists()]
+    made = [part for part in (file, catalog_folder(file), *file.parents) if not part.exists()]
     try:
         with Workspace(path) as workspace:
             yield workspace

@@ -21,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _MAY_NOT = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_SYNC_FOLDERS = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 
 
@@ -90,7 +91,7 @@ def refusal(what: str, error: OSError, hint: str) -> StorageError:
     """Give the error of ours for what the operating system did not do."""
     if error.errno in _MAY_NOT:
         return ReadOnlyError(f"{what} ({error}).", hint=f"Check the permissions. {hint}")
-    return StorageFullError(f"{what} ({error}).", hint=f"Free space. {hint}")
+    return StorageFullError(f"{what} ({error}).", hint=f"Free space. {hint}" if error.errno in _IS_FULL else hint)
 
 
 def remove_folder(folder: Path) -> None:

@@ -16,7 +16,13 @@ from artifactdb.database.sealed import Seal, SealedConnection, changed, seal_of,
 from artifactdb.database.strict import restrict
 from artifactdb.database.structure import look_over
 from artifactdb.database.translate import translated
-from artifactdb.errors import InvalidValueError, NotAWorkspaceError, ReadOnlyError, WorkspaceNotFoundError
+from artifactdb.errors import (
+    ArtifactDBError,
+    InvalidValueError,
+    NotAWorkspaceError,
+    ReadOnlyError,
+    WorkspaceNotFoundError,
+)
 from artifactdb.paths import local_path
 
 FILE_NAME = "workspace.sqlite"
@@ -175,6 +181,18 @@ def _has_begun(journal: Path) -> bool:
 
 def has_older_schema(path: Path) -> bool:
     """Tell whether a file is a workspace of an earlier version; nothing but its header is believed."""
+    return 0 < _version_of(path) < latest_version()
+
+
+def is_workspace(path: Path) -> bool:
+    """Tell whether a file says that it is a workspace; nothing but its header is believed."""
+    try:
+        return path.is_file() and _version_of(path) > 0
+    except ArtifactDBError:
+        return False
+
+
+def _version_of(path: Path) -> int:
     # Not by reading the file: closing it would drop the locks that this process has on it.
     with translated(path):
         connection = connect(path, writable=False, sealed=True)
@@ -182,7 +200,7 @@ def has_older_schema(path: Path) -> bool:
             application_id, version = connection.pragma("application_id"), connection.pragma("user_version")
         finally:
             connection.close()
-    return bool(application_id == APPLICATION_ID and 0 < version < latest_version())
+    return int(version) if application_id == APPLICATION_ID else 0
 
 
 def _make_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ import apsw
 from artifactdb.database.connection import Database
 from artifactdb.database.functions import ALLOWED, bound_functions
 from artifactdb.database.memory import QUERY_BYTES, bounded
+from artifactdb.database.opening import require_timeout
 from artifactdb.database.translate import translated
 from artifactdb.errors import BusyError, InvalidValueError, QueryError
 from artifactdb.ids import validate_count
@@ -85,8 +86,8 @@ def query(
 
 def checked_limit(timeout_s: float | None, max_rows: int | None) -> int | None:
     """Give how many rows are wanted; refuses limits that make no sense."""
-    if timeout_s is not None and not timeout_s >= 0:  # NaN is neither
-        raise InvalidValueError(f"timeout_s is a number of seconds, 0 or more, not {timeout_s}.")
+    if timeout_s is not None:
+        require_timeout(timeout_s)
     return None if max_rows is None else validate_count("max_rows (--limit)", max_rows)
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from artifactdb.database.moved import fold_behind
 from artifactdb.database.row_checks import Written
 from artifactdb.database.sealed import seal_of, shut
 from artifactdb.errors import InvalidValueError
@@ -162,5 +161,4 @@ class Session:
         """Close the connection, if there is one."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            fold_behind(connection)
             shut(connection)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from artifactdb.errors import CorruptWorkspaceError
+from artifactdb.errors import CorruptWorkspaceError, WorkspaceNotFoundError
 
 _READ_THROUGH_BYTES = 2 << 20
 """A file up to this size is read through before it is used, which takes a few milliseconds."""
@@ -24,7 +24,10 @@ def look_over(connection: apsw.Connection, path: Path) -> None:
     ------
     CorruptWorkspaceError
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # removed since it was opened
+        raise WorkspaceNotFoundError(f"{path} is not there any more.", hint="Open it again.") from None
     place, signature = (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
     if _seen.get(place) == signature:
         return

@@ -183,7 +183,8 @@ def _require_same(
     row = database.rows(f"SELECT {', '.join(given)} FROM library_entries WHERE entry_key = ?", (key,))[0]
     present: dict[str, Any] = dict(zip(given, row, strict=True))
     for each, kept in ((given, records), (present, entries.artifacts_of(database, key))):
-        each["metrics"] = json.loads(each["metrics"])  # 1 is 1.0
+        for name in ("config", "metrics", "content"):  # whatever the order of keys, and 1 is 1.0
+            each[name] = json.loads(each[name] or "null")
         each["artifacts"] = [(record.artifact_id, record.content_hash, record.format) for record in kept]
     given["files"] = {name: blobs.find(database, content.digest) for name, content in files.items()}
     present["files"] = entries.files_of(database, key)

@@ -158,7 +158,7 @@ def restore(folder: Path, target: Path, *, at: str | None = None, progress: Prog
     if not names:
         first = f"the first is of {_time_of(known[0]).isoformat()}" if known else "there is none"
         raise WorkspaceNotFoundError(f"{folder} holds no copy of {at or 'any time'}: {first}.")
-    newest = {_whose(copy): copy for copy in _identified(folder, names).values()}
+    newest = {copy.workspace_id: copy for copy in _identified(folder, names).values()}
     if len(newest) > 1 and moment != _time_of(names[-1]):
         each = "; ".join(
             f"{copy.workspace[:80]!r} ({copy.workspace_id[:8]}) of {copy.taken_at}" for copy in newest.values()
