@@ -8,13 +8,13 @@ from pathlib import Path
 from artifactdb.errors import InvalidValueError
 
 
-def local_path(given: str | os.PathLike[str]) -> Path:
+def local_path(given: str | os.PathLike[str], *, to_read: bool = False) -> Path:
     """Give the path that is meant: a leading ``~`` is the home of who runs this, wherever a file or folder is named.
 
     Raises
     ------
     InvalidValueError
-        For what is no path, or one that no workspace can hold.
+        For what is no path, or one that no workspace can have; what is only read may have any name.
 
     Examples
     --------
@@ -29,7 +29,8 @@ def local_path(given: str | os.PathLike[str]) -> Path:
             f"{text[:80]!r} is no name for a file or folder.", hint="A path is not empty, and holds no NUL character."
         )
     try:
-        text.encode()
+        if not to_read:
+            text.encode()
         return Path(text).expanduser()
     except UnicodeEncodeError:
         raise InvalidValueError(f"{text!r} is a path that UTF-8 cannot hold.", hint="Choose another name.") from None

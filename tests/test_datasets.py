@@ -186,7 +186,8 @@ def test_a_csv_of_numbers_becomes_one_array(write: Any, separator: str) -> None:
 
 def test_a_file_of_numbers_is_a_frame_where_operators_choose_a_column_of_it_by_name(write: Any) -> None:
     path = write("wheat.csv", "a,b,protein\n1,2.5,11\n3,4,12\n")
-    for named, kind in (({"b", "c"}, pd.DataFrame), ({"protein", "c"}, np.ndarray), ((), np.ndarray)):
+    cases = (({"b", "c"}, pd.DataFrame), ({None}, pd.DataFrame), ({"protein", "c"}, np.ndarray), ((), np.ndarray))
+    for named, kind in cases:
         data = read_dataset(path, named=named)
         assert type(data.sources[0]) is kind and data.features == [["a", "b"]] and data.y.tolist() == [11, 12]
 
@@ -417,6 +418,10 @@ def test_a_table_of_arrow_is_taken_by_name(write: Any) -> None:
     assert (data.features, data.target, data.y.tolist()) == ([["protein", "b"]], ["a"], [1, 2])
     assert read_dataset(table, target="protein").features == [["b", "a"]]
     assert read_features(table, ["a", "b"])[0].tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    for data in (read_dataset((table, [1, 2])), read_dataset({"X": [table], "y": [1, 2]})):
+        assert data.features == [["protein", "b", "a"]]
+    for new in ([table], {"X": table}):
+        assert np.asarray(read_features(new, ["a", "b"])[0]).tolist() == [[1.0, 3.0], [2.0, 4.0]]
 
 
 def test_features_of_a_file_need_no_target(write: Any) -> None:

@@ -164,7 +164,7 @@ def test_a_folder_whose_name_is_no_utf8_comes_in_and_is_written_down(workspace: 
     folder = tmp_path / "m\udcff"
     folder.mkdir()
     joblib.dump({"a": 1}, folder / "a.joblib")
-    assert take(workspace, folder, dataset="wheat").artifacts == 1
+    assert workspace.import_folder(folder, dataset="wheat").artifacts == 1
     (event,) = (event for event in workspace.history() if event.act == "imported" and not event.artifact_id)
     assert event.details == {"from": "m\\udcff", "artifacts": 1}
 

@@ -92,3 +92,4 @@ def test_numbers_that_somebody_wrote_are_those_of_yaml_today() -> None:
     texts = ["e3", "1e", "1e3x", ".", "-", "1.2.3", "2026-01-01"]
     assert parse_configuration(f"[{', '.join(texts)}, '1e-3', !!str 1e-3]", "a.yaml") == [*texts, "1e-3", "1e-3"]
     assert parse_yaml("1e-3", "m") == "1e-3", "as programs write a text"
+    assert parse_configuration("[08, 007]", "a.yaml") == ["08", 7]

@@ -101,6 +101,12 @@ def test_what_tells_outliers_is_scored_by_accuracy_and_votes(runner: PipelineRun
         runner.run([folds, {"model": detector}], (FLOWERS, usual), metric="rmse")
 
 
+@pytest.mark.parametrize("y", [KINDS_OF_FLOWERS, KINDS_OF_FLOWERS.astype(str), KINDS_OF_FLOWERS == 2])
+def test_what_tells_outliers_is_trained_on_what_says_which_are(runner: PipelineRunner, y: Any) -> None:
+    predictions = runner.run([KFold(3), {"model": IsolationForest(n_estimators=5)}], (FLOWERS, y))
+    assert "predicts 1 for what is usual" in predictions.failed[0].error
+
+
 def test_clusters_of_several_folds_are_not_averaged(runner: PipelineRunner, xy: Any) -> None:
     predictions = runner.run([FOLDS, {"model": KMeans(3, n_init=1, random_state=0)}], xy)
     with pytest.raises(InvalidValueError, match="KMeans numbers its clusters in each fold anew") as refused:

@@ -25,7 +25,8 @@ def main() -> None:
 def _run() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, as services may start a program; so no file gets its number, either
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+            setattr(sys, name, nowhere := Path(os.devnull).open(mode))  # noqa: SIM115
+            os.set_inheritable(nowhere.fileno(), True)
 
     from artifactdb.cli.app import app
     from artifactdb.errors import ArtifactDBError, ReadOnlyError, StorageFullError

@@ -42,7 +42,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     names = [Text(plain(column)) for column in columns]
     widths = [max(text.cell_len for text in column) for column in zip(names, *shown, strict=True)]
     # What names a row stays whole; an id that is cut short is of no use.
-    if sum([*widths[:1], *(min(width, _NARROWEST) for width in widths[1:])]) + 3 * len(widths) + 1 > console.width:
+    least = sum([*widths[:1], *(min(width, _NARROWEST) for width in widths[1:])]) + 3 * len(widths) + 1
+    if rows and least > console.width:
         for row in rows:
             fields(dict(zip(columns, row, strict=True)))
             print()

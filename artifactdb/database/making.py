@@ -131,7 +131,10 @@ def new_workspace(target: Path, *, overwrite: bool = False, page_bytes: int = 40
 
 def remove_if_empty(path: Path) -> None:
     """Remove a workspace that holds nothing and that nobody else has open."""
-    with suppress(apsw.Error, OSError), closing(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))) as it:
+    with (
+        suppress(apsw.Error, OSError, UnicodeError),
+        closing(restrict(apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE))) as it,
+    ):
         it.pragma("journal_mode", "DELETE")  # refused to all but the only one who has it
         it.execute("BEGIN EXCLUSIVE")  # who opens it now waits, and then finds that it is gone
         tables = [name for (name,) in it.execute(_FILLED_TABLES)]

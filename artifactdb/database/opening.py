@@ -41,7 +41,7 @@ def workspace_file(path: str | os.PathLike[str]) -> Path:
     >>> workspace_file("wheat.sqlite").name, workspace_file("wheat").name
     ('wheat.sqlite', 'workspace.sqlite')
     """
-    location = local_path(path).absolute()
+    location = local_path(local_path(path).absolute())  # the folder that a relative one lies in, too
     try:
         if location.is_dir() or (not location.exists() and location.suffix.lower() not in _FILE_SUFFIXES):
             location = location / FILE_NAME

@@ -135,8 +135,10 @@ def gives_labels_back(obj: Any) -> bool:
     return isinstance(obj, LabelBinarizer | LabelEncoder | OneHotEncoder) and not several
 
 
-def named_columns(obj: Any) -> set[str]:
-    """Give the names of columns that an operator chooses, or one inside it: such as only a frame has.
+def named_columns(obj: Any) -> set[str | None]:
+    """Give the names of columns that an operator chooses, or one inside it, and None where it asks a function.
+
+    Only a frame has such names.
 
     Examples
     --------
@@ -156,14 +158,15 @@ def artifact_type(obj: Any) -> ArtifactType:
     return ArtifactType.SPLITTER if is_splitter(obj) else ArtifactType.TRANSFORMER
 
 
-def _chosen(estimator: Any) -> list[str]:
+def _chosen(estimator: Any) -> list[str | None]:
     from sklearn.compose import ColumnTransformer
 
     given = [columns for _, _, columns in estimator.transformers] if isinstance(estimator, ColumnTransformer) else []
     given += [getattr(estimator, name, None) for name in ("categorical_features", "monotonic_cst")]
     ends = [[one.start, one.stop] if isinstance(one, slice) else one for one in given]
     several = [one if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in ends]
-    return [str(name) for names in several for name in names if isinstance(name, str)]
+    chosen = [one for names in several for one in names if isinstance(one, str) or callable(one)]
+    return [one if isinstance(one, str) else None for one in chosen]
 
 
 def _answered(ask: Any, obj: Any) -> Any:

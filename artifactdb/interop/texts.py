@@ -193,7 +193,9 @@ class _NumbersOfNow(yaml.resolver.Resolver):
 
 
 _NumbersOfNow.add_implicit_resolver(
-    f"{_PREFIX}float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+    f"{_PREFIX}float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
 )
 _RESOLVERS: dict[bool, Any] = {False: yaml.resolver.Resolver(), True: _NumbersOfNow()}
 _CONSTRUCTOR: Any = yaml.constructor.SafeConstructor()

@@ -17,6 +17,7 @@ import numpy as np
 from artifactdb.errors import InvalidValueError, WorkspaceNotFoundError
 from artifactdb.estimators import blocks
 from artifactdb.estimators.blocks import n_columns, n_rows, take
+from artifactdb.paths import local_path
 from artifactdb.results import html_fields
 
 if TYPE_CHECKING:
@@ -128,7 +129,11 @@ class Dataset:
 
 
 def read_dataset(
-    given: Any, *, name: str | None = None, target: str | Sequence[str] | None = None, named: Collection[str] = ()
+    given: Any,
+    *,
+    name: str | None = None,
+    target: str | Sequence[str] | None = None,
+    named: Collection[str | None] = (),
 ) -> Dataset:
     """Give a dataset, made of what people have and checked.
 
@@ -142,8 +147,8 @@ def read_dataset(
     target : str or list of str, optional
         Which columns of a DataFrame or a file are y; by default the one called y or target, else the last.
     named : collection of str, optional
-        Columns that operators choose by name: a file that has one becomes a DataFrame of pandas even if all of it is
-        numbers.
+        Columns that operators choose by name, None for what a function chooses: a file that has one becomes a DataFrame
+        of pandas even if all of it is numbers.
 
     Raises
     ------
@@ -223,7 +228,7 @@ def read_features(
         table = _read_file(given, texts) if isinstance(given, str | PathLike) else given
         left = [name for name in _names(table) if name not in (target or ())]
         given = _features(_pick(table, known[0] if len(known) == 1 else left, "feature"), as_frame)
-    found, _ = blocks.read_blocks(given, "X")
+    found, _ = blocks.read_blocks(_without_arrow(given), "X")
     if known and len(found) == len(known):
         pairs = zip(found, known, strict=True)
         found = [_pick(block, names, "feature") if blocks.is_frame(block) else block for block, names in pairs]
@@ -243,10 +248,10 @@ def _of_dict(given: Mapping[str, Any], name: str | None) -> Dataset:
     for key in ("X", "y"):
         if given.get(key) is None:
             raise InvalidValueError(f"the dataset has no {key}.", hint="Give (X, y), or a dict with X and y.")
-    sources, features = blocks.read_blocks(given["X"], "X")
+    sources, features = blocks.read_blocks(_without_arrow(given["X"]), "X")
     y, target = blocks.read_y(given["y"], "y")
     test, test_y, groups = (given.get(key) for key in ("X_test", "y_test", "groups"))
-    test_sources = None if test is None else blocks.read_blocks(test, "X_test")[0]
+    test_sources = None if test is None else blocks.read_blocks(_without_arrow(test), "X_test")[0]
     if test_sources is not None and features is not None and len(test_sources) == len(features):
         pairs = zip(test_sources, features, strict=True)  # by name: several sources are put together without
         test_sources = [_pick(one, wanted, "feature") if blocks.is_frame(one) else one for one, wanted in pairs]
@@ -262,7 +267,7 @@ def _of_dict(given: Mapping[str, Any], name: str | None) -> Dataset:
     )
 
 
-def _of_table(table: Any, name: str, target: str | Sequence[str] | None, named: Collection[str] = ()) -> Dataset:
+def _of_table(table: Any, name: str, target: str | Sequence[str] | None, named: Collection[str | None] = ()) -> Dataset:
     names = _names(table)
     if target is None:
         chosen = ([column for column in names if column.lower() in ("y", "target")] or names[-1:])[:1]
@@ -274,7 +279,7 @@ def _of_table(table: Any, name: str, target: str | Sequence[str] | None, named: 
         raise InvalidValueError(f"{name} has no column besides the target {', '.join(chosen) or '(none)'}.")
     y, _ = blocks.read_y(measured if blocks.is_frame(measured) else _values(measured), "y")
     sources, _ = blocks.read_blocks(
-        _features(_pick(table, rest, "feature"), any(column in named for column in rest)), "X"
+        _features(_pick(table, rest, "feature"), None in named or any(column in named for column in rest)), "X"
     )
     return Dataset(name, sources, y, features=[rest], target=chosen)
 
@@ -283,6 +288,13 @@ def _is_arrow(value: Any) -> bool:
     """Tell whether a value is a table of Arrow, which is not imported for it."""
     arrow = sys.modules.get("pyarrow")
     return arrow is not None and isinstance(value, arrow.Table)
+
+
+def _without_arrow(given: Any) -> Any:
+    """Give X, or blocks of it, with a frame in the place of each table of Arrow, so that columns keep their names."""
+    if isinstance(given, list | tuple) and any(map(_is_arrow, given)):
+        return [_without_arrow(one) for one in given]
+    return _features(given, as_frame=True) if _is_arrow(given) else given
 
 
 def _names(table: Any) -> list[str]:
@@ -364,7 +376,7 @@ def _is_number(kind: pyarrow.DataType) -> bool:
 def _read_file(given: str | PathLike[str], texts: Sequence[str] = ()) -> pyarrow.Table:
     import pyarrow
 
-    path = Path(given).expanduser()
+    path = local_path(given, to_read=True)
     if not path.is_file():
         raise WorkspaceNotFoundError(f"there is no file {path}.")
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}

@@ -315,6 +315,8 @@ class _Fit:
                 f"{step.class_name} takes one.",
                 hint="Use LabelEncoder, or leave it out: labels are kept as they are.",
             )
+        if kinds.predicts_labels(fitted) and not kinds.is_classifier(fitted):
+            self._require_usual(flow, step)
         fitted.fit(own(fitted, joined(flow.data)), own(fitted, flow.y))
         as_stored(fitted)
         nodes = (*merged(flow.chains), node_of(step))
@@ -324,6 +326,14 @@ class _Fit:
         if kinds.is_classifier(fitted) and flow.encoders and hasattr(fitted, "classes_"):
             self._require_labels(model, step)
         self.models[step] = _FittedModel(model, kept.artifact_id, nodes, before)
+
+    def _require_usual(self, flow: _Flow, step: Step) -> None:
+        y = self.job.dataset.y
+        if flow.encoders or y.dtype.kind not in "if" or not np.isin(y, (1, -1)).all():
+            raise InvalidValueError(
+                f"{step.class_name} predicts 1 for what is usual and -1 for what is not; y holds something else.",
+                hint="Give such a y, without y_processing.",
+            )
 
     def _require_labels(self, model: Model, step: Step) -> None:
         """See that the classes go back to labels of y: the middle of an interval is none, and never right."""

@@ -172,6 +172,6 @@ class Exchange(Opened):
         from artifactdb.interop.importing import import_folder
 
         return import_folder(
-            self.database, self.catalog, local_path(path), dataset=dataset, trust=trust, dry_run=dry_run,
+            self.database, self.catalog, local_path(path, to_read=True), dataset=dataset, trust=trust, dry_run=dry_run,
             progress=progress,
         )  # fmt: skip
