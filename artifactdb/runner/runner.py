@@ -164,9 +164,9 @@ class PipelineRunner:
         ``random_state`` makes the same folds in all pipelines of a run, and is kept with what it drew from. The score
         of a model is the mean over its folds, but for those where it is undefined, as r2 of one sample; predictions
         that are no finite numbers score worst. A regressor behind an encoder that gives labels back, as LabelBinarizer,
-        is scored as a classifier. The catalog's ``y_proba`` has a column for each label of y, sorted. A meta-model is
-        trained on predictions for rows that the source models had not seen, made by splitting each fold's training rows
-        again: nothing that it is tested on reaches it.
+        is scored as a classifier, and so is an outlier detector, which takes a y of 1 and -1. The catalog's ``y_proba``
+        has a column for each label of y, sorted. A meta-model is trained on predictions for rows that the source models
+        had not seen, made by splitting each fold's training rows again: nothing that it is tested on reaches it.
 
         Fits in several processes may differ in their last bits from fits in one, because BLAS sums in another order
         with another number of threads. Predicting from the file always gives the bits that training gave.
