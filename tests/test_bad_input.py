@@ -23,6 +23,7 @@ from artifactdb import (
     OperatorChain,
     QueryError,
     Workspace,
+    WorkspaceNotFoundError,
     compute_content_hash,
     recover,
 )
@@ -110,17 +111,20 @@ def test_a_tilde_is_the_home_in_whatever_names_a_file(
         assert len(packed.records()) == 1
 
 
-@pytest.mark.parametrize("path", [None, b"x.sqlite", 3, "", "a\0b", "t/d\udce9/p.sqlite"])
+@pytest.mark.parametrize("path", [None, b"x.sqlite", 3, "", "a\0b", "t/d\udce9/p.sqlite"], ids=repr)
 def test_what_is_no_path_is_refused_in_a_sentence(path: Any, workspace: Workspace, registry: ArtifactRegistry) -> None:
     workspace.library.save_template([1], "plain")
     for ask in (
-        Workspace, workspace.pack, workspace.merge, workspace.export, workspace.import_folder, workspace.backup,
-        workspace.backup_to, Workspace.backups, workspace.catalog.import_parquet, workspace.query("SELECT 1").write,
+        Workspace, workspace.pack, workspace.merge, workspace.export, workspace.backup, workspace.backup_to,
+        Workspace.backups, workspace.catalog.import_parquet, workspace.query("SELECT 1").write,
         lambda path: workspace.library.export("plain", path), lambda path: registry.import_from_manifest([], path),
         lambda path: Workspace.restore("backups", path), lambda path: recover(path, path),
     ):  # fmt: skip
         with pytest.raises(InvalidValueError, match="path"):
             ask(path)
+    # What is only read may have any name.
+    with pytest.raises((InvalidValueError, WorkspaceNotFoundError), match=r"path|is not there"):
+        workspace.import_folder(path)
 
 
 def test_what_a_callback_raises_comes_out_as_it_is(
