@@ -438,6 +438,7 @@ def test_bad_input_gets_a_clear_error(file: Path, tmp_path: Path, fitted: Any) -
     assert (tmp_path / "new.catalog").is_dir(), "what was there stays"
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs a full device")
 def test_a_full_disk_leaves_the_copies_that_were_there(file: Path, tmp_path: Path, fitted: Any, ballast: Any) -> None:
     folder = tmp_path / "backups"

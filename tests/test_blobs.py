@@ -124,6 +124,7 @@ class TestOptimizing:
         saved = {"spectra": spectra, "names": [f"sample {n}" for n in range(999)]}
         return workspace.registry("wheat", "0001").register(saved, "0001$aaaaaaaaaaaa:0", "model")
 
+    @pytest.mark.campaign
     def test_what_is_smaller_now_is_the_same(self, workspace: Workspace, record: ArtifactRecord) -> None:
         workspace.gc()
         before, size = workspace.load(record.artifact_id), workspace.path.stat().st_size

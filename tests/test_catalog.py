@@ -131,6 +131,7 @@ class TestAdding:
             catalog.add_many(rows())
         assert len(catalog) == 0
 
+    @pytest.mark.campaign
     def test_very_many_go_straight_to_files_all_or_none(
         self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -197,6 +198,7 @@ class TestFiles:
         assert sorted_rows(before) == sorted_rows(catalog.filter().to_dicts())
         assert not catalog.compact(), "nothing is left to do"
 
+    @pytest.mark.campaign
     def test_many_small_flushes_do_not_leave_many_files(self, catalog: Catalog) -> None:
         for number in range(40):
             catalog.add(**prediction(number))

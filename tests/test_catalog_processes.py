@@ -123,6 +123,7 @@ def fill(path: Path, limit: int, what: str, answer: Any) -> None:
     workspace.database.close()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("what", ["flush", "compact"])
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, what: str) -> None:
     path = tmp_path / "study.sqlite"
@@ -186,6 +187,7 @@ def test_an_error_at_any_step_leaves_the_state_before_or_after(
         assert names == ["predictions_data.parquet", "predictions_meta.parquet"]
 
 
+@pytest.mark.campaign
 def test_an_export_keeps_what_it_reads_while_another_process_compacts(tmp_path: Path, in_new_process: Any) -> None:
     path = tmp_path / "study.sqlite"
     code = (

@@ -97,6 +97,7 @@ def somebody_always_reads(path: Path, readers: int = 3) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.campaign
 def test_the_log_stays_short_though_somebody_always_reads(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

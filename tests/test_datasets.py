@@ -346,6 +346,7 @@ def test_a_target_that_is_not_there_is_answered_with_the_nearest(frame: Any) -> 
 # Fingerprints
 
 
+@pytest.mark.campaign
 def test_a_fingerprint_is_the_same_in_every_process_and_tells_what_changed(in_new_process: Any) -> None:
     code = """
 import numpy as np, pandas as pd, polars as pl

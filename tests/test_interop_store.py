@@ -372,6 +372,7 @@ def test_paths_are_found_again(configuration: Any, class_name: str, path: str, s
     assert found[wanted.chain_hash].path == path
 
 
+@pytest.mark.campaign
 def test_the_search_ends() -> None:
     many = {"branch": [[{"branch": [[SNV, SG, MSC]] * 60}, SNV, SG]] * 60}
     wanted = [Wanted(f"{number:012x}", "PCA", "model", ()) for number in range(50)]

@@ -257,6 +257,7 @@ def test_arrays_that_lie_oddly_in_memory_give_the_same_bits(runner: PipelineRunn
         assert replays(runner, runner.run(config, (x, y)), x)
 
 
+@pytest.mark.campaign
 def test_workers_with_one_thread_and_a_replay_with_several_agree(workspace: Workspace) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 300))

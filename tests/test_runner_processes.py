@@ -61,6 +61,7 @@ def test_a_backend_that_the_caller_configured_is_used(workspace: Workspace, xy: 
         PipelineRunner(workspace, backend="lokki", n_jobs=2).run(GRID, xy)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 @pytest.mark.parametrize("alphas", [[1.0], [1.0, 2.0, 3.0]], ids=["folds", "pipelines"])
 def test_workers_have_the_settings_of_who_asks(workspace: Workspace, xy: Any, backend: str, alphas: Any) -> None:

@@ -236,6 +236,7 @@ class TestPack:
             workspace.library.delete("kept")
         workspace.gc()
 
+    @pytest.mark.campaign
     def test_a_full_disk_leaves_no_half_made_file(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
         made("study", only="").close()
         code = (
@@ -675,6 +676,7 @@ class TestMerge:
         assert (content(ours), sorted(ours.catalog.folder.iterdir())) == (before, files)
         damaged.close()
 
+    @pytest.mark.campaign
     def test_a_full_disk_leaves_what_was_there(self, made: Callable[..., Workspace], tmp_path: Path) -> None:
         ours, theirs = made("ours", only="a"), made("theirs", dataset="corn", only="b")
         before = content(ours)
