@@ -100,12 +100,7 @@ def require_artifact_id(artifact_id: object) -> str:
     ------
     InvalidIdError
     """
-    if not _is_sane(artifact_id):
-        raise InvalidIdError(
-            f"{_shown(artifact_id)} cannot be an artifact id.",
-            hint=f"An id is printable text of 1 to {MAX_ID_CHARACTERS} characters.",
-        )
-    return str(artifact_id)
+    return _sane(artifact_id, "an artifact id")
 
 
 def extract_pipeline_id_from_artifact_id(artifact_id: str) -> str:
@@ -172,12 +167,7 @@ def require_pipeline_id(pipeline_id: object) -> str:
     ------
     InvalidIdError
     """
-    if not _is_sane(pipeline_id):
-        raise InvalidIdError(
-            f"{_shown(pipeline_id)} cannot be a pipeline id.",
-            hint=f"It is printable text of 1 to {MAX_ID_CHARACTERS} characters.",
-        )
-    return str(pipeline_id)
+    return _sane(pipeline_id, "a pipeline id")
 
 
 def validate_pipeline_id(pipeline_id: object) -> str:
@@ -213,10 +203,10 @@ def validate_count(name: str, value: object, least: int = 0) -> int:
     >>> validate_count("limit", 3)
     3
     """
-    integer = getattr(value, "__index__", None)
-    if integer is None or isinstance(value, bool) or integer() < least:
+    number = _whole(value)
+    if number is None or number < least:
         raise InvalidValueError(f"{name} is a whole number, {least} or more, not {value!r}.")
-    return int(integer())
+    return number
 
 
 def validate_index(name: str, value: object) -> int:
@@ -227,10 +217,9 @@ def validate_index(name: str, value: object) -> int:
     >>> validate_index("step_index", 3)
     3
     """
-    integer = getattr(value, "__index__", None)
-    if integer is None or isinstance(value, bool):
+    number = _whole(value)
+    if number is None:
         raise InvalidValueError(f"{name} is an integer, not {type(value).__name__}.")
-    number = int(integer())
     if not 0 <= number < 10**9:
         raise InvalidValueError(f"{name} is 0 or more, not {str(number)[:20]}.")
     return number
@@ -267,6 +256,20 @@ def generate_filename(artifact_type: str, class_name: str, content_hash: str, ex
 
 def _fold(text: str) -> int | None:
     return None if text == "all" else int(text)
+
+
+def _whole(value: object) -> int | None:
+    integer = getattr(value, "__index__", None)
+    return None if integer is None or isinstance(value, bool) else int(integer())
+
+
+def _sane(value: object, what: str) -> str:
+    if not _is_sane(value):
+        raise InvalidIdError(
+            f"{_shown(value)} cannot be {what}.",
+            hint=f"An id is printable text of 1 to {MAX_ID_CHARACTERS} characters.",
+        )
+    return str(value)
 
 
 def _is_sane(text: object) -> bool:
