@@ -18,9 +18,9 @@ from artifactdb.catalog.pairs import of_pipelines
 from artifactdb.catalog.store import Store
 from artifactdb.catalog.views import state_of
 from artifactdb.database import Database
-from artifactdb.database.session import require_no_transaction
+from artifactdb.database.session import require_writing
 from artifactdb.database.snapshot import release_space
-from artifactdb.errors import BusyError, InvalidValueError, QueryError, ReadOnlyError, StorageError
+from artifactdb.errors import BusyError, InvalidValueError, QueryError, StorageError
 from artifactdb.paths import local_path
 from artifactdb.results import QueryResult
 
@@ -165,7 +165,7 @@ class Catalog:
 
     def flush(self, progress: Progress | None = None) -> int:
         """Move staged predictions into Parquet files, and give how many; happens by itself when many are staged."""
-        self._require_writing("flush")
+        require_writing(self.database, "flush")
         return merging.flush(self._store, progress)
 
     def flush_on_close(self) -> None:
@@ -195,7 +195,7 @@ class Catalog:
             Give up what lies in files that are missing or damaged, instead of refusing; predictions whose arrays are
             given up stay, with their scores.
         """
-        self._require_writing("compact")
+        require_writing(self.database, "compact")
         return merging.compact(self._store, progress, skip_damaged=skip_damaged)
 
     def verify(self, progress: Progress | None = None) -> list[Problem]:
@@ -205,11 +205,6 @@ class Catalog:
     def backup(self, target: str | os.PathLike[str], progress: Progress | None = None) -> Path:
         """Copy the workspace with its Parquet files, all of one state."""
         return copying.backup(self._store, local_path(target), progress)
-
-    def _require_writing(self, what: str) -> None:
-        if self.database.mode == "ro":
-            raise ReadOnlyError(f"{self.database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
-        require_no_transaction(self.database, what)
 
     def flush_if_grown(self) -> None:
         """Flush when much is staged; ``add`` does so by itself, but within a transaction."""

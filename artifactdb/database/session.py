@@ -14,7 +14,7 @@ import apsw
 
 from artifactdb.database.row_checks import Written
 from artifactdb.database.sealed import seal_of, shut
-from artifactdb.errors import InvalidValueError
+from artifactdb.errors import InvalidValueError, ReadOnlyError
 
 if TYPE_CHECKING:
     from artifactdb.database.connection import Database
@@ -31,6 +31,18 @@ def require_no_transaction(database: Database, what: str) -> None:
     """
     if database.in_transaction:
         raise InvalidValueError(f"{what} cannot run inside a transaction.", hint="Call it when the block has ended.")
+
+
+def require_writing(database: Database, what: str) -> None:
+    """Refuse what writes, and has to see the file as it is for everybody.
+
+    Raises
+    ------
+    ReadOnlyError, InvalidValueError
+    """
+    if database.mode == "ro":
+        raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
+    require_no_transaction(database, what)
 
 
 class Level:

@@ -13,9 +13,9 @@ from artifactdb.catalog.views import state_of
 from artifactdb.database import Database, snapshot
 from artifactdb.database.making import scratch_folder
 from artifactdb.database.opening import has_older_schema, workspace_file
-from artifactdb.database.session import require_no_transaction
+from artifactdb.database.session import require_no_transaction, require_writing
 from artifactdb.database.translate import interprets
-from artifactdb.errors import ArtifactDBError, InvalidValueError, ReadOnlyError, StorageError, WorkspaceNotFoundError
+from artifactdb.errors import ArtifactDBError, InvalidValueError, StorageError, WorkspaceNotFoundError
 from artifactdb.transfer.conflicts import Merge
 from artifactdb.transfer.predictions import take_predictions
 from artifactdb.transfer.taking import take_in
@@ -31,11 +31,9 @@ def merge_into(
     """Take in another workspace, as it is now."""
     result = Merge(on_conflict)
     database = store.database
-    if database.mode == "ro":
-        raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
-    for each in (database, getattr(other, "database", None)):
-        if isinstance(each, Database):
-            require_no_transaction(each, "merge")
+    require_writing(database, "merge")
+    if isinstance(theirs_open := getattr(other, "database", None), Database):
+        require_no_transaction(theirs_open, "merge")
     with (
         _opened(other, database.path) as theirs,
         theirs.database.reading_once(),
@@ -50,7 +48,7 @@ def merge_into(
         try:
             with database.transaction(keep=not dry_run):
                 taken = take_in(state.snapshot, database, result, progress)
-                note_arrival(database, *taken[:4], theirs.database.path.name)
+                note_arrival(database, taken.keys, taken.new, taken.replaced, taken.signed, theirs.database.path.name)
                 if predicts:
                     take_predictions(store, theirs, state, result, made)
             if dry_run:

@@ -15,9 +15,9 @@ from artifactdb.catalog.store import Store
 from artifactdb.database import Database, disk, parity
 from artifactdb.database.making import new_file
 from artifactdb.database.outdating import outdated_file, parity_file
-from artifactdb.database.session import require_no_transaction
+from artifactdb.database.session import require_writing
 from artifactdb.database.snapshot import fold_log
-from artifactdb.errors import ArtifactDBError, BusyError, CorruptWorkspaceError, ReadOnlyError
+from artifactdb.errors import ArtifactDBError, BusyError, CorruptWorkspaceError
 
 Progress = Callable[[int, int], None]
 
@@ -26,9 +26,7 @@ _TRIES = 5
 
 def protect(database: Database, overhead: float = 0.1, progress: Progress | None = None) -> Path:
     """Write parity of the workspace as it is now; nobody can write to it meanwhile."""
-    if database.mode == "ro":
-        raise ReadOnlyError(f"{database.path} was opened with mode='ro'.", hint="Open it with mode='rw'.")
-    require_no_transaction(database, "protect")
+    require_writing(database, "protect")
     for _ in range(_TRIES):
         fold_log(database)
         with database.transaction(keep=False):
