@@ -115,14 +115,16 @@ def compact(store: Store, progress: Progress | None = None, *, skip_damaged: boo
 
 def _replaced(store: Store, state: State, merges: Sequence[_Merge]) -> set[str]:
     """Give the names of what was merged or given up, but for those that another program's files have by now."""
-    owner = owner_of(store.database)
     return {
         file.name
         for merge in merges
         for file in merge.files
-        if not file.inside
-        and (file.file_key not in state.problems or says_own(store.folder / file.name, owner) is not False)
+        if not file.inside and (file.file_key not in state.problems or _may_be_own(store, file))
     }
+
+
+def _may_be_own(store: Store, file: CatalogFile) -> bool:
+    return says_own(store.folder / file.name, owner_of(store.database)) is not False
 
 
 def _is_compact(store: Store, state: State) -> bool:

@@ -43,8 +43,7 @@ def where(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
     require_columns(filters, COLUMNS)
     parts, parameters = [], []
     for column, value in filters.items():
-        if isinstance(value, np.ndarray) and not value.ndim:
-            value = value.item()
+        value = plain(value)
         if value is None:
             parts.append(f"{quoted(column)} IS NULL")
         elif isinstance(value, list | tuple | set | frozenset | np.ndarray):
